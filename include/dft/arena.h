@@ -1,0 +1,22 @@
+/* Memory planned once and released together. Every block is aligned to 64 bytes and zeroed. Growing is
+ * allowed (chunks), so pointers stay valid until dft_arena_free. Not thread-safe. Not collective. */
+#ifndef DFT_ARENA_H
+#define DFT_ARENA_H
+
+#include <stddef.h>
+
+typedef struct dft_arena dft_arena;
+
+dft_arena *dft_arena_new(void); /* NULL when out of memory */
+void *dft_arena_alloc(dft_arena *a,
+                      size_t bytes); /* NULL when out of memory; bytes 0 gives a valid pointer */
+float *dft_arena_floats(dft_arena *a, size_t count);
+char *dft_arena_string(dft_arena *a, const char *text);
+size_t dft_arena_bytes(const dft_arena *a); /* handed out so far */
+void dft_arena_free(dft_arena *a);          /* NULL is fine */
+
+/* 64-byte aligned, not zeroed; release with free(). Large blocks ask for huge pages. NULL when out of memory.
+ */
+void *dft_aligned_alloc(size_t bytes);
+
+#endif

@@ -1,0 +1,88 @@
+/* The state of a run, its protobuf file, and the directory of such files.
+ *
+ * dft_state is everything that decides what comes next and nothing else (design section 4): no rank count,
+ * host, path or time, so equal runs write equal bytes. proto/dft.proto documents every field. The last field
+ * is a fixed32 CRC32C (ISA-L crc32_iscsi, initial value and final xor 0xffffffff) over all bytes before its
+ * tag.
+ *
+ * Writing: temporary name in the same directory, fsync, rename, fsync of the directory. Reading trusts no
+ * size; a damaged or foreign file is DFT_EDATA by name. Only rank 0 calls the store's functions. Not
+ * collective. Ownership: dft_state_free releases what a read allocated.
+ */
+#ifndef DFT_CHECKPOINT_H
+#define DFT_CHECKPOINT_H
+
+#include "dft/status.h"
+#include "dft/weights.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* One finished epoch, as in history.csv; NAN where there is no validation. */
+typedef struct dft_epoch {
+  int epoch; /* 1-based over all phases */
+  char *phase;
+  double accuracy, loss, val_accuracy, val_loss, learning_rate;
+} dft_epoch;
+
+typedef struct dft_state {
+  /* model */
+  char *model_name;
+  double alpha;
+  int height, width, classes;
+  char *pooling;       /* config word */
+  char *preprocessing; /* config word */
+  char *resize;        /* config word */
+  dft_weights weights; /* every tensor of the model by Keras name, with class names */
+  /* optimizer of the current phase: slots are tensors whose `variable` is "kernel/momentum",
+   * "kernel/velocity", ... */
+  dft_weights slots;
+  int64_t iterations; /* optimizer steps taken in this phase */
+  /* position */
+  int shards;
+  int phase;                               /* 0-based; == number of phases when the run is finished */
+  int phase_epoch;                         /* finished epochs in this phase */
+  int epoch;                               /* finished epochs over all phases */
+  int64_t step;                            /* optimizer steps over all phases */
+  int64_t position;                        /* samples done in the running epoch */
+  double loss_sum, correct_sum, count_sum; /* running sums of the running epoch */
+  int64_t seed;
+  double best; /* best monitored value; NAN: none yet */
+  int best_epoch;
+  dft_epoch *history;
+  int history_count;
+  char *deciding; /* dft_config_deciding */
+  uint64_t data_fingerprint;
+  int64_t train_count;
+  bool finished;
+} dft_state;
+
+void dft_state_free(dft_state *s);
+
+dft_status dft_state_write(const dft_state *s, const char *path);
+dft_status dft_state_read(const char *path, dft_state *s);
+
+/* The run directory. */
+typedef struct dft_store dft_store;
+/* Creates run_dir when missing and locks it (run_dir/lock, by fcntl); a directory locked by a living process
+ * is DFT_EUSAGE "another run uses ...", one that cannot be written DFT_EIO. */
+dft_status dft_store_open(const char *run_dir, dft_store **store);
+void dft_store_close(dft_store *s);
+/* Path of a file in the directory; valid until the next call. */
+const char *dft_store_path(dft_store *s, const char *name);
+/* Newest good state: final.pb, else ckpt-*.pb from the newest back; damaged ones are warned about by name and
+ * passed over. *found false when there is none. */
+dft_status dft_store_latest(dft_store *s, dft_state *state, char **path, bool *found);
+bool dft_store_has_checkpoints(dft_store *s);
+/* Writes ckpt-eEEEE-sSSSSSSSS.pb and deletes all but the newest `keep`. */
+dft_status dft_store_save(dft_store *s, const dft_state *state, int keep);
+/* Writes best.pb / final.pb. */
+dft_status dft_store_save_as(dft_store *s, const dft_state *state, const char *name);
+
+/* Writes a whole small file atomically, the same way. */
+dft_status dft_write_file(const char *path, const void *data, size_t bytes);
+
+/* CRC32C of `bytes` bytes, continuing from `crc` (0 to start). */
+uint32_t dft_crc32c(uint32_t crc, const void *data, size_t bytes);
+
+#endif

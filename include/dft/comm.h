@@ -1,0 +1,70 @@
+/* Processes that train together. The only module that includes <mpi.h>.
+ *
+ * Point-to-point pieces under everything that sums, so that a wait can name the peer it waits for. Waiting
+ * polls: a rank that sees no progress from a peer for timeout_s returns DFT_EPEER with "rank 3 (host n2): no
+ * progress for 300 s in step ...". Only the main thread calls (MPI_THREAD_FUNNELED).
+ *
+ * dft_comm_alone() is the world of one process without starting MPI (plan, inspect, export): every call
+ * works.
+ */
+#ifndef DFT_COMM_H
+#define DFT_COMM_H
+
+#include "dft/share.h"
+#include "dft/status.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct dft_comm dft_comm;
+
+/* Starts MPI. Collective over the world. Refuses (DFT_EUSAGE) a world of 1 inside a Slurm step of several
+ * tasks. */
+dft_status dft_comm_open(dft_comm **comm);
+dft_comm *dft_comm_alone(void);
+/* Collective. Ends MPI when it was started. */
+void dft_comm_close(dft_comm *comm);
+/* Ends the whole job at once with this exit code; for errors that not all ranks know of. Does not return
+ * under MPI. */
+void dft_comm_abort(dft_comm *comm, int code);
+
+int dft_comm_rank(const dft_comm *comm);
+int dft_comm_size(const dft_comm *comm);
+int dft_comm_local_rank(const dft_comm *comm); /* among the ranks of this host */
+int dft_comm_local_size(const dft_comm *comm);
+int dft_comm_hosts(const dft_comm *comm);
+const char *dft_comm_host(const dft_comm *comm, int rank);
+const char *dft_comm_version(void); /* "Open MPI v4.1.4 ..." */
+const dft_share *dft_comm_share(dft_comm *comm);
+
+void dft_comm_set_timeout(dft_comm *comm, double timeout_s);
+/* Words for timeout messages: "step 17". Copied. */
+void dft_comm_at(dft_comm *comm, const char *where);
+
+/* Point to point. One slot is one message under way; a zeroed slot is idle. Tags 0..8191. */
+typedef struct dft_message {
+  void *request;
+  int peer;
+  bool receiving;
+} dft_message;
+dft_status dft_comm_isend(dft_comm *comm, int peer, int tag, const void *data, size_t bytes, dft_message *m);
+dft_status dft_comm_irecv(dft_comm *comm, int peer, int tag, void *data, size_t bytes, dft_message *m);
+dft_status dft_comm_test(dft_comm *comm, dft_message *m, bool *done); /* idle slots are done */
+dft_status dft_comm_wait(dft_comm *comm, dft_message *m);
+
+/* Collectives over the world; all ranks call in the same order. Each waits with the timeout. */
+dft_status dft_comm_barrier(dft_comm *comm);
+dft_status dft_comm_bcast(dft_comm *comm, int root, void *data, size_t bytes);
+dft_status dft_comm_allgather(dft_comm *comm, const void *mine, size_t bytes, void *all);
+dft_status dft_comm_min(dft_comm *comm, int64_t *value);
+dft_status dft_comm_max(dft_comm *comm, int64_t *value);
+/* Plain MPI_Allreduce, in place: order and bits are MPI's own. For `reduction: fast`. */
+dft_status dft_comm_sum_f32(dft_comm *comm, float *data, size_t count);
+dft_status dft_comm_sum_f64(dft_comm *comm, double *data, size_t count);
+
+/* Collective. All ranks leave with the same status: the one of the lowest failing rank, whose message all
+ * ranks then have in dft_error(). `status` is this rank's own. Every error that only some ranks can meet
+ * passes here before any rank acts on it. */
+dft_status dft_comm_agree(dft_comm *comm, dft_status status);
+
+#endif

@@ -1,0 +1,16 @@
+/* Lines for people on standard error: "dft: ...". Only the process that was told it is rank 0 prints notes;
+ * warnings and errors print everywhere, with the rank before them when there are several.
+ * Threads: any. Not collective. */
+#ifndef DFT_LOG_H
+#define DFT_LOG_H
+
+/* Called once after the communicator is up. Before that, rank 0 of 1 is assumed. */
+void dft_log_identity(int rank, int ranks);
+/* verbose 0 silences notes; warnings and errors always print. */
+void dft_log_verbose(int verbose);
+
+void dft_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void dft_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void dft_print_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

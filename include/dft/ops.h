@@ -1,0 +1,148 @@
+/* The operations a model needs: one table of functions per kernel set.
+ *
+ * Layout: activations are row-major NHWC float32, "rows" are pixels: x[samples*pixels][channels]. Weights
+ * come as Keras keeps them: pointwise [k][n], depthwise [9][c] (Keras' [3][3][c][1]), stem [27][n] (Keras'
+ * [3][3][3][n]), dense [k][n].
+ *
+ * Bits (design section 6). A sample's outputs do not depend on which samples share the call, on threads or on
+ * ranks. Sums over samples are taken per shard: over the samples of a shard in order with one fixed order
+ * inside a sample, then over the shards of each owned tree node in the tree's order; one result per node,
+ * sums[node][...]. Empty shards count as zero.
+ *
+ * Kernel sets: "reference" (plain loops, what all others are tested against), "portable" (any CPU: products
+ * by OpenBLAS, the rest plain C), "avx2" (AVX2+FMA) and "avx512" (F, BW, DQ, VL). The product kernels of avx2
+ * and avx512 give the same bits (one FMA per k, in order); the sets as wholes may differ, so all ranks use
+ * one: the lowest among them.
+ *
+ * Threads: an operation uses up to dft_ops_threads() OpenMP threads inside; call from one thread at a time.
+ * Nothing allocates except *_new and the threads' first scratch. Nothing fails except where a status is
+ * returned. Pointers need only float alignment; `y` may alias `x` only where said. Not collective.
+ */
+#ifndef DFT_OPS_H
+#define DFT_OPS_H
+
+#include "dft/shards.h"
+#include "dft/status.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A 3x3 convolution's geometry (stem and depthwise). Padding is zeros; only top and left matter: what is read
+ * past the bottom or right edge is zero too. */
+typedef struct dft_conv {
+  int in_h, in_w, out_h, out_w;
+  int in_channels; /* 3 for the stem; = channels for depthwise */
+  int channels;    /* outputs */
+  int stride;      /* 1 or 2 */
+  int pad_top, pad_left;
+} dft_conv;
+
+/* What happens to a product before it is stored: + bias, + residual, then clamp to [0, 6]. Zeroed: nothing.
+ */
+typedef struct dft_epilogue {
+  const float *bias;     /* [n] or NULL */
+  const float *residual; /* same shape as y, or NULL; may alias y */
+  bool relu6;
+} dft_epilogue;
+
+/* One layer with its frozen BatchNorm folded in, for inference. */
+typedef enum dft_conv_kind { DFT_STEM, DFT_DEPTHWISE, DFT_POINTWISE } dft_conv_kind;
+typedef struct dft_folded {
+  dft_conv_kind kind;
+  dft_conv conv;       /* pointwise: in_h, in_w, in_channels, channels */
+  const float *weight; /* with the BatchNorm's scale folded in; copied or packed by frozen_new */
+  const float *bias;   /* [channels] */
+  bool relu6;
+  bool residual; /* adds the input of the block (the input of the nearest preceding layer with block_start) */
+  bool block_start; /* the first layer of an inverted residual block, of the stem, or of Conv_1 */
+} dft_folded;
+typedef struct dft_frozen dft_frozen;
+
+typedef struct dft_ops {
+  const char *name;
+
+  /* y[rows][n] = epilogue(x[rows][k] . W), rows = samples*pixels. W packed by gemm_pack: from [k][n], or,
+   * with transposed, from [n][k] (then the product is x . W^T of a [n][k] matrix: the gradient of the input).
+   */
+  size_t (*gemm_packed_floats)(int k, int n);
+  void (*gemm_pack)(const float *w, int k, int n, bool transposed, float *packed);
+  void (*gemm)(const float *x, const float *packed, float *y, int samples, int pixels, int k, int n,
+               const dft_epilogue *epilogue);
+  /* dw[node][k][n] = sum over the node's rows of x^T . dy */
+  void (*gemm_dw)(const float *x, const float *dy, int pixels, int k, int n, const dft_shard_map *map,
+                  float *dw);
+
+  void (*depthwise)(const float *x, const float *w, float *y, int samples, const dft_conv *conv,
+                    const dft_epilogue *epilogue);
+  void (*depthwise_dx)(const float *dy, const float *w, float *dx, int samples, const dft_conv *conv);
+  /* dw[node][9][c] */
+  void (*depthwise_dw)(const float *x, const float *dy, const dft_conv *conv, const dft_shard_map *map,
+                       float *dw);
+
+  void (*stem)(const float *x, const float *w, float *y, int samples, const dft_conv *conv,
+               const dft_epilogue *epilogue);
+  /* dw[node][27][n] */
+  void (*stem_dw)(const float *x, const float *dy, const dft_conv *conv, const dft_shard_map *map, float *dw);
+
+  /* BatchNorm's sums: sums[node][2][c] = sum z, sum z^2. Float32 within at most 1,024 values, float64 above.
+   */
+  void (*bn_sums)(const float *z, int pixels, int c, const dft_shard_map *map, double *sums);
+  /* y = relu6?(z*scale + shift) + residual (after the clamp; never both in MobileNetV2). y may alias z or
+   * residual. */
+  void (*scale_shift)(const float *z, const float *scale, const float *shift, const float *residual,
+                      bool relu6, float *y, int64_t rows, int c);
+  /* With g = dy where the layer's output y is inside (0, 6), else 0 (y NULL: no activation, g = dy):
+   * sums[node][2][c] = sum g, sum g*(z-mean)*invstd: the gradients of beta and gamma. */
+  void (*bn_backward_sums)(const float *dy, const float *y, const float *z, const float *mean,
+                           const float *invstd, int pixels, int c, const dft_shard_map *map, double *sums);
+  /* dz = a*g + b*z + d, per channel; b and d NULL together: dz = a*g (frozen BatchNorm). dz may alias dy. */
+  void (*bn_backward)(const float *dy, const float *y, const float *z, const float *a, const float *b,
+                      const float *d, float *dz, int64_t rows, int c);
+  void (*add)(const float *x, float *y, int64_t count); /* y += x */
+
+  /* y[samples][c]: mean or maximum over pixels. The maximum's gradient is shared equally by equal maxima, as
+   * TensorFlow's reduce_max does. */
+  void (*pool_avg)(const float *x, float *y, int samples, int pixels, int c);
+  void (*pool_avg_dx)(const float *dy, float *dx, int samples, int pixels, int c);
+  void (*pool_max)(const float *x, float *y, int samples, int pixels, int c);
+  void (*pool_max_dx)(const float *x, const float *y, const float *dy, float *dx, int samples, int pixels,
+                      int c);
+
+  /* sums[node][c] = sum over rows of x (the gradient of a bias) */
+  void (*row_sums)(const float *x, int pixels, int c, const dft_shard_map *map, float *sums);
+
+  /* Optimizer steps over `count` values; g = scale*grad (scale 1/B turns sums into means). Formulas: optim.h.
+   */
+  void (*adam)(float *w, float *m, float *v, const float *grad, float scale, float alpha_t, float beta_1,
+               float beta_2, float epsilon, float decay, int64_t count);
+  void (*sgd)(float *w, float *velocity, const float *grad, float scale, float learning_rate, float momentum,
+              bool nesterov, float decay, int64_t count);
+  bool (*all_finite)(const float *x, int64_t count);
+
+  /* A run of folded layers as one function of a sample: x[samples][in] -> y[samples][out]. Any number of
+   * samples a call; working memory belongs to the object. */
+  dft_status (*frozen_new)(const dft_folded *layers, int count, dft_frozen **frozen);
+  void (*frozen_run)(dft_frozen *frozen, const float *x, float *y, int samples);
+  void (*frozen_free)(dft_frozen *frozen);
+} dft_ops;
+
+/* Rank of a kernel set: higher is faster. Ranks agree on the minimum of dft_ops_best(). */
+typedef enum {
+  DFT_KERNELS_REFERENCE,
+  DFT_KERNELS_PORTABLE,
+  DFT_KERNELS_AVX2,
+  DFT_KERNELS_AVX512,
+  DFT_KERNELS_COUNT
+} dft_kernels;
+
+/* The best set this CPU runs, or the one DFT_KERNELS=reference|portable|avx2|avx512 names. DFT_EUSAGE when it
+ * names none or one this CPU lacks. */
+dft_status dft_ops_best(dft_kernels *kernels);
+/* The table; NULL when this build or CPU lacks the set. */
+const dft_ops *dft_ops_get(dft_kernels kernels);
+
+/* Threads per operation. OpenBLAS is held to one thread inside. */
+void dft_ops_set_threads(int threads);
+int dft_ops_threads(void);
+
+#endif

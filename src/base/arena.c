@@ -1,0 +1,81 @@
+#include "dft/arena.h"
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { ALIGNMENT = 64, CHUNK_BYTES = 1 << 16, HUGE_BYTES = 1 << 21 };
+
+typedef struct chunk {
+  struct chunk *next;
+  size_t used, size;
+  char *data;
+} chunk;
+
+struct dft_arena {
+  chunk *chunks;
+  size_t bytes;
+};
+
+void *dft_aligned_alloc(size_t bytes) {
+  size_t alignment = bytes >= HUGE_BYTES ? HUGE_BYTES : ALIGNMENT;
+  if (bytes > SIZE_MAX - alignment) return NULL;
+  size_t rounded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+  void *block = NULL;
+  if (posix_memalign(&block, alignment, rounded ? rounded : ALIGNMENT) != 0) return NULL;
+  if (bytes >= HUGE_BYTES) (void)madvise(block, rounded, MADV_HUGEPAGE); /* a wish, not a need */
+  return block;
+}
+
+dft_arena *dft_arena_new(void) {
+  return calloc(1, sizeof(dft_arena));
+}
+
+void *dft_arena_alloc(dft_arena *a, size_t bytes) {
+  if (bytes > SIZE_MAX - ALIGNMENT) return NULL;
+  size_t need = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+  if (need == 0) need = ALIGNMENT;
+  chunk *c = a->chunks;
+  if (c == NULL || c->size - c->used < need) {
+    size_t size = need > CHUNK_BYTES ? need : CHUNK_BYTES;
+    c = malloc(sizeof *c);
+    if (c == NULL) return NULL;
+    *c = (chunk){.next = a->chunks, .size = size, .data = dft_aligned_alloc(size)};
+    if (c->data == NULL) {
+      free(c);
+      return NULL;
+    }
+    a->chunks = c;
+  }
+  void *block = c->data + c->used;
+  memset(block, 0, need);
+  c->used += need;
+  a->bytes += need;
+  return block;
+}
+
+float *dft_arena_floats(dft_arena *a, size_t count) {
+  return count > SIZE_MAX / sizeof(float) ? NULL : dft_arena_alloc(a, count * sizeof(float));
+}
+
+char *dft_arena_string(dft_arena *a, const char *text) {
+  size_t bytes = strlen(text) + 1;
+  char *copy = dft_arena_alloc(a, bytes);
+  if (copy != NULL) memcpy(copy, text, bytes);
+  return copy;
+}
+
+size_t dft_arena_bytes(const dft_arena *a) {
+  return a->bytes;
+}
+
+void dft_arena_free(dft_arena *a) {
+  if (a == NULL) return;
+  for (chunk *c = a->chunks; c != NULL;) {
+    chunk *next = c->next;
+    free(c->data);
+    free(c);
+    c = next;
+  }
+  free(a);
+}

@@ -1,0 +1,8 @@
+#include "dft/clock.h"
+#include <time.h>
+
+double dft_now_s(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}

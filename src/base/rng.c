@@ -1,0 +1,53 @@
+#include "dft/rng.h"
+#include <math.h>
+
+/* Multipliers and Weyl constants of Philox4x32 (Salmon et al., SC'11, table 2 and section 4.2). */
+dft_philox dft_rng_block(uint64_t seed, dft_stream stream, uint32_t sub, uint64_t index) {
+  uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+  dft_philox c = {{(uint32_t)index, (uint32_t)(index >> 32), sub, (uint32_t)stream}};
+  for (int round = 0; round < 10; round++) {
+    uint64_t p0 = (uint64_t)0xD2511F53u * c.v[0];
+    uint64_t p1 = (uint64_t)0xCD9E8D57u * c.v[2];
+    c = (dft_philox){
+        {(uint32_t)(p1 >> 32) ^ c.v[1] ^ k0, (uint32_t)p1, (uint32_t)(p0 >> 32) ^ c.v[3] ^ k1, (uint32_t)p0}};
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return c;
+}
+
+float dft_rng_float(uint32_t bits) {
+  return (float)(bits >> 8) * 0x1p-24f;
+}
+
+double dft_rng_double(dft_philox b) {
+  return (double)(((uint64_t)b.v[0] << 21) ^ (b.v[1] >> 11)) * 0x1p-53;
+}
+
+double dft_rng_normal(dft_philox b) {
+  double u = ((double)b.v[0] + 0.5) * 0x1p-32; /* never 0 */
+  double v = (double)b.v[1] * 0x1p-32;
+  return sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v);
+}
+
+static uint64_t feistel(uint64_t seed, dft_stream stream, uint32_t sub, int half_bits, uint64_t x) {
+  uint64_t mask = ((uint64_t)1 << half_bits) - 1;
+  uint64_t left = x >> half_bits, right = x & mask;
+  for (uint32_t round = 0; round < 6; round++) {
+    dft_philox b = dft_rng_block(seed, stream, sub, (right << 3) | round);
+    uint64_t next = left ^ (((uint64_t)b.v[1] << 32 | b.v[0]) & mask);
+    left = right;
+    right = next;
+  }
+  return left << half_bits | right;
+}
+
+uint64_t dft_rng_permute(uint64_t seed, dft_stream stream, uint32_t sub, uint64_t n, uint64_t position) {
+  if (n < 2) return 0;
+  int bits = 64 - __builtin_clzll(n - 1);
+  int half_bits = (bits + 1) / 2;
+  uint64_t x = position;
+  do x = feistel(seed, stream, sub, half_bits, x);
+  while (x >= n);
+  return x;
+}

@@ -1,0 +1,38 @@
+#include "dft/status.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { MESSAGE_BYTES = 2048 };
+static _Thread_local char message[MESSAGE_BYTES];
+
+dft_status dft_fail(dft_status code, const char *format, ...) {
+  char text[MESSAGE_BYTES]; /* the arguments may point into `message` */
+  va_list args;
+  va_start(args, format);
+  vsnprintf(text, sizeof text, format, args);
+  va_end(args);
+  memcpy(message, text, sizeof text);
+  return code;
+}
+
+dft_status dft_context(dft_status code, const char *format, ...) {
+  if (code == DFT_OK) return code;
+  char text[MESSAGE_BYTES];
+  va_list args;
+  va_start(args, format);
+  int used = vsnprintf(text, sizeof text, format, args);
+  va_end(args);
+  if (used < 0 || (size_t)used >= sizeof text - 3) return code;
+  snprintf(text + used, sizeof text - (size_t)used, ": %s", message);
+  memcpy(message, text, sizeof text);
+  return code;
+}
+
+const char *dft_error(void) {
+  return message;
+}
+
+dft_status dft_fail_memory(const char *what, unsigned long long bytes) {
+  return dft_fail(DFT_EINTERNAL, "out of memory (%s, %llu bytes)", what, bytes);
+}

@@ -1,0 +1,24 @@
+/* The product family and the frozen forward of every CPU kernel set, by name, for the table in ops.c; ops.h
+ * says what each does. The sets' own packings differ: a packed matrix belongs to the set that packed it. */
+#ifndef DFT_OPS_CPU_GEMM_H
+#define DFT_OPS_CPU_GEMM_H
+
+#include "dft/ops.h"
+
+#define DFT_GEMM_DECLARE(set)                                                                                \
+  size_t dft_gemm_packed_floats_##set(int k, int n);                                                         \
+  void dft_gemm_pack_##set(const float *w, int k, int n, bool transposed, float *packed);                    \
+  void dft_gemm_##set(const float *x, const float *packed, float *y, int samples, int pixels, int k, int n,  \
+                      const dft_epilogue *epilogue);                                                         \
+  void dft_gemm_dw_##set(const float *x, const float *dy, int pixels, int k, int n,                          \
+                         const dft_shard_map *map, float *dw);                                               \
+  dft_status dft_frozen_new_##set(const dft_folded *layers, int count, dft_frozen **frozen);                 \
+  void dft_frozen_run_##set(dft_frozen *frozen, const float *x, float *y, int samples);                      \
+  void dft_frozen_free_##set(dft_frozen *frozen);
+
+DFT_GEMM_DECLARE(reference)
+DFT_GEMM_DECLARE(portable)
+DFT_GEMM_DECLARE(avx2)
+DFT_GEMM_DECLARE(avx512)
+
+#endif

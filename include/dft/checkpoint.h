@@ -5,9 +5,12 @@
  * is a fixed32 CRC32C (ISA-L crc32_iscsi, initial value and final xor 0xffffffff) over all bytes before its
  * tag.
  *
- * Writing: temporary name in the same directory, fsync, rename, fsync of the directory. Reading trusts no
- * size; a damaged or foreign file is DFT_EDATA by name. Only rank 0 calls the store's functions. Not
- * collective. Ownership: dft_state_free releases what a read allocated.
+ * Writing: temporary name in the same directory, fsync, rename, fsync of the directory; a write that fails is
+ * DFT_EIO and leaves the old file and no temporary one. Reading trusts no size: a missing, truncated, damaged
+ * or foreign file, or one of a newer format, is DFT_EDATA by name, and memory stays within a small multiple
+ * of the file's size. Only rank 0 calls the store's functions. Not collective. One thread at a time.
+ * Ownership: dft_state_free releases what a read allocated; strings that a state has as NULL are read back as
+ * "".
  */
 #ifndef DFT_CHECKPOINT_H
 #define DFT_CHECKPOINT_H
@@ -17,6 +20,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+
+/* What a file starts with: field 1 of dft.Checkpoint. */
+#define DFT_CHECKPOINT_MAGIC       "\012\016dft.Checkpoint"
+#define DFT_CHECKPOINT_MAGIC_BYTES 16
+#define DFT_CHECKPOINT_VERSION     1
 
 /* One finished epoch, as in history.csv; NAN where there is no validation. */
 typedef struct dft_epoch {
@@ -57,10 +66,18 @@ typedef struct dft_state {
   bool finished;
 } dft_state;
 
-void dft_state_free(dft_state *s);
+void dft_state_free(dft_state *s); /* releases the contents and zeroes the struct; NULL is fine */
+
+/* A fresh buffer with the file's bytes; the caller frees it. */
+dft_status dft_state_encode(const dft_state *s, unsigned char **bytes, size_t *count);
+/* The other way round; `name` is the file's name for messages. *s is overwritten, and zeroed on failure. */
+dft_status dft_state_decode(const char *name, const unsigned char *bytes, size_t count, dft_state *s);
 
 dft_status dft_state_write(const dft_state *s, const char *path);
 dft_status dft_state_read(const char *path, dft_state *s);
+
+/* What `dft inspect` prints: the state for people, tensors summed up by layer. */
+dft_status dft_inspect(const dft_state *s, FILE *out);
 
 /* The run directory. */
 typedef struct dft_store dft_store;
@@ -70,11 +87,13 @@ dft_status dft_store_open(const char *run_dir, dft_store **store);
 void dft_store_close(dft_store *s);
 /* Path of a file in the directory; valid until the next call. */
 const char *dft_store_path(dft_store *s, const char *name);
-/* Newest good state: final.pb, else ckpt-*.pb from the newest back; damaged ones are warned about by name and
- * passed over. *found false when there is none. */
+/* Newest good state of final.pb and ckpt-*.pb; damaged ones are warned about by name and passed over. *found
+ * false when there is no file to read; DFT_EDATA when there are some and none is good (starting over would
+ * lose work). *path is a fresh string. */
 dft_status dft_store_latest(dft_store *s, dft_state *state, char **path, bool *found);
 bool dft_store_has_checkpoints(dft_store *s);
-/* Writes ckpt-eEEEE-sSSSSSSSS.pb and deletes all but the newest `keep`. */
+/* Writes ckpt-eEEEE-sSSSSSSSS.pb, then deletes the oldest up to this one until `keep` are left (keep < 1:
+ * none is deleted). */
 dft_status dft_store_save(dft_store *s, const dft_state *state, int keep);
 /* Writes best.pb / final.pb. */
 dft_status dft_store_save_as(dft_store *s, const dft_state *state, const char *name);

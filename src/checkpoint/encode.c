@@ -1,0 +1,166 @@
+/* dft_state -> bytes. The message borrows every array of the state; only protobuf-c's packing copies. */
+#include "dft.pb-c.h"
+#include "dft/checkpoint.h"
+#include "internal.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The message and everything it points to that is not the state's own. */
+typedef struct message {
+  Dft__Checkpoint top;
+  Dft__Model model;
+  Dft__Optimizer optimizer;
+  Dft__Position position;
+  Dft__Run run;
+  Dft__Tensor *tensors; /* the model's, then the slots */
+  Dft__Tensor **tensor_pointers;
+  Dft__Epoch *epochs;
+  Dft__Epoch **epoch_pointers;
+} message;
+
+static char *text(char *s) {
+  static char empty[1];
+  return s != NULL ? s : empty;
+}
+
+static void message_free(message *m) {
+  free(m->tensors);
+  free(m->tensor_pointers);
+  free(m->epochs);
+  free(m->epoch_pointers);
+}
+
+static dft_status message_alloc(message *m, size_t tensors, size_t epochs) {
+  memset(m, 0, sizeof *m);
+  m->tensors = calloc(tensors + 1, sizeof *m->tensors);
+  m->tensor_pointers = calloc(tensors + 1, sizeof(Dft__Tensor *));
+  m->epochs = calloc(epochs + 1, sizeof *m->epochs);
+  m->epoch_pointers = calloc(epochs + 1, sizeof(Dft__Epoch *));
+  if (m->tensors == NULL || m->tensor_pointers == NULL || m->epochs == NULL || m->epoch_pointers == NULL) {
+    message_free(m);
+    return dft_fail_memory("checkpoint", (tensors + epochs) * sizeof *m->tensors);
+  }
+  return DFT_OK;
+}
+
+static void set_tensors(Dft__Tensor *out, Dft__Tensor **pointers, const dft_weights *w) {
+  for (int i = 0; i < w->count; i++) {
+    dft_tensor *t = &w->tensors[i];
+    dft__tensor__init(&out[i]);
+    out[i].layer = text(t->layer);
+    out[i].variable = text(t->variable);
+    out[i].n_shape = (size_t)t->rank;
+    out[i].shape = t->shape;
+    out[i].n_data = (size_t)dft_tensor_elements(t);
+    out[i].data = t->data;
+    pointers[i] = &out[i];
+  }
+}
+
+static void set_epochs(message *m, const dft_state *s) {
+  for (int i = 0; i < s->history_count; i++) {
+    const dft_epoch *e = &s->history[i];
+    Dft__Epoch *out = &m->epochs[i];
+    dft__epoch__init(out);
+    out->epoch = e->epoch;
+    out->phase = text(e->phase);
+    out->accuracy = e->accuracy;
+    out->loss = e->loss;
+    out->has_val_accuracy = !isnan(e->val_accuracy);
+    out->val_accuracy = e->val_accuracy;
+    out->has_val_loss = !isnan(e->val_loss);
+    out->val_loss = e->val_loss;
+    out->learning_rate = e->learning_rate;
+    m->epoch_pointers[i] = out;
+  }
+}
+
+static void set_model(Dft__Model *m, const dft_state *s) {
+  dft__model__init(m);
+  m->name = text(s->model_name);
+  m->alpha = s->alpha;
+  m->height = s->height;
+  m->width = s->width;
+  m->classes = s->classes;
+  m->n_class_names = s->weights.class_names != NULL ? (size_t)s->weights.classes : 0;
+  m->class_names = s->weights.class_names;
+  m->pooling = text(s->pooling);
+  m->preprocessing = text(s->preprocessing);
+  m->resize = text(s->resize);
+}
+
+static void set_position(Dft__Position *p, const dft_state *s) {
+  dft__position__init(p);
+  p->phase = s->phase;
+  p->phase_epoch = s->phase_epoch;
+  p->epoch = s->epoch;
+  p->step = s->step;
+  p->samples = s->position;
+  p->loss_sum = s->loss_sum;
+  p->correct_sum = s->correct_sum;
+  p->count_sum = s->count_sum;
+  p->finished = s->finished;
+}
+
+static void set_run(Dft__Run *r, const dft_state *s) {
+  dft__run__init(r);
+  r->seed = s->seed;
+  r->shards = s->shards;
+  r->deciding = text(s->deciding);
+  r->data_fingerprint = s->data_fingerprint;
+  r->train_count = s->train_count;
+  r->has_best = !isnan(s->best);
+  r->best = s->best;
+  r->best_epoch = s->best_epoch;
+}
+
+static void set_top(message *m, const dft_state *s) {
+  static char format[] = "dft.Checkpoint";
+  Dft__Checkpoint *top = &m->top;
+  size_t tensors = (size_t)s->weights.count;
+  dft__checkpoint__init(top);
+  top->format = format;
+  top->format_version = DFT_CHECKPOINT_VERSION;
+  set_model(&m->model, s);
+  top->model = &m->model;
+  set_tensors(m->tensors, m->tensor_pointers, &s->weights);
+  top->n_tensors = tensors;
+  top->tensors = m->tensor_pointers;
+  dft__optimizer__init(&m->optimizer);
+  m->optimizer.iterations = s->iterations;
+  top->optimizer = &m->optimizer;
+  set_tensors(m->tensors + tensors, m->tensor_pointers + tensors, &s->slots);
+  top->n_slots = (size_t)s->slots.count;
+  top->slots = m->tensor_pointers + tensors;
+  set_position(&m->position, s);
+  top->position = &m->position;
+  set_run(&m->run, s);
+  top->run = &m->run;
+  set_epochs(m, s);
+  top->n_history = (size_t)s->history_count;
+  top->history = m->epoch_pointers;
+}
+
+dft_status dft_state_encode(const dft_state *s, unsigned char **bytes, size_t *count) {
+  message m;
+  *bytes = NULL;
+  *count = 0;
+  DFT_TRY(message_alloc(&m, (size_t)s->weights.count + (size_t)s->slots.count, (size_t)s->history_count));
+  set_top(&m, s);
+  dft_status status = DFT_OK;
+  size_t size = dft__checkpoint__get_packed_size(&m.top);
+  if (size > INT32_MAX) /* protobuf's own limit */
+    status = dft_fail(DFT_EINTERNAL, "a checkpoint of %zu bytes is beyond protobuf's 2 GiB", size);
+  else if ((*bytes = malloc(size)) == NULL)
+    status = dft_fail_memory("checkpoint", size);
+  else {
+    dft__checkpoint__pack(&m.top,
+                          *bytes); /* with a CRC of 0, which is the last field: put the true one there */
+    uint32_t crc = dft_crc32c(0, *bytes, size - DFT_CRC_FIELD_BYTES);
+    for (int i = 0; i < 4; i++) (*bytes)[size - 4 + (size_t)i] = (unsigned char)(crc >> (8 * i));
+    *count = size;
+  }
+  message_free(&m);
+  return status;
+}

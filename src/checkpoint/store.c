@@ -1,0 +1,259 @@
+/* The run directory: its lock, its checkpoints, which of them is the newest good one. */
+#include "dft/checkpoint.h"
+#include "dft/log.h"
+#include "internal.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct dft_store {
+  int lock_fd;
+  char directory[PATH_MAX];
+  char path[PATH_MAX]; /* what dft_store_path gave last */
+};
+
+/* ckpt-eEEEE-sSSSSSSSS.pb */
+typedef struct entry {
+  char name[64];
+  int64_t epoch, step;
+} entry;
+
+typedef struct listing {
+  entry *entries; /* newest first */
+  int count;
+} listing;
+
+const char *dft_store_path(dft_store *s, const char *name) {
+  snprintf(s->path, sizeof s->path, "%s/%s", s->directory, name);
+  return s->path;
+}
+
+static void name_of(int64_t epoch, int64_t step, char *name, size_t bytes) {
+  snprintf(name, bytes, "ckpt-e%04" PRId64 "-s%08" PRId64 ".pb", epoch, step);
+}
+
+/* Only names that we would write ourselves count: ckpt-e1-s2.pb is someone else's. */
+static bool parse_name(const char *name, entry *e) {
+  char written[sizeof e->name];
+  if (sscanf(name, "ckpt-e%9" SCNd64 "-s%18" SCNd64 ".pb", &e->epoch, &e->step) != 2) return false;
+  name_of(e->epoch, e->step, written, sizeof written);
+  if (strcmp(name, written) != 0) return false;
+  memcpy(e->name, written, sizeof written);
+  return true;
+}
+
+static int newest_first(const void *a, const void *b) {
+  const entry *x = a, *y = b;
+  if (x->step != y->step) return x->step < y->step ? 1 : -1;
+  return (x->epoch < y->epoch) - (x->epoch > y->epoch);
+}
+
+static dft_status list(const dft_store *s, listing *l) {
+  *l = (listing){0};
+  DIR *d = opendir(s->directory);
+  if (d == NULL) return dft_fail(DFT_EIO, "%s: cannot read: %s", s->directory, strerror(errno));
+  dft_status status = DFT_OK;
+  int room = 0;
+  for (struct dirent *item; status == DFT_OK && (item = readdir(d)) != NULL;) {
+    entry e;
+    if (!parse_name(item->d_name, &e)) continue;
+    if (l->count == room) {
+      room = 2 * room + 16;
+      entry *larger = realloc(l->entries, (size_t)room * sizeof *larger);
+      if (larger == NULL) {
+        status = dft_fail_memory("list of checkpoints", (size_t)room * sizeof *larger);
+        break;
+      }
+      l->entries = larger;
+    }
+    l->entries[l->count++] = e;
+  }
+  closedir(d);
+  if (status != DFT_OK) {
+    free(l->entries);
+    *l = (listing){0};
+  } else if (l->count > 0)
+    qsort(l->entries, (size_t)l->count, sizeof *l->entries, newest_first);
+  return status;
+}
+
+static dft_status make_directories(const char *directory) {
+  char path[PATH_MAX];
+  snprintf(path, sizeof path, "%s", directory);
+  for (char *slash = strchr(path + 1, '/');; slash = strchr(slash + 1, '/')) {
+    if (slash != NULL) *slash = 0;
+    if (mkdir(path, 0777) != 0 && errno != EEXIST)
+      return dft_fail(DFT_EIO, "%s: cannot create the run directory: %s", directory, strerror(errno));
+    if (slash == NULL) return DFT_OK;
+    *slash = '/';
+  }
+}
+
+/* The lock belongs to the open file, not to the process, so that a second opener in this process is refused
+ * too and a close elsewhere does not release it. The text in it is only for the message to the one who comes
+ * second. */
+static dft_status lock(dft_store *s) {
+  const char *path = dft_store_path(s, "lock");
+  char owner[256] = "";
+  s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (s->lock_fd < 0) return dft_fail(DFT_EIO, "%s: cannot open: %s", path, strerror(errno));
+  struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+  if (fcntl(s->lock_fd, F_OFD_SETLK, &whole) != 0) {
+    if (errno == EAGAIN || errno == EACCES) {
+      ssize_t n = pread(s->lock_fd, owner, sizeof owner - 1, 0);
+      owner[n > 0 ? (size_t)n : 0] = 0;
+      owner[strcspn(owner, "\n")] = 0;
+      return dft_fail(DFT_EUSAGE, "another run uses %s (%s): wait for its end or set another run_dir",
+                      s->directory, owner[0] != 0 ? owner : "it is just starting");
+    }
+    if (errno != ENOLCK && errno != ENOTSUP && errno != ENOSYS)
+      return dft_fail(DFT_EIO, "%s: cannot lock: %s", path, strerror(errno));
+    dft_warn("%s: this file system has no locks (%s): let only one run use it", s->directory,
+             strerror(errno));
+  }
+  char host[128] = "";
+  gethostname(host, sizeof host - 1);
+  int length = snprintf(owner, sizeof owner, "process %ld on %s\n", (long)getpid(), host);
+  if (ftruncate(s->lock_fd, 0) != 0 || pwrite(s->lock_fd, owner, (size_t)length, 0) != length)
+    return dft_fail(DFT_EIO, "%s: cannot write: %s", path, strerror(errno));
+  return DFT_OK;
+}
+
+/* We hold the lock: a temporary file is from a run that was killed while it wrote. */
+static void remove_temporary(const dft_store *s) {
+  DIR *d = opendir(s->directory);
+  if (d == NULL) return;
+  for (struct dirent *item; (item = readdir(d)) != NULL;) {
+    size_t length = strlen(item->d_name), suffix = strlen(DFT_TEMPORARY_SUFFIX);
+    if (length > suffix && strcmp(item->d_name + length - suffix, DFT_TEMPORARY_SUFFIX) == 0)
+      unlinkat(dirfd(d), item->d_name, 0);
+  }
+  closedir(d);
+}
+
+dft_status dft_store_open(const char *run_dir, dft_store **store) {
+  *store = NULL;
+  size_t length = strlen(run_dir);
+  if (length == 0 || length > PATH_MAX - 256)
+    return dft_fail(DFT_EUSAGE, "run_dir: %s", length == 0 ? "is empty" : "is too long");
+  dft_store *s = calloc(1, sizeof *s);
+  if (s == NULL) return dft_fail_memory("run directory", sizeof *s);
+  s->lock_fd = -1;
+  memcpy(s->directory, run_dir, length + 1);
+  while (length > 1 && s->directory[length - 1] == '/') s->directory[--length] = 0;
+  dft_status status = make_directories(s->directory);
+  if (status == DFT_OK) status = lock(s);
+  if (status != DFT_OK) {
+    if (s->lock_fd >= 0) close(s->lock_fd);
+    free(s);
+    return status;
+  }
+  remove_temporary(s);
+  *store = s;
+  return DFT_OK;
+}
+
+/* The file stays: removing it would let two runs lock two files of that name. */
+void dft_store_close(dft_store *s) {
+  if (s == NULL) return;
+  close(s->lock_fd);
+  free(s);
+}
+
+bool dft_store_has_checkpoints(dft_store *s) {
+  static const char *const names[] = {"final.pb", "best.pb"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    if (access(dft_store_path(s, names[i]), F_OK) == 0) return true;
+  listing l;
+  if (list(s, &l) != DFT_OK) return false;
+  free(l.entries);
+  return l.count > 0;
+}
+
+/* Reads one file. A damaged one is a warning and *good false; only lack of memory is an error. */
+static dft_status try_read(const char *path, dft_state *state, bool *good) {
+  dft_status status = dft_state_read(path, state);
+  *good = status == DFT_OK;
+  if (status == DFT_OK || status == DFT_EINTERNAL) return status;
+  dft_warn("%s: passed over", dft_error());
+  return DFT_OK;
+}
+
+/* final.pb is the newest unless epochs were added since: then checkpoints beyond it come first. */
+static dft_status find_latest(dft_store *s, const listing *l, dft_state *state, const char **name,
+                              int *damaged) {
+  dft_state final = {0};
+  bool have_final = false, good = false;
+  dft_status status = DFT_OK;
+  *name = NULL;
+  if (access(dft_store_path(s, "final.pb"), F_OK) == 0) {
+    DFT_TRY(try_read(dft_store_path(s, "final.pb"), &final, &have_final));
+    *damaged += !have_final;
+  }
+  for (int i = 0; i < l->count && status == DFT_OK && !good; i++) {
+    if (have_final && l->entries[i].step <= final.step) break;
+    status = try_read(dft_store_path(s, l->entries[i].name), state, &good);
+    *damaged += status == DFT_OK && !good;
+    if (good) *name = l->entries[i].name;
+  }
+  if (have_final && status == DFT_OK && !good) {
+    *state = final;
+    *name = "final.pb";
+  } else
+    dft_state_free(&final);
+  return status;
+}
+
+dft_status dft_store_latest(dft_store *s, dft_state *state, char **path, bool *found) {
+  const char *name = NULL;
+  int damaged = 0;
+  listing l;
+  memset(state, 0, sizeof *state);
+  *path = NULL;
+  *found = false;
+  DFT_TRY(list(s, &l));
+  dft_status status = find_latest(s, &l, state, &name, &damaged);
+  if (status == DFT_OK && name != NULL) {
+    *path = strdup(dft_store_path(s, name));
+    *found = *path != NULL;
+    if (*path == NULL) {
+      dft_state_free(state);
+      status = dft_fail_memory("path", PATH_MAX);
+    }
+  } else if (status == DFT_OK && damaged > 0)
+    status = dft_fail(
+        DFT_EDATA, "%s: none of its %d checkpoints can be read (the last: %s): move them away to start over",
+        s->directory, damaged, dft_error());
+  free(l.entries);
+  return status;
+}
+
+dft_status dft_store_save(dft_store *s, const dft_state *state, int keep) {
+  char name[64];
+  name_of(state->epoch, state->step, name, sizeof name);
+  DFT_TRY(dft_state_write(state, dft_store_path(s, name)));
+  if (keep < 1) return DFT_OK;
+  listing l;
+  DFT_TRY(list(s, &l));
+  int kept = 0;
+  for (int i = 0; i < l.count; i++) {
+    /* Files beyond this one are left from before a fall back: they are written anew when the run gets there.
+     */
+    if (l.entries[i].step > state->step || ++kept <= keep) continue;
+    if (unlink(dft_store_path(s, l.entries[i].name)) != 0 && errno != ENOENT)
+      dft_warn("%s: cannot delete this old checkpoint: %s", dft_store_path(s, l.entries[i].name),
+               strerror(errno));
+  }
+  free(l.entries);
+  return DFT_OK;
+}
+
+dft_status dft_store_save_as(dft_store *s, const dft_state *state, const char *name) {
+  return dft_state_write(state, dft_store_path(s, name));
+}

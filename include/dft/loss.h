@@ -1,0 +1,13 @@
+/* Softmax cross-entropy, as Keras computes it from logits: loss_i = logsumexp(z_i) - z_i[label_i], in float32
+ * with the maximum subtracted first; gradient softmax(z_i) - onehot. Per sample; sums are taken by the
+ * caller. Pure; any thread. */
+#ifndef DFT_LOSS_H
+#define DFT_LOSS_H
+
+/* probabilities[samples][classes] */
+void dft_softmax(const float *logits, int samples, int classes, float *probabilities);
+/* loss[samples]; dlogits[samples][classes]; correct[samples] 1 where the first largest logit is the label. */
+void dft_cross_entropy(const float *logits, const int *labels, int samples, int classes, float *loss,
+                       float *dlogits, unsigned char *correct);
+
+#endif

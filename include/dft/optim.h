@@ -1,0 +1,34 @@
+/* Optimizers, as Keras 3 defines them, over the trainable parameters of one phase.
+ *
+ *   adam   alpha_t = lr*sqrt(1-b2^t)/(1-b1^t); m += (g-m)(1-b1); v += (g^2-v)(1-b2); w -=
+ * alpha_t*m/(sqrt(v)+epsilon) adamw  w -= lr*weight_decay*w, then adam sgd    momentum 0: w -= lr*g; else
+ * velocity = momentum*velocity - lr*g; w += velocity (nesterov: w += momentum*velocity - lr*g) Source:
+ * keras/src/optimizers/{adam,adamw,sgd}.py (Kingma & Ba 2015, section 2's efficient form).
+ *
+ * A phase starts with a fresh optimizer, as Keras' compile gives. Not collective: every rank applies the same
+ * reduced gradient.
+ */
+#ifndef DFT_OPTIM_H
+#define DFT_OPTIM_H
+
+#include "dft/config.h"
+#include "dft/model.h"
+
+typedef struct dft_optimizer dft_optimizer;
+
+dft_status dft_optimizer_new(const dft_config_optimizer *config, dft_model *model, const dft_ops *ops,
+                             dft_optimizer **optimizer);
+void dft_optimizer_free(dft_optimizer *o);
+
+/* One update of `param` from the summed gradient; scale = 1/samples. Call dft_optimizer_begin once per step
+ * first. */
+void dft_optimizer_begin(dft_optimizer *o);
+void dft_optimizer_apply(dft_optimizer *o, int param, const float *gradient, float scale);
+int64_t dft_optimizer_iterations(const dft_optimizer *o);
+
+/* Slots as named tensors ("kernel/momentum", "kernel/velocity"), out and in. DFT_EDATA when they do not fit.
+ */
+dft_status dft_optimizer_export(const dft_optimizer *o, dft_weights *slots);
+dft_status dft_optimizer_import(dft_optimizer *o, const dft_weights *slots, int64_t iterations);
+
+#endif

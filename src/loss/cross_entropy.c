@@ -1,0 +1,41 @@
+#include "dft/loss.h"
+#include <math.h>
+#include <stddef.h>
+
+/* softmax of one row; returns log(sum(exp(z - max))). */
+static float softmax_row(const float *z, int classes, float max, float *p) {
+  float sum = 0.0F;
+  for (int c = 0; c < classes; c++) {
+    p[c] = expf(z[c] - max);
+    sum += p[c];
+  }
+  for (int c = 0; c < classes; c++) p[c] /= sum;
+  return logf(sum);
+}
+
+static int largest(const float *z, int classes) {
+  int best = 0;
+  for (int c = 1; c < classes; c++)
+    if (z[c] > z[best]) best = c;
+  return best;
+}
+
+void dft_softmax(const float *logits, int samples, int classes, float *probabilities) {
+  for (int i = 0; i < samples; i++) {
+    const float *z = logits + (size_t)i * (size_t)classes;
+    softmax_row(z, classes, z[largest(z, classes)], probabilities + (size_t)i * (size_t)classes);
+  }
+}
+
+void dft_cross_entropy(const float *logits, const int *labels, int samples, int classes, float *loss,
+                       float *dlogits, unsigned char *correct) {
+  for (int i = 0; i < samples; i++) {
+    const float *z = logits + (size_t)i * (size_t)classes;
+    float *d = dlogits + (size_t)i * (size_t)classes;
+    int best = largest(z, classes);
+    float log_sum = softmax_row(z, classes, z[best], d);
+    loss[i] = log_sum - (z[labels[i]] - z[best]);
+    d[labels[i]] -= 1.0F;
+    correct[i] = best == labels[i];
+  }
+}

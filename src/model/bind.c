@@ -1,0 +1,137 @@
+#include "dft/model.h"
+#include <stdio.h>
+#include <string.h>
+
+static bool same_shape(const dft_param *p, const dft_tensor *t) {
+  if (p->rank != t->rank) return false;
+  for (int i = 0; i < p->rank; i++)
+    if (p->shape[i] != t->shape[i]) return false;
+  return true;
+}
+
+static void shape_text(int rank, const int64_t *shape, char *text, size_t bytes) {
+  size_t used = (size_t)snprintf(text, bytes, "[");
+  for (int i = 0; i < rank && used < bytes; i++)
+    used += (size_t)snprintf(text + used, bytes - used, "%s%lld", i ? "," : "", (long long)shape[i]);
+  if (used < bytes) snprintf(text + used, bytes - used, "]");
+}
+
+static dft_status misshapen(const dft_model *m, const dft_param *p, const dft_tensor *t, const char *path) {
+  char want[64], got[64];
+  shape_text(p->rank, p->shape, want, sizeof want);
+  shape_text(t->rank, t->shape, got, sizeof got);
+  return dft_fail(DFT_EDATA, "%s: %s/%s has shape %s, the model needs %s: check model.alpha", path,
+                  m->layers[p->layer].name, p->variable, got, want);
+}
+
+static bool is_head(const dft_model *m, const dft_param *p) {
+  return p->layer == m->base_layers;
+}
+
+/* Kinds of tensors for binding by order: within one kind, the n-th of the file is the n-th of the model. */
+enum {
+  CONV_KERNEL,
+  DEPTHWISE_KERNEL,
+  BN_GAMMA,
+  BN_BETA,
+  BN_MEAN,
+  BN_VARIANCE,
+  DENSE_KERNEL,
+  DENSE_BIAS,
+  KINDS
+};
+
+static int kind_of(const char *variable, int rank, const int64_t *shape) {
+  if (rank == 4) return shape[0] == 3 && shape[3] == 1 ? DEPTHWISE_KERNEL : CONV_KERNEL;
+  if (rank == 2) return DENSE_KERNEL;
+  static const struct {
+    const char *variable;
+    int kind;
+  } vectors[] = {{"gamma", BN_GAMMA},
+                 {"beta", BN_BETA},
+                 {"moving_mean", BN_MEAN},
+                 {"moving_variance", BN_VARIANCE},
+                 {"bias", DENSE_BIAS}};
+  for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++)
+    if (strcmp(variable, vectors[i].variable) == 0) return vectors[i].kind;
+  return -1;
+}
+
+static const dft_tensor *nth_of_kind(const dft_weights *file, int kind, int n) {
+  for (int i = 0; i < file->count; i++) {
+    const dft_tensor *t = &file->tensors[i];
+    if (kind_of(t->variable, t->rank, t->shape) == kind && n-- == 0) return t;
+  }
+  return NULL;
+}
+
+static bool names_fit(const dft_model *m, const dft_weights *file) {
+  for (int i = 0; i < m->param_count; i++)
+    if (!is_head(m, &m->params[i]) &&
+        dft_weights_find(file, m->layers[m->params[i].layer].name, m->params[i].variable) != NULL)
+      return true;
+  return false;
+}
+
+static const dft_tensor *find(const dft_model *m, const dft_param *p, const dft_weights *file, bool by_order,
+                              int nth[KINDS]) {
+  if (!by_order) return dft_weights_find(file, m->layers[p->layer].name, p->variable);
+  int kind = kind_of(p->variable, p->rank, p->shape);
+  return nth_of_kind(file, kind, nth[kind]++);
+}
+
+/* A file with classes of its own fits only when they are ours, in our order. */
+static bool classes_fit(const dft_model *m, const dft_weights *file, const char *const *class_names) {
+  if (file->class_names == NULL || class_names == NULL) return true;
+  if (file->classes != m->classes) return false;
+  for (int i = 0; i < m->classes; i++)
+    if (strcmp(file->class_names[i], class_names[i]) != 0) return false;
+  return true;
+}
+
+static void bind_head(dft_model *m, const dft_weights *file, const char *const *class_names,
+                      const dft_tensor *kernel, const dft_tensor *bias, dft_bind_result *result) {
+  dft_param *k = &m->params[m->head_kernel], *b = &m->params[m->head_bias];
+  if (kernel == NULL || bias == NULL)
+    result->head_why = "the file has no head";
+  else if (!same_shape(k, kernel) || !same_shape(b, bias))
+    result->head_why = "the file's head has another shape";
+  else if (!classes_fit(m, file, class_names))
+    result->head_why = "the file's head is for other classes";
+  else {
+    memcpy(k->data, kernel->data, (size_t)k->elements * sizeof(float));
+    memcpy(b->data, bias->data, (size_t)b->elements * sizeof(float));
+    result->head = true;
+  }
+}
+
+dft_status dft_model_bind(dft_model *model, const dft_weights *file, const char *path,
+                          const char *const *class_names, dft_bind_result *result) {
+  *result = (dft_bind_result){.by_order = !names_fit(model, file)};
+  int nth[KINDS] = {0};
+  const dft_tensor *head[2] = {NULL, NULL};
+  for (int i = 0; i < model->param_count; i++) {
+    dft_param *p = &model->params[i];
+    const dft_tensor *t = find(model, p, file, result->by_order, nth);
+    if (is_head(model, p)) {
+      head[i - model->head_kernel] = t;
+      continue;
+    }
+    if (t == NULL)
+      return dft_fail(DFT_EDATA, "%s: no tensor for %s/%s: not the weights of a MobileNetV2", path,
+                      model->layers[p->layer].name, p->variable);
+    if (!same_shape(p, t)) return misshapen(model, p, t, path);
+    memcpy(p->data, t->data, (size_t)p->elements * sizeof(float));
+    result->bound++;
+  }
+  bind_head(model, file, class_names, head[0], head[1], result);
+  return DFT_OK;
+}
+
+dft_status dft_model_export(const dft_model *model, dft_weights *weights) {
+  for (int i = 0; i < model->param_count; i++) {
+    const dft_param *p = &model->params[i];
+    DFT_TRY(dft_weights_add(weights, model->layers[p->layer].name, p->variable, p->rank, p->shape, p->data));
+  }
+  return DFT_OK;
+}

@@ -1,0 +1,157 @@
+#include "tail.h"
+#include <math.h>
+#include <stdlib.h>
+
+/* One allocator for the plan: remembers the first failure, so that the plan reads as a list of what is
+ * needed. */
+static float *floats(dft_tail *t, int64_t count, bool *failed) {
+  float *p = dft_arena_floats(t->arena, (size_t)count);
+  if (p == NULL) *failed = true;
+  return p;
+}
+
+static void plan_unit(dft_tail *t, int i, int samples, bool *failed) {
+  const dft_model *m = t->model;
+  tail_unit *u = &t->units[i];
+  u->unit = &m->units[t->first + i];
+  u->conv_trains = m->layers[u->unit->conv_layer].trainable;
+  u->bn_trains = m->layers[u->unit->bn_layer].trainable;
+  if (i < t->stop && (u->conv_trains || u->bn_trains)) t->stop = i;
+  u->needs_dx = i > t->stop;
+  const dft_conv *g = &u->unit->conv;
+  int c = g->channels;
+  u->scale = floats(t, c, failed);
+  u->y = floats(t, (int64_t)samples * u->unit->out_elements, failed);
+  if (u->bn_trains) {
+    u->z = floats(t, (int64_t)samples * u->unit->out_elements, failed);
+    float **vectors[] = {&u->mean,  &u->variance, &u->invstd, &u->shift, &u->dgamma,
+                         &u->dbeta, &u->a,        &u->b,      &u->d};
+    for (size_t v = 0; v < sizeof vectors / sizeof vectors[0]; v++) *vectors[v] = floats(t, c, failed);
+  } else {
+    u->weight = floats(t, m->params[u->unit->kernel].elements, failed);
+    u->bias = floats(t, c, failed);
+  }
+  if (u->unit->kind != DFT_POINTWISE) return;
+  u->packed = floats(t, (int64_t)t->ops->gemm_packed_floats(g->in_channels, c), failed);
+  if (u->needs_dx) u->packed_dx = floats(t, (int64_t)t->ops->gemm_packed_floats(c, g->in_channels), failed);
+}
+
+static void plan_travelling(dft_tail *t) {
+  t->travelling[t->travelling_count++] = t->model->head_kernel;
+  t->travelling[t->travelling_count++] = t->model->head_bias;
+  for (int i = t->count - 1; i >= t->stop; i--)
+    if (t->units[i].conv_trains) t->travelling[t->travelling_count++] = t->units[i].unit->kernel;
+}
+
+static void plan(dft_tail *t, int samples, int nodes, bool *failed) {
+  const dft_model *m = t->model;
+  t->units = dft_arena_alloc(t->arena, (size_t)t->count * sizeof *t->units);
+  if (t->units == NULL) {
+    *failed = true;
+    return;
+  }
+  int64_t largest = 0, narrow = 0, channels = m->features, kernel = m->params[m->head_kernel].elements;
+  for (int i = 0; i < t->count; i++) {
+    plan_unit(t, i, samples, failed);
+    const dft_unit *u = t->units[i].unit;
+    if (u->out_elements > largest) largest = u->out_elements;
+    if (u->in_elements > largest) largest = u->in_elements;
+    if (u->residual && u->out_elements > narrow) narrow = u->out_elements;
+    if (u->conv.channels > channels) channels = u->conv.channels;
+    if (m->params[u->kernel].elements > kernel) kernel = m->params[u->kernel].elements;
+  }
+  plan_travelling(t);
+  t->head_packed = floats(t, (int64_t)dft_model_head_packed_floats(m, t->ops), failed);
+  t->logits = floats(t, (int64_t)samples * m->classes, failed);
+  if (t->dropout > 0) t->dropped = floats(t, (int64_t)samples * m->features, failed);
+  if (nodes > 1) t->scratch = floats(t, nodes * kernel, failed);
+  if (t->count == 0) return;
+  t->head_packed_dx = floats(t, (int64_t)t->ops->gemm_packed_floats(m->classes, m->features), failed);
+  t->features = floats(t, (int64_t)samples * m->features, failed);
+  for (int i = 0; i < 2; i++) t->gradient[i] = floats(t, samples * largest, failed);
+  t->skip = floats(t, samples * narrow, failed);
+  t->sums = dft_arena_alloc(t->arena, (size_t)nodes * 2 * (size_t)channels * sizeof(double));
+  if (t->sums == NULL) *failed = true;
+}
+
+dft_status dft_tail_new(dft_model *model, const dft_ops *ops, int max_samples, int max_nodes, double dropout,
+                        const dft_tail_hooks *hooks, dft_tail **tail) {
+  *tail = NULL;
+  dft_tail *t = calloc(1, sizeof *t);
+  if (t == NULL) return dft_fail_memory("tail", sizeof *t);
+  *t = (dft_tail){.model = model, .ops = ops, .hooks = *hooks, .arena = dft_arena_new(), .dropout = dropout};
+  t->first = dft_model_tail_start(model);
+  t->stop = t->count = model->unit_count - t->first;
+  bool failed = t->arena == NULL;
+  if (!failed) plan(t, max_samples > 0 ? max_samples : 1, max_nodes, &failed);
+  if (failed) {
+    size_t bytes = t->arena == NULL ? 0 : dft_arena_bytes(t->arena);
+    dft_tail_free(t);
+    return dft_fail_memory("activations of the trainable layers; use a smaller data.batch_size or more hosts",
+                           bytes);
+  }
+  dft_tail_pack(t, true);
+  *tail = t;
+  return DFT_OK;
+}
+
+void dft_tail_free(dft_tail *tail) {
+  if (tail == NULL) return;
+  dft_arena_free(tail->arena);
+  free(tail);
+}
+
+size_t dft_tail_bytes(const dft_tail *tail) {
+  return dft_arena_bytes(tail->arena);
+}
+
+int dft_tail_travelling(const dft_tail *tail, const int **params) {
+  *params = tail->travelling;
+  return tail->travelling_count;
+}
+
+static void pack_unit(const dft_tail *t, tail_unit *u) {
+  const dft_model *m = t->model;
+  const float *kernel = m->params[u->unit->kernel].data;
+  const dft_conv *g = &u->unit->conv;
+  if (!u->bn_trains) {
+    dft_fold(m, u->unit, u->weight, u->bias);
+    const float *gamma = m->params[u->unit->gamma].data, *variance = m->params[u->unit->variance].data;
+    for (int c = 0; c < g->channels; c++) u->scale[c] = gamma[c] / sqrtf(variance[c] + DFT_BN_EPSILON);
+  }
+  if (u->packed != NULL)
+    t->ops->gemm_pack(u->weight != NULL ? u->weight : kernel, g->in_channels, g->channels, false, u->packed);
+  if (u->packed_dx != NULL) t->ops->gemm_pack(kernel, g->channels, g->in_channels, true, u->packed_dx);
+}
+
+void dft_tail_pack(dft_tail *tail, bool all) {
+  const dft_model *m = tail->model;
+  for (int i = 0; i < tail->count; i++)
+    if (all || tail->units[i].conv_trains) pack_unit(tail, &tail->units[i]);
+  const float *head = m->params[m->head_kernel].data;
+  tail->ops->gemm_pack(head, m->features, m->classes, false, tail->head_packed);
+  if (tail->head_packed_dx != NULL)
+    tail->ops->gemm_pack(head, m->classes, m->features, true, tail->head_packed_dx);
+}
+
+const float *dft_tail_bn_gradient(const dft_tail *tail, int param) {
+  for (int i = tail->stop; i < tail->count; i++) {
+    const tail_unit *u = &tail->units[i];
+    if (u->unit->gamma == param) return u->dgamma;
+    if (u->unit->beta == param) return u->dbeta;
+  }
+  return NULL;
+}
+
+void dft_tail_commit_statistics(dft_tail *tail) {
+  for (int i = 0; i < tail->count; i++) {
+    const tail_unit *u = &tail->units[i];
+    if (!u->bn_trains) continue;
+    float *mean = tail->model->params[u->unit->mean].data,
+          *variance = tail->model->params[u->unit->variance].data;
+    for (int c = 0; c < u->unit->conv.channels; c++) {
+      mean[c] = mean[c] * DFT_BN_MOMENTUM + u->mean[c] * (1.0F - DFT_BN_MOMENTUM);
+      variance[c] = variance[c] * DFT_BN_MOMENTUM + u->variance[c] * (1.0F - DFT_BN_MOMENTUM);
+    }
+  }
+}

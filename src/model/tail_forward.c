@@ -1,0 +1,103 @@
+#include "dft/rng.h"
+#include "tail.h"
+#include <math.h>
+
+void dft_tail_conv(const dft_tail *tail, const tail_unit *u, const float *x, int samples, float *y,
+                   const dft_epilogue *epilogue) {
+  const dft_ops *ops = tail->ops;
+  const dft_conv *g = &u->unit->conv;
+  const float *w = u->weight != NULL ? u->weight : tail->model->params[u->unit->kernel].data;
+  switch (u->unit->kind) {
+  case DFT_POINTWISE:
+    ops->gemm(x, u->packed, y, samples, g->in_h * g->in_w, g->in_channels, g->channels, epilogue);
+    break;
+  case DFT_DEPTHWISE:
+    ops->depthwise(x, w, y, samples, g, epilogue);
+    break;
+  case DFT_STEM:
+    ops->stem(x, w, y, samples, g, epilogue);
+    break;
+  }
+}
+
+/* The statistics of the global batch: population mean and variance per channel, and the affine map they make.
+ */
+static dft_status batch_statistics(dft_tail *t, tail_unit *u, const dft_batch *batch) {
+  const dft_conv *g = &u->unit->conv;
+  int c = g->channels, pixels = g->out_h * g->out_w;
+  t->ops->bn_sums(u->z, pixels, c, batch->map, t->sums);
+  DFT_TRY(t->hooks.sum(t->hooks.context, t->sums, 2 * (size_t)c));
+  const float *gamma = t->model->params[u->unit->gamma].data, *beta = t->model->params[u->unit->beta].data;
+  double count = (double)batch->global * pixels;
+  for (int i = 0; i < c; i++) {
+    double mean = t->sums[i] / count;
+    double variance = t->sums[c + i] / count - mean * mean;
+    if (variance < 0.0) variance = 0.0; /* rounding of a constant channel */
+    double invstd = 1.0 / sqrt(variance + (double)DFT_BN_EPSILON);
+    u->mean[i] = (float)mean;
+    u->variance[i] = (float)variance;
+    u->invstd[i] = (float)invstd;
+    u->scale[i] = (float)(gamma[i] * invstd);
+    u->shift[i] = (float)(beta[i] - mean * gamma[i] * invstd);
+  }
+  return DFT_OK;
+}
+
+static dft_status forward_unit(dft_tail *t, tail_unit *u, const dft_batch *batch, const float *x,
+                               const float *block_input) {
+  int samples = batch->map->samples;
+  const float *residual = u->unit->residual ? block_input : NULL;
+  if (!u->bn_trains) {
+    dft_tail_conv(t, u, x, samples, u->y,
+                  &(dft_epilogue){.bias = u->bias, .residual = residual, .relu6 = u->unit->relu6});
+    return DFT_OK;
+  }
+  const dft_conv *g = &u->unit->conv;
+  dft_tail_conv(t, u, x, samples, u->z, &(dft_epilogue){0});
+  DFT_TRY(batch_statistics(t, u, batch));
+  t->ops->scale_shift(u->z, u->scale, u->shift, residual, u->unit->relu6, u->y,
+                      (int64_t)samples * g->out_h * g->out_w, g->channels);
+  return DFT_OK;
+}
+
+void dft_tail_dropout(const dft_tail *tail, const dft_batch *batch, const float *in, float *out) {
+  int features = tail->model->features;
+  float keep = (float)(1.0 - tail->dropout), scale = 1.0F / keep;
+  for (int s = 0; s < batch->map->samples; s++)
+    for (int f = 0; f < features; f++) {
+      uint64_t index = (uint64_t)batch->samples[s] * (uint64_t)features + (uint64_t)f;
+      dft_philox b = dft_rng_block(batch->seed, DFT_STREAM_DROPOUT, batch->epoch, index / 4);
+      size_t i = (size_t)s * (size_t)features + (size_t)f;
+      out[i] = dft_rng_float(b.v[index % 4]) < keep ? in[i] * scale : 0.0F;
+    }
+}
+
+dft_status dft_tail_forward(dft_tail *tail, const dft_batch *batch, const float *x, float **logits) {
+  const dft_model *m = tail->model;
+  int samples = batch->map->samples;
+  dft_tail_pack(tail, false);
+  const float *features = x;
+  if (tail->count > 0) {
+    const float *block_input = x;
+    for (int i = 0; i < tail->count; i++) {
+      tail_unit *u = &tail->units[i];
+      const float *input = i == 0 ? x : tail->units[i - 1].y;
+      if (u->unit->block_start) block_input = input;
+      DFT_TRY(forward_unit(tail, u, batch, input, block_input));
+    }
+    const float *last = tail->units[tail->count - 1].y;
+    if (m->pooling == DFT_POOL_AVG)
+      tail->ops->pool_avg(last, tail->features, samples, m->feature_pixels, m->features);
+    else
+      tail->ops->pool_max(last, tail->features, samples, m->feature_pixels, m->features);
+    features = tail->features;
+  }
+  if (tail->dropped != NULL) {
+    dft_tail_dropout(tail, batch, features, tail->dropped);
+    features = tail->dropped;
+  }
+  tail->ops->gemm(features, tail->head_packed, tail->logits, samples, 1, m->features, m->classes,
+                  &(dft_epilogue){.bias = m->params[m->head_bias].data});
+  *logits = tail->logits;
+  return DFT_OK;
+}

@@ -1,0 +1,112 @@
+#include "dft/optim.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_SLOTS = 2 };
+
+/* Keras' names of the slots of each optimizer. */
+static const char *const slot_names[][MAX_SLOTS] = {[DFT_ADAM] = {"momentum", "velocity"},
+                                                    [DFT_ADAMW] = {"momentum", "velocity"},
+                                                    [DFT_SGD] = {"momentum", NULL}};
+
+struct dft_optimizer {
+  dft_config_optimizer config;
+  dft_model *model;
+  const dft_ops *ops;
+  dft_arena *arena;
+  int64_t iterations;
+  float alpha_t;            /* Adam's step size of this iteration */
+  float **slots[MAX_SLOTS]; /* [param], NULL where not trainable or not used */
+};
+
+static bool uses_slot(const dft_config_optimizer *c, int slot) {
+  return slot_names[c->name][slot] != NULL && !(c->name == DFT_SGD && c->momentum == 0.0);
+}
+
+dft_status dft_optimizer_new(const dft_config_optimizer *config, dft_model *model, const dft_ops *ops,
+                             dft_optimizer **optimizer) {
+  *optimizer = NULL;
+  dft_optimizer *o = calloc(1, sizeof *o);
+  if (o == NULL) return dft_fail_memory("optimizer", sizeof *o);
+  *o = (dft_optimizer){.config = *config, .model = model, .ops = ops, .arena = dft_arena_new()};
+  bool failed = o->arena == NULL;
+  for (int s = 0; s < MAX_SLOTS && !failed; s++) {
+    o->slots[s] = dft_arena_alloc(o->arena, (size_t)model->param_count * sizeof(float *));
+    failed = o->slots[s] == NULL;
+    for (int p = 0; p < model->param_count && !failed; p++) {
+      if (!model->params[p].trainable || !uses_slot(config, s)) continue;
+      o->slots[s][p] = dft_arena_floats(o->arena, (size_t)model->params[p].elements);
+      failed = o->slots[s][p] == NULL;
+    }
+  }
+  if (failed) {
+    dft_optimizer_free(o);
+    return dft_fail_memory("optimizer slots", 0);
+  }
+  *optimizer = o;
+  return DFT_OK;
+}
+
+void dft_optimizer_free(dft_optimizer *o) {
+  if (o == NULL) return;
+  dft_arena_free(o->arena);
+  free(o);
+}
+
+void dft_optimizer_begin(dft_optimizer *o) {
+  const dft_config_optimizer *c = &o->config;
+  double t = (double)++o->iterations;
+  o->alpha_t = (float)(c->learning_rate * sqrt(1.0 - pow(c->beta_2, t)) / (1.0 - pow(c->beta_1, t)));
+}
+
+void dft_optimizer_apply(dft_optimizer *o, int param, const float *gradient, float scale) {
+  const dft_config_optimizer *c = &o->config;
+  dft_param *p = &o->model->params[param];
+  float decay = (float)(c->learning_rate * c->weight_decay);
+  if (c->name == DFT_SGD)
+    o->ops->sgd(p->data, o->slots[0][param], gradient, scale, (float)c->learning_rate, (float)c->momentum,
+                c->nesterov, decay, p->elements);
+  else
+    o->ops->adam(p->data, o->slots[0][param], o->slots[1][param], gradient, scale, o->alpha_t,
+                 (float)c->beta_1, (float)c->beta_2, (float)c->epsilon, decay, p->elements);
+}
+
+int64_t dft_optimizer_iterations(const dft_optimizer *o) {
+  return o->iterations;
+}
+
+static void slot_variable(const dft_optimizer *o, int param, int slot, char *text, size_t bytes) {
+  snprintf(text, bytes, "%s/%s", o->model->params[param].variable, slot_names[o->config.name][slot]);
+}
+
+dft_status dft_optimizer_export(const dft_optimizer *o, dft_weights *slots) {
+  char variable[64];
+  for (int p = 0; p < o->model->param_count; p++)
+    for (int s = 0; s < MAX_SLOTS; s++) {
+      if (o->slots[s][p] == NULL) continue;
+      const dft_param *param = &o->model->params[p];
+      slot_variable(o, p, s, variable, sizeof variable);
+      DFT_TRY(dft_weights_add(slots, o->model->layers[param->layer].name, variable, param->rank, param->shape,
+                              o->slots[s][p]));
+    }
+  return DFT_OK;
+}
+
+dft_status dft_optimizer_import(dft_optimizer *o, const dft_weights *slots, int64_t iterations) {
+  char variable[64];
+  for (int p = 0; p < o->model->param_count; p++)
+    for (int s = 0; s < MAX_SLOTS; s++) {
+      if (o->slots[s][p] == NULL) continue;
+      const dft_param *param = &o->model->params[p];
+      const char *layer = o->model->layers[param->layer].name;
+      slot_variable(o, p, s, variable, sizeof variable);
+      const dft_tensor *t = dft_weights_find(slots, layer, variable);
+      if (t == NULL || dft_tensor_elements(t) != param->elements)
+        return dft_fail(DFT_EDATA, "optimizer slot %s/%s is missing or misshapen", layer, variable);
+      memcpy(o->slots[s][p], t->data, (size_t)param->elements * sizeof(float));
+    }
+  o->iterations = iterations;
+  return DFT_OK;
+}

@@ -1,0 +1,113 @@
+#include "dft/buckets.h"
+#include "dft/arena.h"
+#include <stdlib.h>
+
+typedef struct bucket {
+  float *data; /* [nodes][count] */
+  int64_t count;
+  int tensors; /* in it */
+  int waiting; /* tensors not ready yet in this step */
+  dft_reduction_handle *handle;
+} bucket;
+
+typedef struct place {
+  int bucket;
+  int64_t offset;
+} place;
+
+struct dft_buckets {
+  dft_reducer *reducer;
+  dft_arena *arena;
+  bucket *buckets;
+  place *places;
+  int count, tensors;
+};
+
+/* Fills buckets in order; a tensor never straddles two. */
+static void assign(dft_buckets *b, const int64_t *elements, int64_t bucket_bytes) {
+  int64_t limit = bucket_bytes / (int64_t)sizeof(float);
+  for (int t = 0; t < b->tensors; t++) {
+    bucket *last = b->count > 0 ? &b->buckets[b->count - 1] : NULL;
+    if (last == NULL || last->count + elements[t] > limit) last = &b->buckets[b->count++];
+    b->places[t] = (place){(int)(last - b->buckets), last->count};
+    last->count += elements[t];
+    last->tensors++;
+  }
+}
+
+dft_status dft_buckets_new(dft_reducer *reducer, int nodes, const int64_t *elements, int tensors,
+                           int64_t bucket_bytes, dft_buckets **buckets) {
+  *buckets = NULL;
+  dft_buckets *b = calloc(1, sizeof *b);
+  if (b == NULL) return dft_fail_memory("buckets", sizeof *b);
+  *b = (dft_buckets){.reducer = reducer, .arena = dft_arena_new(), .tensors = tensors};
+  bool failed = b->arena == NULL;
+  if (!failed) {
+    b->buckets = dft_arena_alloc(b->arena, (size_t)tensors * sizeof *b->buckets);
+    b->places = dft_arena_alloc(b->arena, (size_t)tensors * sizeof *b->places);
+    failed = b->buckets == NULL || b->places == NULL;
+  }
+  if (!failed) assign(b, elements, bucket_bytes);
+  for (int i = 0; i < b->count && !failed; i++) {
+    b->buckets[i].waiting = b->buckets[i].tensors;
+    b->buckets[i].data = dft_arena_floats(b->arena, (size_t)nodes * (size_t)b->buckets[i].count);
+    failed = b->buckets[i].data == NULL;
+  }
+  if (failed) {
+    dft_buckets_free(b);
+    return dft_fail_memory("gradient buckets", 0);
+  }
+  *buckets = b;
+  return DFT_OK;
+}
+
+void dft_buckets_free(dft_buckets *b) {
+  if (b == NULL) return;
+  dft_arena_free(b->arena);
+  free(b);
+}
+
+float *dft_buckets_at(const dft_buckets *b, int tensor, size_t *stride) {
+  const bucket *in = &b->buckets[b->places[tensor].bucket];
+  *stride = (size_t)in->count;
+  return in->data + b->places[tensor].offset;
+}
+
+dft_status dft_buckets_ready(dft_buckets *b, int tensor) {
+  bucket *in = &b->buckets[b->places[tensor].bucket];
+  if (--in->waiting == 0)
+    DFT_TRY(dft_reduce_start(b->reducer, DFT_F32, in->data, (size_t)in->count, &in->handle));
+  return dft_reduce_poll(b->reducer);
+}
+
+dft_status dft_buckets_wait(dft_buckets *b) {
+  for (int i = 0; i < b->count; i++) {
+    bucket *in = &b->buckets[i];
+    DFT_TRY(dft_reduce_wait(b->reducer, in->handle));
+    in->handle = NULL;
+    in->waiting = in->tensors;
+  }
+  return DFT_OK;
+}
+
+int dft_buckets_count(const dft_buckets *b) {
+  return b->count;
+}
+
+int64_t dft_buckets_bytes(const dft_buckets *b) {
+  int64_t bytes = 0;
+  for (int i = 0; i < b->count; i++) bytes += b->buckets[i].count * (int64_t)sizeof(float);
+  return bytes;
+}
+
+/* FNV-1a over the places and sizes. */
+uint64_t dft_buckets_hash(const dft_buckets *b) {
+  uint64_t hash = 14695981039346656037u;
+  for (int t = 0; t < b->tensors; t++) {
+    const int64_t words[] = {b->places[t].bucket, b->places[t].offset, b->buckets[b->places[t].bucket].count};
+    for (size_t w = 0; w < 3; w++)
+      for (int byte = 0; byte < 8; byte++)
+        hash = (hash ^ (uint64_t)(words[w] >> (8 * byte) & 0xff)) * 1099511628211u;
+  }
+  return hash;
+}

@@ -1,0 +1,62 @@
+/* Every CPU kernel but the product family (gemm.h), by name, for the table in ops.c; ops.h says what each
+ * does. "plain" is the C that the reference and portable sets share; avx2 and avx512 are one source, simd/,
+ * compiled twice. */
+#ifndef DFT_OPS_CPU_KERNELS_H
+#define DFT_OPS_CPU_KERNELS_H
+
+#include "dft/ops.h"
+
+#define DFT_KERNELS_DECLARE(set)                                                                             \
+  void dft_depthwise_##set(const float *x, const float *w, float *y, int samples, const dft_conv *conv,      \
+                           const dft_epilogue *epilogue);                                                    \
+  void dft_depthwise_dx_##set(const float *dy, const float *w, float *dx, int samples,                       \
+                              const dft_conv *conv);                                                         \
+  void dft_depthwise_dw_##set(const float *x, const float *dy, const dft_conv *conv,                         \
+                              const dft_shard_map *map, float *dw);                                          \
+  void dft_stem_##set(const float *x, const float *w, float *y, int samples, const dft_conv *conv,           \
+                      const dft_epilogue *epilogue);                                                         \
+  void dft_stem_dw_##set(const float *x, const float *dy, const dft_conv *conv, const dft_shard_map *map,    \
+                         float *dw);                                                                         \
+  void dft_bn_sums_##set(const float *z, int pixels, int c, const dft_shard_map *map, double *sums);         \
+  void dft_scale_shift_##set(const float *z, const float *scale, const float *shift, const float *residual,  \
+                             bool relu6, float *y, int64_t rows, int c);                                     \
+  void dft_bn_backward_sums_##set(const float *dy, const float *y, const float *z, const float *mean,        \
+                                  const float *invstd, int pixels, int c, const dft_shard_map *map,          \
+                                  double *sums);                                                             \
+  void dft_bn_backward_##set(const float *dy, const float *y, const float *z, const float *a,                \
+                             const float *b, const float *d, float *dz, int64_t rows, int c);                \
+  void dft_add_##set(const float *x, float *y, int64_t count);                                               \
+  void dft_pool_avg_##set(const float *x, float *y, int samples, int pixels, int c);                         \
+  void dft_pool_avg_dx_##set(const float *dy, float *dx, int samples, int pixels, int c);                    \
+  void dft_pool_max_##set(const float *x, float *y, int samples, int pixels, int c);                         \
+  void dft_pool_max_dx_##set(const float *x, const float *y, const float *dy, float *dx, int samples,        \
+                             int pixels, int c);                                                             \
+  void dft_row_sums_##set(const float *x, int pixels, int c, const dft_shard_map *map, float *sums);         \
+  void dft_adam_##set(float *w, float *m, float *v, const float *grad, float scale, float alpha_t,           \
+                      double beta_1, double beta_2, float epsilon, float decay, int64_t count);              \
+  void dft_sgd_##set(float *w, float *velocity, const float *grad, float scale, float learning_rate,         \
+                     float momentum, bool nesterov, float decay, int64_t count);                             \
+  bool dft_all_finite_##set(const float *x, int64_t count);
+
+DFT_KERNELS_DECLARE(plain)
+DFT_KERNELS_DECLARE(avx2)
+DFT_KERNELS_DECLARE(avx512)
+
+/* An operation on fewer values than this runs on one thread: waking the others would cost more. */
+#define DFT_PARALLEL_MIN 16384
+
+/* Threads for work on `values` values. */
+static inline int dft_threads_for(int64_t values) {
+  return values < DFT_PARALLEL_MIN ? 1 : dft_ops_threads();
+}
+
+/* Part t of `parts` of `count` things, cut at multiples of `unit`: *from up to *to. */
+static inline void dft_part(int64_t count, int64_t unit, int t, int parts, int64_t *from, int64_t *to) {
+  const int64_t units = (count + unit - 1) / unit;
+  *from = units * t / parts * unit;
+  *to = units * (t + 1) / parts * unit;
+  if (*from > count) *from = count;
+  if (*to > count) *to = count;
+}
+
+#endif

@@ -1,0 +1,82 @@
+#include "dft/ops.h"
+#include "cpu/kernels.h"
+#include <cblas.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* One set's table. */
+#define TABLE(set, rest)                                                                                     \
+  {                                                                                                          \
+    .name = #set, .depthwise = dft_depthwise_##rest, .depthwise_dx = dft_depthwise_dx_##rest,                \
+    .depthwise_dw = dft_depthwise_dw_##rest, .stem = dft_stem_##rest, .stem_dw = dft_stem_dw_##rest,         \
+    .bn_sums = dft_bn_sums_##rest, .scale_shift = dft_scale_shift_##rest,                                    \
+    .bn_backward_sums = dft_bn_backward_sums_##rest, .bn_backward = dft_bn_backward_##rest,                  \
+    .add = dft_add_##rest, .pool_avg = dft_pool_avg_##rest, .pool_avg_dx = dft_pool_avg_dx_##rest,           \
+    .pool_max = dft_pool_max_##rest, .pool_max_dx = dft_pool_max_dx_##rest, .row_sums = dft_row_sums_##rest, \
+    .adam = dft_adam_##rest, .sgd = dft_sgd_##rest, .all_finite = dft_all_finite_##rest,                     \
+  }
+
+static const char *const names[DFT_KERNELS_COUNT] = {"reference", "portable", "avx2", "avx512"};
+
+static const dft_ops tables[DFT_KERNELS_COUNT] = {
+    [DFT_KERNELS_REFERENCE] = TABLE(reference, plain),
+    [DFT_KERNELS_PORTABLE] = TABLE(portable, plain),
+#ifdef DFT_HAVE_SIMD
+    [DFT_KERNELS_AVX2] = TABLE(avx2, plain),
+    [DFT_KERNELS_AVX512] = TABLE(avx512, plain),
+#endif
+};
+
+/* Whether this build has the set and this CPU all that its code may use (CMakeLists.txt: haswell and
+ * skylake-avx512). */
+static bool available(dft_kernels kernels) {
+#ifdef DFT_HAVE_SIMD
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                      __builtin_cpu_supports("avx512vl");
+  if (kernels == DFT_KERNELS_AVX2) return avx2;
+  if (kernels == DFT_KERNELS_AVX512) return avx2 && avx512;
+#endif
+  return kernels == DFT_KERNELS_REFERENCE || kernels == DFT_KERNELS_PORTABLE;
+}
+
+static dft_status named(const char *name, dft_kernels *kernels) {
+  for (int k = 0; k < DFT_KERNELS_COUNT; k++) {
+    if (strcmp(name, names[k]) != 0) continue;
+    if (!available((dft_kernels)k))
+      return dft_fail(DFT_EUSAGE,
+                      "DFT_KERNELS=%s: this CPU or build lacks them, unset it for the best it has", name);
+    *kernels = (dft_kernels)k;
+    return DFT_OK;
+  }
+  return dft_fail(DFT_EUSAGE, "DFT_KERNELS=%s: no such kernels, use reference, portable, avx2 or avx512",
+                  name);
+}
+
+dft_status dft_ops_best(dft_kernels *kernels) {
+  const char *name = getenv("DFT_KERNELS");
+  if (name != NULL && name[0] != '\0') return named(name, kernels);
+  int k = DFT_KERNELS_COUNT - 1;
+  while (!available((dft_kernels)k)) k--;
+  *kernels = (dft_kernels)k;
+  return DFT_OK;
+}
+
+const dft_ops *dft_ops_get(dft_kernels kernels) {
+  if ((int)kernels < 0 || kernels >= DFT_KERNELS_COUNT || !available(kernels)) return NULL;
+  openblas_set_num_threads(1); /* our threads call it side by side */
+  return &tables[kernels];
+}
+
+static int thread_count; /* 0: not set */
+
+void dft_ops_set_threads(int threads) {
+  thread_count = threads < 1 ? 1 : threads;
+}
+
+int dft_ops_threads(void) {
+  return thread_count > 0 ? thread_count : omp_get_max_threads();
+}

@@ -1,0 +1,74 @@
+#include "dft/weights.h"
+#include "dft/arena.h"
+#include <stdlib.h>
+#include <string.h>
+
+int64_t dft_tensor_elements(const dft_tensor *t) {
+  int64_t elements = 1;
+  for (int i = 0; i < t->rank; i++) elements *= t->shape[i];
+  return elements;
+}
+
+/* Bytes of a float32 tensor; -1 when the shape is no shape or its size overflows. */
+static int64_t tensor_bytes(int rank, const int64_t *shape) {
+  if (rank < 0 || rank > DFT_MAX_RANK) return -1;
+  int64_t bytes = sizeof(float);
+  for (int i = 0; i < rank; i++) {
+    if (shape[i] < 1 || __builtin_mul_overflow(bytes, shape[i], &bytes)) return -1;
+  }
+  return bytes;
+}
+
+/* Room for one more. The capacity is the power of two at or above the count, so it needs no field. */
+static bool grow(dft_weights *w) {
+  bool full = (w->count & (w->count - 1)) == 0;
+  if (!full) return true;
+  size_t capacity = w->count == 0 ? 1 : 2 * (size_t)w->count;
+  dft_tensor *tensors = realloc(w->tensors, capacity * sizeof *tensors);
+  if (tensors) w->tensors = tensors;
+  return tensors != NULL;
+}
+
+dft_status dft_weights_add(dft_weights *w, const char *layer, const char *variable, int rank,
+                           const int64_t *shape, const float *data) {
+  int64_t bytes = tensor_bytes(rank, shape);
+  if (bytes < 0)
+    return dft_fail(DFT_EDATA, "%s/%s: not a shape: rank %d, a size below 1 or too large", layer, variable,
+                    rank);
+  dft_tensor t = {.layer = strdup(layer), .variable = strdup(variable), .rank = rank};
+  for (int i = 0; i < rank; i++) t.shape[i] = shape[i];
+  t.data = dft_aligned_alloc((size_t)bytes);
+  if (!t.layer || !t.variable || !t.data || !grow(w)) {
+    free(t.layer);
+    free(t.variable);
+    free(t.data);
+    return dft_fail_memory("a tensor", (unsigned long long)bytes);
+  }
+  if (data)
+    memcpy(t.data, data, (size_t)bytes);
+  else
+    memset(t.data, 0, (size_t)bytes);
+  w->tensors[w->count++] = t;
+  return DFT_OK;
+}
+
+dft_tensor *dft_weights_find(const dft_weights *w, const char *layer, const char *variable) {
+  for (int i = 0; i < w->count; i++) {
+    dft_tensor *t = &w->tensors[i];
+    if (strcmp(t->layer, layer) == 0 && strcmp(t->variable, variable) == 0) return t;
+  }
+  return NULL;
+}
+
+void dft_weights_free(dft_weights *w) {
+  if (!w) return;
+  for (int i = 0; i < w->count; i++) {
+    free(w->tensors[i].layer);
+    free(w->tensors[i].variable);
+    free(w->tensors[i].data);
+  }
+  for (int i = 0; w->class_names && i < w->classes; i++) free(w->class_names[i]);
+  free(w->tensors);
+  free(w->class_names);
+  *w = (dft_weights){0};
+}

@@ -5,6 +5,11 @@
 
 #include "dft/ops.h"
 
+/* Sums over the shards of a node fold as a binary counter adds: after shard s of the node (from 0), each
+ * trailing 1 of s joins two neighbours, left + right, which is the tree's order. That many partial sums are
+ * alive at most (DFT_MAX_SHARDS = 2^12 shards and the one just summed). */
+enum { DFT_GEMM_LEVELS = 13 };
+
 #define DFT_GEMM_DECLARE(set)                                                                                \
   size_t dft_gemm_packed_floats_##set(int k, int n);                                                         \
   void dft_gemm_pack_##set(const float *w, int k, int n, bool transposed, float *packed);                    \

@@ -1,0 +1,176 @@
+/* y = epilogue(x . W) by register tiles of TILE_ROWS rows x PANEL columns: accumulators start at the bias and
+ * take one FMA per k, in order; residual and clamp follow in registers. */
+#include "../gemm.h"
+#include "gemm_panel.h"
+
+#include <math.h>
+
+#if VF_LANES == 16
+enum { TILE_ROWS = 12 }; /* 24 of 32 registers accumulate */
+#else
+enum { TILE_ROWS = 6 }; /* 12 of 16 */
+#endif
+
+size_t DFT_SIMD(dft_gemm_packed_floats)(int k, int n) {
+  return (size_t)k * ((size_t)(n + VF_LANES - 1) / VF_LANES * VF_LANES);
+}
+
+void DFT_SIMD(dft_gemm_pack)(const float *w, int k, int n, bool transposed, float *packed) {
+  for (int first = 0; first < n; first += PANEL) {
+    int width = n - first <= VF_LANES ? VF_LANES : PANEL;
+    int columns = n - first < width ? n - first : width;
+    for (int i = 0; i < k; i++, packed += width)
+      for (int j = 0; j < width; j++)
+        packed[j] = j >= columns ? 0
+                    : transposed ? w[(size_t)(first + j) * k + i]
+                                 : w[(size_t)i * n + first + j];
+  }
+}
+
+/* Adds the residual, clamps and stores. Without a clamp the bounds are infinite, so that there is no branch.
+ */
+static inline __attribute__((always_inline)) void finish(const panel_call *call, vf sum[][2], float *y,
+                                                         const float *residual, int last, int rows,
+                                                         int vectors) {
+  ptrdiff_t y_stride = call->y_stride;
+  vf low = vf_set1(call->relu6 ? 0 : -INFINITY), high = vf_set1(call->relu6 ? 6 : INFINITY);
+#pragma GCC unroll 12
+  for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++) {
+      bool whole = v < vectors - 1 || last == VF_LANES;
+      ptrdiff_t at = r * y_stride + (ptrdiff_t)v * VF_LANES;
+      vf value = sum[r][v];
+      if (residual) value = vf_add(value, whole ? vf_load(residual + at) : vf_load_n(residual + at, last));
+      value = vf_clamp(value, low, high);
+      if (whole)
+        vf_store(y + at, value);
+      else
+        vf_store_n(y + at, value, last);
+    }
+}
+
+/* One tile. `rows` and `vectors` are constants where this is inlined, so that the accumulators are registers;
+ * `last` is the number of columns in the last vector. */
+static inline __attribute__((always_inline)) void tile(const panel_call *call, const float *x, float *y,
+                                                       const float *residual, int last, int rows,
+                                                       int vectors) {
+  vf sum[TILE_ROWS][2];
+  ptrdiff_t x_stride = call->x_stride;
+  for (int v = 0; v < vectors; v++) {
+    vf bias =
+        call->bias ? vf_load_n(call->bias + v * VF_LANES, v == vectors - 1 ? last : VF_LANES) : vf_zero();
+#pragma GCC unroll 12
+    for (int r = 0; r < rows; r++) sum[r][v] = bias;
+  }
+  const float *w = call->w;
+  for (int k = call->k; k > 0; k--, x++, w += (ptrdiff_t)vectors * VF_LANES) {
+    vf w0 = vf_load(w), w1 = vectors == 2 ? vf_load(w + VF_LANES) : vf_zero();
+#pragma GCC unroll 12
+    for (int r = 0; r < rows; r++) {
+      vf a = vf_set1(x[r * x_stride]);
+      sum[r][0] = vf_fma(a, w0, sum[r][0]);
+      if (vectors == 2) sum[r][1] = vf_fma(a, w1, sum[r][1]);
+    }
+  }
+  if (last == VF_LANES)
+    finish(call, sum, y, residual, VF_LANES, rows, vectors);
+  else
+    finish(call, sum, y, residual, last, rows, vectors);
+}
+
+typedef void (*tile_kernel)(const panel_call *, const float *, float *, const float *, int);
+
+#define TILE(rows)                                                                                           \
+  static void tile_##rows##x1(const panel_call *c, const float *x, float *y, const float *r, int last) {     \
+    tile(c, x, y, r, last, rows, 1);                                                                         \
+  }                                                                                                          \
+  static void tile_##rows##x2(const panel_call *c, const float *x, float *y, const float *r, int last) {     \
+    tile(c, x, y, r, last, rows, 2);                                                                         \
+  }
+
+TILE(1)
+TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
+#if VF_LANES == 16
+    TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12)
+#endif
+
+        static const tile_kernel kernels[2][TILE_ROWS] = {{
+                                                              tile_1x1,
+                                                              tile_2x1,
+                                                              tile_3x1,
+                                                              tile_4x1,
+                                                              tile_5x1,
+                                                              tile_6x1,
+#if VF_LANES == 16
+                                                              tile_7x1,
+                                                              tile_8x1,
+                                                              tile_9x1,
+                                                              tile_10x1,
+                                                              tile_11x1,
+                                                              tile_12x1,
+#endif
+                                                          },
+                                                          {
+                                                              tile_1x2,
+                                                              tile_2x2,
+                                                              tile_3x2,
+                                                              tile_4x2,
+                                                              tile_5x2,
+                                                              tile_6x2,
+#if VF_LANES == 16
+                                                              tile_7x2,
+                                                              tile_8x2,
+                                                              tile_9x2,
+                                                              tile_10x2,
+                                                              tile_11x2,
+                                                              tile_12x2,
+#endif
+                                                          }};
+
+void DFT_SIMD(dft_gemm_panel)(const panel_call *call, int rows) {
+  const tile_kernel *kernel = kernels[call->n > VF_LANES] - 1;
+  int last = call->n > VF_LANES ? call->n - VF_LANES : call->n;
+  const float *x = call->x, *residual = call->residual;
+  float *y = call->y;
+  for (int left = (rows + TILE_ROWS - 1) / TILE_ROWS; left > 0; left--) {
+    int height = (rows + left - 1) / left; /* even tiles: 9+9 rather than 12+6 */
+    kernel[height](call, x, y, residual, last);
+    rows -= height;
+    x += height * call->x_stride;
+    y += height * call->y_stride;
+    if (residual) residual += height * call->y_stride;
+  }
+}
+
+/* Rows to take through all panels at a time: where W stays in L1, one tile, so that x is read and y written
+ * once; else as many as leave x in half of a small L2. */
+static int64_t chunk_rows(int k, int n) {
+  enum { L1_BYTES = 24 << 10, L2_BYTES = 256 << 10 };
+  if ((size_t)k * n * sizeof(float) <= L1_BYTES) return TILE_ROWS;
+  int64_t rows = L2_BYTES / ((int64_t)k * (int64_t)sizeof(float)) / TILE_ROWS * TILE_ROWS;
+  return rows < TILE_ROWS ? TILE_ROWS : rows;
+}
+
+void DFT_SIMD(dft_gemm)(const float *x, const float *packed, float *y, int samples, int pixels, int k, int n,
+                        const dft_epilogue *epilogue) {
+  int64_t rows = (int64_t)samples * pixels, step = chunk_rows(k, n);
+  int panels = (n + PANEL - 1) / PANEL;
+#pragma omp parallel for collapse(2) schedule(static) num_threads(dft_ops_threads())
+  for (int64_t row = 0; row < rows; row += step)
+    for (int panel = 0; panel < panels; panel++) {
+      int first = panel * PANEL;
+      ptrdiff_t at = row * n + first;
+      panel_call call = {.x = x + row * k,
+                         .x_stride = k,
+                         .w = packed + (size_t)first * k,
+                         .k = k,
+                         .n = n - first < PANEL ? n - first : PANEL,
+                         .bias = epilogue->bias ? epilogue->bias + first : NULL,
+                         .residual = epilogue->residual ? epilogue->residual + at : NULL,
+                         .y = y + at,
+                         .y_stride = n,
+                         .relu6 = epilogue->relu6};
+      DFT_SIMD(dft_gemm_panel)(&call, (int)(rows - row < step ? rows - row : step));
+    }
+}

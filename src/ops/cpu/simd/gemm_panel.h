@@ -1,0 +1,35 @@
+/* The product's inner part, for the kernels that fuse it with something else. */
+#ifndef DFT_SIMD_GEMM_PANEL_H
+#define DFT_SIMD_GEMM_PANEL_H
+
+#include "simd.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+/* A packed matrix is a row of panels of PANEL columns, each [k][PANEL]; the last one is [k][VF_LANES] when at
+ * most VF_LANES columns are left. Missing columns are zero. */
+enum { PANEL = 2 * VF_LANES };
+
+/* What one panel does: y[rows][n] = relu6?(bias + x[rows][k] . w[k][n] + residual), 1 <= n <= PANEL. Strides
+ * in floats; residual has y's stride and may alias y. Each element is one FMA per k, in order, onto the bias:
+ * a row's bits do not depend on `rows`. */
+typedef struct panel_call {
+  const float *x;
+  ptrdiff_t x_stride;
+  const float *w; /* the packed panel */
+  int k, n;
+  const float *bias; /* [n] or NULL */
+  const float *residual;
+  float *y;
+  ptrdiff_t y_stride;
+  bool relu6;
+} panel_call;
+
+void DFT_SIMD(dft_gemm_panel)(const panel_call *call, int rows);
+
+/* A NaN stays one: min and max return their second operand then. */
+static inline vf vf_clamp(vf a, vf low, vf high) {
+  return vf_min(high, vf_max(low, a));
+}
+
+#endif

@@ -1,4 +1,5 @@
 #include "dft/ops.h"
+#include "cpu/gemm.h"
 #include "cpu/kernels.h"
 #include <cblas.h>
 #include <omp.h>
@@ -8,13 +9,15 @@
 /* One set's table. */
 #define TABLE(set, rest)                                                                                     \
   {                                                                                                          \
-    .name = #set, .depthwise = dft_depthwise_##rest, .depthwise_dx = dft_depthwise_dx_##rest,                \
-    .depthwise_dw = dft_depthwise_dw_##rest, .stem = dft_stem_##rest, .stem_dw = dft_stem_dw_##rest,         \
-    .bn_sums = dft_bn_sums_##rest, .scale_shift = dft_scale_shift_##rest,                                    \
-    .bn_backward_sums = dft_bn_backward_sums_##rest, .bn_backward = dft_bn_backward_##rest,                  \
-    .add = dft_add_##rest, .pool_avg = dft_pool_avg_##rest, .pool_avg_dx = dft_pool_avg_dx_##rest,           \
-    .pool_max = dft_pool_max_##rest, .pool_max_dx = dft_pool_max_dx_##rest, .row_sums = dft_row_sums_##rest, \
-    .adam = dft_adam_##rest, .sgd = dft_sgd_##rest, .all_finite = dft_all_finite_##rest,                     \
+    .name = #set, .gemm_packed_floats = dft_gemm_packed_floats_##set, .gemm_pack = dft_gemm_pack_##set,      \
+    .gemm = dft_gemm_##set, .gemm_dw = dft_gemm_dw_##set, .depthwise = dft_depthwise_##rest,                 \
+    .depthwise_dx = dft_depthwise_dx_##rest, .depthwise_dw = dft_depthwise_dw_##rest,                        \
+    .stem = dft_stem_##rest, .stem_dw = dft_stem_dw_##rest, .bn_sums = dft_bn_sums_##rest,                   \
+    .scale_shift = dft_scale_shift_##rest, .bn_backward_sums = dft_bn_backward_sums_##rest,                  \
+    .bn_backward = dft_bn_backward_##rest, .add = dft_add_##rest, .pool_avg = dft_pool_avg_##rest,           \
+    .pool_avg_dx = dft_pool_avg_dx_##rest, .pool_max = dft_pool_max_##rest,                                  \
+    .pool_max_dx = dft_pool_max_dx_##rest, .row_sums = dft_row_sums_##rest, .adam = dft_adam_##rest,         \
+    .sgd = dft_sgd_##rest, .all_finite = dft_all_finite_##rest,                                              \
   }
 
 static const char *const names[DFT_KERNELS_COUNT] = {"reference", "portable", "avx2", "avx512"};

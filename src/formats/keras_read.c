@@ -248,7 +248,7 @@ static hid_t published_root(hid_t file) {
 
 static dft_status read_class_names(const dft_h5 *file, dft_weights *w) {
   dft_names names = {0};
-  dft_status status = dft_h5_strings(file, file->id, DFT_H5_CLASS_NAMES, &names, NULL);
+  dft_status status = chunked_strings(file, file->id, DFT_H5_CLASS_NAMES, &names);
   if (status != DFT_OK || names.count == 0) {
     dft_names_free(&names);
     return status;

@@ -43,12 +43,10 @@ static hid_t make_group(writer *wr, hid_t parent, const char *name) {
   return checked(wr, H5Gcreate2(parent, name, H5P_DEFAULT, wr->group_plist, H5P_DEFAULT));
 }
 
-/* An attribute of `count` strings; count -1 for one scalar string. They are padded to the longest, as numpy
- * does it. */
-static void put_strings(writer *wr, hid_t object, const char *name, const char *const *strings, int count) {
+/* An attribute of `count` strings, padded to `width` as numpy does it; a scalar when count is -1. */
+static void put_padded(writer *wr, hid_t object, const char *name, const char *const *strings, int count,
+                       size_t width) {
   int n = count < 0 ? 1 : count;
-  size_t width = 1;
-  for (int i = 0; i < n; i++) width = strlen(strings[i]) > width ? strlen(strings[i]) : width;
   hsize_t size = (hsize_t)n;
   char *text = calloc((size_t)n + 1, width);
   hid_t type = checked(wr, H5Tcopy(H5T_C_S1));
@@ -65,8 +63,26 @@ static void put_strings(writer *wr, hid_t object, const char *name, const char *
   free(text);
 }
 
+/* HDF5 holds at most 64 KiB in an attribute: Keras splits longer lists into NAME0, NAME1, ... */
+static void put_strings(writer *wr, hid_t object, const char *name, const char *const *strings, int count) {
+  enum { ATTRIBUTE_BYTES_MAX = 64512 };
+  size_t width = 1;
+  for (int i = 0; i < count; i++) width = strlen(strings[i]) > width ? strlen(strings[i]) : width;
+  if (width >= DFT_H5_NAME_BYTES_MAX) wr->good = false; /* our own reader would refuse it */
+  int each = (int)(ATTRIBUTE_BYTES_MAX / width);
+  if (count <= each) {
+    put_padded(wr, object, name, strings, count, width);
+    return;
+  }
+  for (int start = 0, part = 0; start < count && wr->good; start += each, part++) {
+    char numbered[64];
+    snprintf(numbered, sizeof numbered, "%s%d", name, part);
+    put_padded(wr, object, numbered, strings + start, count - start < each ? count - start : each, width);
+  }
+}
+
 static void put_string(writer *wr, hid_t object, const char *name, const char *string) {
-  put_strings(wr, object, name, &string, -1);
+  put_padded(wr, object, name, &string, -1, strlen(string) + 1);
 }
 
 static void put_tensor(writer *wr, hid_t group, const char *name, const dft_tensor *t) {
@@ -208,7 +224,6 @@ static dft_status build_image(dft_file_kind kind, const dft_weights *w, const df
                .dataset_plist = H5Pcreate(H5P_DATASET_CREATE),
                .weights = w};
   wr.good = access >= 0 && create >= 0 && H5Pset_fapl_core(access, GROWTH_BYTES, false) >= 0 &&
-            H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0 &&
             H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0 &&
             H5Pset_obj_track_times(create, false) >= 0 &&
             H5Pset_obj_track_times(wr.group_plist, false) >= 0 &&

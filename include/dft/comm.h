@@ -4,6 +4,13 @@
  * polls: a rank that sees no progress from a peer for timeout_s returns DFT_EPEER with "rank 3 (host n2): no
  * progress for 300 s in step ...". Only the main thread calls (MPI_THREAD_FUNNELED).
  *
+ * After a DFT_EPEER the communicator is broken: every later call that needs a peer returns DFT_EPEER with the
+ * same message at once, and dft_comm_close ends the job.
+ *
+ * When the whole world is on one host and the user set neither OMPI_MCA_pml nor OMPI_MCA_btl, opening
+ * restricts Open MPI to shared memory, which starts in about a quarter of the time; a process started without
+ * a launcher starts without Open MPI's helper daemon.
+ *
  * dft_comm_alone() is the world of one process without starting MPI (plan, inspect, export): every call
  * works.
  */
@@ -22,10 +29,12 @@ typedef struct dft_comm dft_comm;
  * tasks. */
 dft_status dft_comm_open(dft_comm **comm);
 dft_comm *dft_comm_alone(void);
-/* Collective. Ends MPI when it was started. */
+/* Collective. Ends MPI when it was started. A broken communicator ends the whole job instead, with exit code
+ * 76, and does not return: MPI_Finalize would wait for the lost peer. So close comes last, after the error is
+ * printed. NULL is fine. */
 void dft_comm_close(dft_comm *comm);
 /* Ends the whole job at once with this exit code; for errors that not all ranks know of. Does not return
- * under MPI. */
+ * under MPI; on dft_comm_alone() it does nothing. */
 void dft_comm_abort(dft_comm *comm, int code);
 
 int dft_comm_rank(const dft_comm *comm);
@@ -41,7 +50,11 @@ void dft_comm_set_timeout(dft_comm *comm, double timeout_s);
 /* Words for timeout messages: "step 17". Copied. */
 void dft_comm_at(dft_comm *comm, const char *where);
 
-/* Point to point. One slot is one message under way; a zeroed slot is idle. Tags 0..8191. */
+/* Point to point between different ranks. One slot is one message under way; a zeroed slot is idle. Up to
+ * INT_MAX bytes. Messages of one pair and tag arrive in the order they were sent. Tags 0..8191; reduce/ uses
+ * DFT_TAG_REDUCE and above, the others are free. */
+#define DFT_TAGS       8192
+#define DFT_TAG_REDUCE 4096
 typedef struct dft_message {
   void *request;
   int peer;
@@ -51,6 +64,15 @@ dft_status dft_comm_isend(dft_comm *comm, int peer, int tag, const void *data, s
 dft_status dft_comm_irecv(dft_comm *comm, int peer, int tag, void *data, size_t bytes, dft_message *m);
 dft_status dft_comm_test(dft_comm *comm, dft_message *m, bool *done); /* idle slots are done */
 dft_status dft_comm_wait(dft_comm *comm, dft_message *m);
+/* For loops that test several messages: called after each round. Zero the pause at first. When the round
+ * brought nothing (`progressed` false) it gives the core away, ever more patiently, and returns DFT_EPEER
+ * naming `peer`
+ * (-1: any) after timeout_s without progress. */
+typedef struct dft_pause {
+  double since_s;
+  unsigned rounds;
+} dft_pause;
+dft_status dft_comm_pause(dft_comm *comm, dft_pause *pause, bool progressed, int peer);
 
 /* Collectives over the world; all ranks call in the same order. Each waits with the timeout. */
 dft_status dft_comm_barrier(dft_comm *comm);
@@ -58,7 +80,11 @@ dft_status dft_comm_bcast(dft_comm *comm, int root, void *data, size_t bytes);
 dft_status dft_comm_allgather(dft_comm *comm, const void *mine, size_t bytes, void *all);
 dft_status dft_comm_min(dft_comm *comm, int64_t *value);
 dft_status dft_comm_max(dft_comm *comm, int64_t *value);
-/* Plain MPI_Allreduce, in place: order and bits are MPI's own. For `reduction: fast`. */
+/* Starts a plain MPI_Allreduce, in place: order and bits are MPI's own. All ranks start theirs in the same
+ * order among all collectives. */
+dft_status dft_comm_isum_f32(dft_comm *comm, float *data, size_t count, dft_message *m);
+dft_status dft_comm_isum_f64(dft_comm *comm, double *data, size_t count, dft_message *m);
+/* The same, waiting. */
 dft_status dft_comm_sum_f32(dft_comm *comm, float *data, size_t count);
 dft_status dft_comm_sum_f64(dft_comm *comm, double *data, size_t count);
 

@@ -1,0 +1,52 @@
+/* What the files of comm/ share. Not installed; only they include it, and only they know MPI. */
+#ifndef DFT_COMM_IMPL_H
+#define DFT_COMM_IMPL_H
+
+#include "dft/comm.h"
+#include <mpi.h>
+
+enum { DFT_HOST_BYTES = 64, DFT_WHERE_BYTES = 128, DFT_TEXT_BYTES = 1024 };
+
+/* A block of memory shared by the ranks of a host. */
+typedef struct dft_comm_block {
+  void *data;
+  size_t bytes;
+  struct dft_comm_block *next;
+} dft_comm_block;
+
+struct dft_comm {
+  bool mpi;       /* MPI was started by us and must be ended */
+  bool broken;    /* a peer was lost: `lost` says which */
+  bool crowded;   /* more ranks on this host than cores: give the core away at once */
+  MPI_Comm world; /* meaningful when size > 1 */
+  MPI_Comm local; /* the ranks of this host */
+  int rank, size;
+  int local_rank, local_size;
+  int hosts;
+  char (*host)[DFT_HOST_BYTES]; /* of each rank */
+  double timeout_s;
+  char where[DFT_WHERE_BYTES];
+  char lost[DFT_TEXT_BYTES];
+  dft_share share;
+  dft_comm_block *blocks;
+};
+
+/* Turns an MPI error into DFT_EPEER (DFT_OK passes). `peer` -1: any. */
+dft_status dft_comm_check(dft_comm *comm, int mpi_error, const char *doing, int peer);
+/* Marks the communicator broken and records the message. */
+dft_status dft_comm_break(dft_comm *comm, const char *message);
+/* DFT_EPEER with the recorded message when broken. */
+dft_status dft_comm_alive(dft_comm *comm);
+/* Waits for one MPI request with the timeout. */
+dft_status dft_comm_finish(dft_comm *comm, MPI_Request *request, const char *doing, int peer);
+
+/* The collectives below any communicator of ours. */
+dft_status dft_comm_barrier_on(dft_comm *comm, MPI_Comm group);
+dft_status dft_comm_bcast_on(dft_comm *comm, MPI_Comm group, int root, void *data, size_t bytes);
+dft_status dft_comm_agree_on(dft_comm *comm, MPI_Comm group, dft_status status);
+
+/* Sets comm->share; comm->local must be ready. */
+void dft_comm_share_open(dft_comm *comm);
+void dft_comm_share_close(dft_comm *comm);
+
+#endif

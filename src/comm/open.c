@@ -1,0 +1,221 @@
+#include "comm_impl.h"
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { ABORT_PATIENCE_S = 10 };
+static const double default_timeout_s = 300.0; /* distributed.timeout_s; set after the config is read */
+
+static long number_from(const char *name) {
+  const char *text = getenv(name);
+  return text == NULL ? -1 : strtol(text, NULL, 10);
+}
+
+static bool started_by_launcher(void) {
+  static const char *const marks[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMIX_NAMESPACE", "PMI_RANK"};
+  for (size_t i = 0; i < sizeof marks / sizeof *marks; ++i)
+    if (getenv(marks[i]) != NULL) return true;
+  return false;
+}
+
+/* Everything we know before MPI_Init about where the world is: mpirun says it, Slurm says it, or there is no
+ * launcher at all. */
+static bool world_on_one_host(void) {
+  if (number_from("SLURM_STEP_NUM_NODES") > 1) return false;
+  if (!started_by_launcher()) return true;
+  long world = number_from("OMPI_COMM_WORLD_SIZE"), local = number_from("OMPI_COMM_WORLD_LOCAL_SIZE");
+  return world > 0 && world == local;
+}
+
+static void set_default(const char *name, const char *value) {
+  setenv(name, value, 0);
+}
+
+static int cores(void) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+static void tune_start(void) {
+  if (world_on_one_host() && getenv("OMPI_MCA_pml") == NULL && getenv("OMPI_MCA_btl") == NULL) {
+    set_default("OMPI_MCA_pml", "ob1");
+    set_default("OMPI_MCA_btl", "self,vader");
+  }
+  if (!started_by_launcher()) set_default("OMPI_MCA_ess_singleton_isolated", "1");
+  if (number_from("OMPI_COMM_WORLD_LOCAL_SIZE") > cores()) set_default("OMPI_MCA_mpi_yield_when_idle", "1");
+}
+
+/* Several tasks, each a world of 1, would each do the whole training and overwrite each other's files. */
+static dft_status refuse_lonely_tasks(int size, bool launched_by_mpirun) {
+  long tasks = number_from("SLURM_STEP_NUM_TASKS");
+  if (size > 1 || tasks <= 1 || launched_by_mpirun) return DFT_OK;
+  return dft_fail(DFT_EUSAGE,
+                  "this Slurm step has %ld tasks, but MPI sees only this one: start it with "
+                  "`srun --mpi=pmix dft ...` or `mpirun dft ...`",
+                  tasks);
+}
+
+static dft_comm *comm_new(void) {
+  dft_comm *comm = calloc(1, sizeof *comm);
+  if (comm == NULL) return NULL;
+  comm->host = calloc(1, sizeof *comm->host);
+  if (comm->host == NULL) {
+    free(comm);
+    return NULL;
+  }
+  comm->size = comm->local_size = comm->hosts = 1;
+  comm->world = comm->local = MPI_COMM_NULL;
+  comm->timeout_s = default_timeout_s;
+  if (gethostname(comm->host[0], DFT_HOST_BYTES - 1) != 0)
+    snprintf(comm->host[0], DFT_HOST_BYTES, "localhost");
+  dft_comm_share_open(comm);
+  return comm;
+}
+
+/* Our own communicators, whose errors come back to us. */
+static dft_status make_groups(dft_comm *comm) {
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+  int error = MPI_Comm_dup(MPI_COMM_WORLD, &comm->world);
+  if (error == MPI_SUCCESS) {
+    MPI_Comm_set_errhandler(comm->world, MPI_ERRORS_RETURN);
+    error = MPI_Comm_split_type(comm->world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &comm->local);
+  }
+  DFT_TRY(dft_comm_check(comm, error, "making the communicators", -1));
+  MPI_Comm_set_errhandler(comm->local, MPI_ERRORS_RETURN);
+  MPI_Comm_rank(comm->local, &comm->local_rank);
+  MPI_Comm_size(comm->local, &comm->local_size);
+  return DFT_OK;
+}
+
+static dft_status learn_places(dft_comm *comm) {
+  char mine[DFT_HOST_BYTES];
+  memcpy(mine, comm->host[0], sizeof mine);
+  char(*host)[DFT_HOST_BYTES] = calloc((size_t)comm->size, sizeof *host);
+  if (host == NULL) return dft_fail_memory("host names", (unsigned long long)comm->size * sizeof *host);
+  free(comm->host);
+  comm->host = host;
+  memcpy(host[comm->rank], mine, sizeof mine);
+  DFT_TRY(dft_comm_allgather(comm, mine, sizeof mine, host));
+  float leaders = comm->local_rank == 0 ? 1 : 0;
+  DFT_TRY(dft_comm_sum_f32(comm, &leaders, 1));
+  comm->hosts = (int)leaders;
+  int64_t crowded = comm->local_size > cores();
+  DFT_TRY(dft_comm_max(comm, &crowded));
+  comm->crowded = crowded != 0;
+  return DFT_OK;
+}
+
+static dft_status open_world(dft_comm *comm) {
+  const bool launched_by_mpirun = getenv("OMPI_COMM_WORLD_SIZE") != NULL; /* MPI_Init sets it for everyone */
+  tune_start();
+  int provided = 0;
+  int error = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided);
+  if (error != MPI_SUCCESS) return dft_fail(DFT_EINTERNAL, "MPI does not start (error %d)", error);
+  comm->mpi = true;
+  if (provided < MPI_THREAD_FUNNELED)
+    return dft_fail(DFT_EINTERNAL, "this MPI was built without support for threads");
+  MPI_Comm_rank(MPI_COMM_WORLD, &comm->rank);
+  MPI_Comm_size(MPI_COMM_WORLD, &comm->size);
+  DFT_TRY(refuse_lonely_tasks(comm->size, launched_by_mpirun));
+  if (comm->size == 1) return DFT_OK;
+  DFT_TRY(make_groups(comm));
+  DFT_TRY(learn_places(comm));
+  dft_comm_share_open(comm);
+  return DFT_OK;
+}
+
+dft_status dft_comm_open(dft_comm **out) {
+  *out = NULL;
+  dft_comm *comm = comm_new();
+  if (comm == NULL) return dft_fail_memory("communicator", sizeof *comm);
+  dft_status status = open_world(comm);
+  if (status == DFT_OK)
+    *out = comm;
+  else
+    dft_comm_close(comm);
+  return status;
+}
+
+dft_comm *dft_comm_alone(void) {
+  return comm_new();
+}
+
+static volatile sig_atomic_t abort_code;
+
+static void leave(int signal_number) {
+  (void)signal_number;
+  _exit(abort_code);
+}
+
+void dft_comm_abort(dft_comm *comm, int code) {
+  if (!comm->mpi) return;
+  fflush(NULL);
+  abort_code = code;
+  signal(SIGALRM, leave); /* a launcher that is itself lost must not hold us */
+  alarm(ABORT_PATIENCE_S);
+  MPI_Abort(MPI_COMM_WORLD, code);
+  _exit(code);
+}
+
+void dft_comm_close(dft_comm *comm) {
+  if (comm == NULL) return;
+  if (comm->mpi && comm->size > 1) {
+    /* MPI_Finalize waits for everyone without a timeout: come to it together. */
+    if (!comm->broken) (void)dft_comm_barrier(comm);
+    if (comm->broken) dft_comm_abort(comm, DFT_EPEER);
+  }
+  dft_comm_share_close(comm);
+  if (comm->local != MPI_COMM_NULL) MPI_Comm_free(&comm->local);
+  if (comm->world != MPI_COMM_NULL) MPI_Comm_free(&comm->world);
+  if (comm->mpi) MPI_Finalize();
+  free(comm->host);
+  free(comm);
+}
+
+int dft_comm_rank(const dft_comm *comm) {
+  return comm->rank;
+}
+
+int dft_comm_size(const dft_comm *comm) {
+  return comm->size;
+}
+
+int dft_comm_local_rank(const dft_comm *comm) {
+  return comm->local_rank;
+}
+
+int dft_comm_local_size(const dft_comm *comm) {
+  return comm->local_size;
+}
+
+int dft_comm_hosts(const dft_comm *comm) {
+  return comm->hosts;
+}
+
+const char *dft_comm_host(const dft_comm *comm, int rank) {
+  return rank >= 0 && rank < comm->size ? comm->host[rank] : "?";
+}
+
+const char *dft_comm_version(void) {
+  static char text[MPI_MAX_LIBRARY_VERSION_STRING];
+  int length = 0;
+  if (text[0] == '\0') MPI_Get_library_version(text, &length); /* allowed before MPI_Init */
+  text[strcspn(text, ",\n")] = '\0';
+  return text;
+}
+
+const dft_share *dft_comm_share(dft_comm *comm) {
+  return &comm->share;
+}
+
+void dft_comm_set_timeout(dft_comm *comm, double timeout_s) {
+  comm->timeout_s = timeout_s;
+}
+
+void dft_comm_at(dft_comm *comm, const char *where) {
+  snprintf(comm->where, sizeof comm->where, "%s", where);
+}

@@ -1,0 +1,304 @@
+#include "dft/reduce.h"
+#include "dft/arena.h"
+#include "dft/clock.h"
+#include "plan.h"
+#include <stdlib.h>
+
+enum { DFT_TAGS_OF_REDUCE = DFT_TAGS - DFT_TAG_REDUCE };
+/* From here on the bytes cost more than the steps. Measured with 4 ranks on shared memory: see the commit. */
+static const size_t large_bytes = 16384;
+
+struct dft_reduction_handle {
+  dft_reduction_handle *next; /* under way: in the order of start; idle: the list of spares */
+  const dft_plan *plan;
+  dft_dtype dtype;
+  size_t bytes;
+  char *data, *scratch;
+  size_t scratch_bytes;
+  dft_message *message; /* of the current stage */
+  int message_room;
+  int tag, stage, pending; /* pending: messages of the stage not known to be complete */
+  bool done;
+};
+
+struct dft_reducer {
+  dft_comm *comm;
+  bool ordered;
+  int ranks, nodes;
+  dft_plan small, large;
+  unsigned started;
+  dft_reduction_handle *first, **last, *spare;
+  dft_reduce_stats stats;
+};
+
+dft_status dft_reducer_new(dft_comm *comm, int shards, bool ordered, dft_reducer **out) {
+  *out = NULL;
+  const int ranks = dft_comm_size(comm), rank = dft_comm_rank(comm);
+  dft_reducer *r = calloc(1, sizeof *r);
+  if (r == NULL) return dft_fail_memory("reducer", sizeof *r);
+  r->comm = comm;
+  r->ordered = ordered;
+  r->ranks = ranks;
+  r->last = &r->first;
+  dft_shard_map map = {0};
+  dft_status status = dft_shard_map_set(&map, shards, ranks, rank, shards);
+  r->nodes = map.nodes;
+  dft_shard_map_free(&map);
+  if (status == DFT_OK) status = dft_plan_make(&r->small, dft_route_for(ranks, false), ranks, shards, rank);
+  if (status == DFT_OK) status = dft_plan_make(&r->large, dft_route_for(ranks, true), ranks, shards, rank);
+  if (status == DFT_OK)
+    *out = r;
+  else
+    dft_reducer_free(r);
+  return status;
+}
+
+static void free_list(dft_reduction_handle *h) {
+  while (h != NULL) {
+    dft_reduction_handle *next = h->next;
+    free(h->scratch);
+    free(h->message);
+    free(h);
+    h = next;
+  }
+}
+
+void dft_reducer_free(dft_reducer *r) {
+  if (r == NULL) return;
+  free_list(r->first);
+  free_list(r->spare);
+  dft_plan_free(&r->small);
+  dft_plan_free(&r->large);
+  free(r);
+}
+
+/* Elementwise, so that cutting a vector into pieces or lanes changes no bit. */
+static void add_f32(float *to, const float *left, const float *right, size_t count) {
+#pragma omp simd
+  for (size_t i = 0; i < count; ++i) to[i] = left[i] + right[i];
+}
+
+static void add_f64(double *to, const double *left, const double *right, size_t count) {
+#pragma omp simd
+  for (size_t i = 0; i < count; ++i) to[i] = left[i] + right[i];
+}
+
+static void add(dft_dtype dtype, void *to, const void *left, const void *right, size_t bytes) {
+  if (dtype == DFT_F32)
+    add_f32(to, left, right, bytes / sizeof(float));
+  else
+    add_f64(to, left, right, bytes / sizeof(double));
+}
+
+static char *place(const dft_reduction_handle *h, int row, int first) {
+  if (row >= 0) return h->data + (size_t)row * h->bytes + dft_plan_offset(h->plan, h->bytes, first);
+  return h->scratch + (size_t)(-1 - row) * dft_plan_piece_bytes(h->plan, h->bytes);
+}
+
+static size_t length(const dft_reduction_handle *h, int first, int last) {
+  return dft_plan_offset(h->plan, h->bytes, last) - dft_plan_offset(h->plan, h->bytes, first);
+}
+
+static dft_status post_one(dft_reducer *r, dft_reduction_handle *h, const dft_plan_message *p) {
+  const size_t bytes = length(h, p->first, p->last);
+  if (bytes == 0) return DFT_OK; /* the other side sees the same */
+  char *at = place(h, p->row, p->first);
+  dft_message *m = &h->message[h->pending++];
+  if (p->receiving) return dft_comm_irecv(r->comm, p->peer, h->tag, at, bytes, m);
+  r->stats.bytes_sent += bytes;
+  r->stats.messages_sent++;
+  return dft_comm_isend(r->comm, p->peer, h->tag, at, bytes, m);
+}
+
+/* Posts the messages of the current stage: all receives before the sends. */
+static dft_status post(dft_reducer *r, dft_reduction_handle *h) {
+  const dft_plan *plan = h->plan;
+  const int from = h->stage == 0 ? 0 : plan->stage[h->stage - 1].messages_end;
+  const int to = plan->stage[h->stage].messages_end;
+  h->pending = 0;
+  for (int sending = 0; sending < 2; ++sending)
+    for (int i = from; i < to; ++i)
+      if (plan->message[i].receiving != (sending != 0)) DFT_TRY(post_one(r, h, &plan->message[i]));
+  return DFT_OK;
+}
+
+static void sum_stage(dft_reduction_handle *h) {
+  const dft_plan *plan = h->plan;
+  const int from = h->stage == 0 ? 0 : plan->stage[h->stage - 1].sums_end;
+  for (int i = from; i < plan->stage[h->stage].sums_end; ++i) {
+    const dft_plan_sum *s = &plan->sum[i];
+    add(h->dtype, place(h, s->to, s->first), place(h, s->left, s->first), place(h, s->right, s->first),
+        length(h, s->first, s->last));
+  }
+}
+
+/* Tests what is pending; the completed ones leave the array. */
+static dft_status test(dft_reducer *r, dft_reduction_handle *h, bool *progressed) {
+  for (int i = h->pending; i-- > 0;) {
+    bool done = false;
+    DFT_TRY(dft_comm_test(r->comm, &h->message[i], &done));
+    if (!done) continue;
+    h->message[i] = h->message[--h->pending];
+    *progressed = true;
+  }
+  return DFT_OK;
+}
+
+static dft_status advance(dft_reducer *r, dft_reduction_handle *h, bool *progressed) {
+  while (!h->done) {
+    DFT_TRY(test(r, h, progressed));
+    if (h->pending > 0) return DFT_OK;
+    if (r->ordered && h->stage < h->plan->stages) sum_stage(h);
+    h->stage++;
+    h->done = !r->ordered || h->stage >= h->plan->stages;
+    if (!h->done) DFT_TRY(post(r, h));
+  }
+  return DFT_OK;
+}
+
+static dft_status advance_all(dft_reducer *r, bool *progressed) {
+  for (dft_reduction_handle *h = r->first; h != NULL; h = h->next) DFT_TRY(advance(r, h, progressed));
+  return DFT_OK;
+}
+
+static int longest_stage(const dft_plan *plan) {
+  int longest = 1, from = 0; /* 1: the one message of `fast` */
+  for (int i = 0; i < plan->stages; ++i) {
+    const int count = plan->stage[i].messages_end - from;
+    if (count > longest) longest = count;
+    from = plan->stage[i].messages_end;
+  }
+  return longest;
+}
+
+static dft_status fit(dft_reduction_handle *h) {
+  const size_t scratch_bytes = (size_t)h->plan->scratch_pieces * dft_plan_piece_bytes(h->plan, h->bytes);
+  if (scratch_bytes > h->scratch_bytes) {
+    free(h->scratch);
+    h->scratch_bytes = 0;
+    h->scratch = dft_aligned_alloc(scratch_bytes);
+    if (h->scratch == NULL) return dft_fail_memory("exchange", scratch_bytes);
+    h->scratch_bytes = scratch_bytes;
+  }
+  const int room = longest_stage(h->plan);
+  if (room > h->message_room) {
+    dft_message *more = realloc(h->message, (size_t)room * sizeof *more);
+    if (more == NULL) return dft_fail_memory("exchange", (size_t)room * sizeof *more);
+    h->message = more;
+    h->message_room = room;
+  }
+  return DFT_OK;
+}
+
+/* A spare handle whose scratch is large enough, else any, else a new one. */
+static dft_reduction_handle *take(dft_reducer *r, size_t scratch_bytes) {
+  dft_reduction_handle **link = &r->spare;
+  while (*link != NULL && (*link)->scratch_bytes < scratch_bytes) link = &(*link)->next;
+  if (*link == NULL) link = &r->spare;
+  dft_reduction_handle *h = *link;
+  if (h == NULL) return calloc(1, sizeof *h);
+  *link = h->next;
+  return h;
+}
+
+static dft_status start_fast(dft_reducer *r, dft_reduction_handle *h, size_t count) {
+  for (int node = 1; node < r->nodes; ++node)
+    add(h->dtype, h->data, h->data, h->data + (size_t)node * h->bytes, h->bytes);
+  h->pending = 1;
+  return h->dtype == DFT_F32 ? dft_comm_isum_f32(r->comm, (float *)h->data, count, &h->message[0])
+                             : dft_comm_isum_f64(r->comm, (double *)h->data, count, &h->message[0]);
+}
+
+dft_status dft_reduce_start(dft_reducer *r, dft_dtype dtype, void *data, size_t count,
+                            dft_reduction_handle **out) {
+  *out = NULL;
+  const size_t bytes = count * (dtype == DFT_F32 ? sizeof(float) : sizeof(double));
+  const dft_plan *plan = bytes >= large_bytes ? &r->large : &r->small;
+  dft_reduction_handle *h = take(r, (size_t)plan->scratch_pieces * dft_plan_piece_bytes(plan, bytes));
+  if (h == NULL) return dft_fail_memory("exchange", sizeof *h);
+  h->next = NULL;
+  h->plan = plan;
+  h->dtype = dtype;
+  h->bytes = bytes;
+  h->data = data;
+  h->stage = h->pending = 0;
+  h->done = false;
+  h->tag = DFT_TAG_REDUCE + (int)(r->started++ % DFT_TAGS_OF_REDUCE);
+  *r->last = h; /* from here on the reducer owns it */
+  r->last = &h->next;
+  DFT_TRY(fit(h));
+  if (!r->ordered)
+    DFT_TRY(start_fast(r, h, count));
+  else if (plan->stages == 0)
+    h->done = true;
+  else
+    DFT_TRY(post(r, h));
+  *out = h;
+  return DFT_OK;
+}
+
+dft_status dft_reduce_poll(dft_reducer *r) {
+  bool progressed = false;
+  return advance_all(r, &progressed);
+}
+
+/* Whom this reduction waits for: who has not sent, else who has not taken. */
+static int awaited_peer(const dft_reduction_handle *h) {
+  for (int i = 0; i < h->pending; ++i)
+    if (h->message[i].receiving) return h->message[i].peer;
+  return h->pending > 0 ? h->message[0].peer : -1;
+}
+
+static void release(dft_reducer *r, dft_reduction_handle *handle) {
+  for (dft_reduction_handle **link = &r->first; *link != NULL; link = &(*link)->next) {
+    if (*link != handle) continue;
+    *link = handle->next;
+    if (r->last == &handle->next) r->last = link;
+    break;
+  }
+  handle->next = r->spare;
+  r->spare = handle;
+}
+
+dft_status dft_reduce_wait(dft_reducer *r, dft_reduction_handle *handle) {
+  const double begin_s = dft_now_s();
+  dft_pause pause = {0};
+  dft_status status = DFT_OK;
+  for (;;) {
+    bool progressed = false;
+    status = advance_all(r, &progressed);
+    if (status != DFT_OK || handle->done) break;
+    status = dft_comm_pause(r->comm, &pause, progressed, awaited_peer(handle));
+    if (status != DFT_OK) break;
+  }
+  r->stats.wait_s += dft_now_s() - begin_s;
+  if (status == DFT_OK) release(r, handle);
+  return status;
+}
+
+dft_status dft_reduce(dft_reducer *r, dft_dtype dtype, void *data, size_t count) {
+  dft_reduction_handle *handle;
+  DFT_TRY(dft_reduce_start(r, dtype, data, count, &handle));
+  return dft_reduce_wait(r, handle);
+}
+
+dft_reduce_stats dft_reducer_stats(const dft_reducer *r) {
+  return r->stats;
+}
+
+void dft_reducer_reset(dft_reducer *r) {
+  r->stats = (dft_reduce_stats){0};
+}
+
+uint64_t dft_reduce_bytes(int ranks, int shards, uint64_t bytes) {
+  uint64_t most = 0;
+  for (int rank = 0; rank < ranks; ++rank) {
+    dft_plan plan;
+    if (dft_plan_make(&plan, dft_route_for(ranks, bytes >= large_bytes), ranks, shards, rank) != DFT_OK)
+      return 0;
+    const uint64_t sent = dft_plan_sent(&plan, (size_t)bytes);
+    if (sent > most) most = sent;
+    dft_plan_free(&plan);
+  }
+  return most;
+}

@@ -1,0 +1,174 @@
+/* The ordered reduction: the bits of the serial shard tree on every rank, for any number of ranks. */
+#include "dft/clock.h"
+#include "dft/reduce.h"
+#include "world.h"
+#include <math.h>
+
+static int rank, size;
+
+/* Magnitudes from 1e-4 to 1e4, so that another order of summation gives other bits. */
+static double shard_value(int shard, int64_t i, int salt) {
+  const uint64_t h =
+      ((uint64_t)shard * 2654435761u + (uint64_t)i * 40503u + (uint64_t)salt * 97u) * 0x9e3779b97f4a7c15u;
+  static const double scale[] = {1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1};
+  return ((double)(h >> 40) / 256.0 - 32000.0) * scale[h % 9];
+}
+
+static double tree_f64(int first, int shards, int64_t i, int salt) {
+  if (shards == 1) return shard_value(first, i, salt);
+  return tree_f64(first, shards / 2, i, salt) + tree_f64(first + shards / 2, shards / 2, i, salt);
+}
+
+static float tree_f32(int first, int shards, int64_t i, int salt) {
+  if (shards == 1) return (float)shard_value(first, i, salt);
+  return tree_f32(first, shards / 2, i, salt) + tree_f32(first + shards / 2, shards / 2, i, salt);
+}
+
+static size_t width(dft_dtype type) {
+  return type == DFT_F32 ? sizeof(float) : sizeof(double);
+}
+
+static void put(dft_dtype type, void *data, size_t at, int first, int shards, int64_t i, int salt) {
+  if (type == DFT_F32)
+    ((float *)data)[at] = tree_f32(first, shards, i, salt);
+  else
+    ((double *)data)[at] = tree_f64(first, shards, i, salt);
+}
+
+/* This rank's node sums. */
+static void *make(dft_dtype type, int shards, size_t count, int salt) {
+  dft_shard_map map = {0};
+  OK(dft_shard_map_set(&map, shards, size, rank, shards));
+  void *data = malloc((size_t)map.nodes * count * width(type));
+  for (int node = 0; node < map.nodes; ++node)
+    for (size_t i = 0; i < count; ++i)
+      put(type, data, (size_t)node * count + i, (int)map.begin + map.node_first[node],
+          map.node_first[node + 1] - map.node_first[node], (int64_t)i, salt);
+  dft_shard_map_free(&map);
+  return data;
+}
+
+static void check(dft_dtype type, int shards, size_t count, int salt, const void *data) {
+  for (size_t i = 0; i < count; ++i) {
+    double expected;
+    put(type, &expected, 0, 0, shards, (int64_t)i, salt);
+    CHECK(memcmp((const char *)data + i * width(type), &expected, width(type)) == 0,
+          "%d shards, %zu of %zu, type %d", shards, i, count, (int)type);
+  }
+}
+
+static void sums_have_the_bits_of_the_tree(int shards) {
+  static const size_t counts[] = {1, 7, 1000, 100003};
+  dft_reducer *r = NULL;
+  OK(dft_reducer_new(world, shards, true, &r));
+  for (int type = DFT_F32; type <= DFT_F64; ++type)
+    for (int c = 0; c < 4; ++c) {
+      if (counts[c] > 1000 && shards > 16) continue; /* the reference takes long */
+      void *data = make((dft_dtype)type, shards, counts[c], c);
+      dft_reducer_reset(r);
+      OK(dft_reduce(r, (dft_dtype)type, data, counts[c]));
+      check((dft_dtype)type, shards, counts[c], c, data);
+      free(data);
+      int64_t sent = (int64_t)dft_reducer_stats(r).bytes_sent;
+      OK(dft_comm_max(world, &sent));
+      const uint64_t told = dft_reduce_bytes(size, shards, counts[c] * width((dft_dtype)type));
+      CHECK((uint64_t)sent == told, "%lld bytes sent, %llu told", (long long)sent, (unsigned long long)told);
+    }
+  dft_reducer_free(r);
+}
+
+static void several_are_under_way_at_once(void) {
+  enum { COUNT = 9 };
+  static const size_t counts[COUNT] = {3, 20000, 1, 4096, 50001, 17, 8192, 1000, 2};
+  static const int order[COUNT] = {4, 0, 8, 2, 7, 1, 6, 3, 5};
+  const int shards = dft_shards_auto(size);
+  dft_reducer *r = NULL;
+  OK(dft_reducer_new(world, shards, true, &r));
+  for (int round = 0; round < 3; ++round) {
+    void *data[COUNT];
+    dft_reduction_handle *handle[COUNT];
+    for (int k = 0; k < COUNT; ++k) {
+      data[k] = make(k % 3 == 2 ? DFT_F64 : DFT_F32, shards, counts[k], k + round);
+      OK(dft_reduce_start(r, k % 3 == 2 ? DFT_F64 : DFT_F32, data[k], counts[k], &handle[k]));
+      for (int poll = 0; poll < (rank * 7 + k) % 5; ++poll) OK(dft_reduce_poll(r));
+    }
+    /* every rank waits in another order */
+    for (int k = 0; k < COUNT; ++k) OK(dft_reduce_wait(r, handle[order[(k + rank * (round + 1)) % COUNT]]));
+    for (int k = 0; k < COUNT; ++k) {
+      check(k % 3 == 2 ? DFT_F64 : DFT_F32, shards, counts[k], k + round, data[k]);
+      free(data[k]);
+    }
+  }
+  dft_reducer_free(r);
+}
+
+static void tags_wrap(void) {
+  const int shards = dft_shards_auto(size);
+  dft_reducer *r = NULL;
+  OK(dft_reducer_new(world, shards, true, &r));
+  for (int i = 0; i < 4200 / (size > 4 ? 4 : 1); ++i) {
+    double total[DFT_MAX_NODES];
+    void *data = make(DFT_F64, shards, 1, i);
+    OK(dft_reduce(r, DFT_F64, data, 1));
+    put(DFT_F64, total, 0, 0, shards, 0, i);
+    CHECK(*(double *)data == total[0], "round %d", i);
+    free(data);
+  }
+  dft_reducer_free(r);
+}
+
+static void seed_phase_two_costs_what_a_ring_costs(void) {
+  const uint64_t bytes = 4200000;
+  const double sent = (double)dft_reduce_bytes(size, dft_shards_auto(size), bytes);
+  if ((size & (size - 1)) == 0)
+    CHECK(fabs(sent - 2.0 * (size - 1) / size * (double)bytes) <= 64.0 * size, "%.0f bytes", sent);
+  else
+    CHECK(sent <= 2.4 * (double)bytes + 1024, "%.0f bytes", sent);
+}
+
+static void fast_is_close(void) {
+  enum { COUNT = 5000 };
+  const int shards = dft_shards_auto(size);
+  dft_reducer *r = NULL;
+  OK(dft_reducer_new(world, shards, false, &r));
+  float *a = make(DFT_F32, shards, COUNT, 1);
+  double *b = make(DFT_F64, shards, COUNT, 2);
+  dft_reduction_handle *ha, *hb;
+  OK(dft_reduce_start(r, DFT_F32, a, COUNT, &ha));
+  OK(dft_reduce_start(r, DFT_F64, b, COUNT, &hb));
+  OK(dft_reduce_poll(r));
+  OK(dft_reduce_wait(r, hb));
+  OK(dft_reduce_wait(r, ha));
+  for (int i = 0; i < COUNT; ++i) {
+    CHECK(fabsf(a[i] - tree_f32(0, shards, i, 1)) < 0.1f, "[%d] is %g", i, (double)a[i]);
+    CHECK(fabs(b[i] - tree_f64(0, shards, i, 2)) < 1e-9, "[%d] is %g", i, b[i]);
+  }
+  free(a);
+  free(b);
+  dft_reducer_free(r);
+}
+
+static void more_ranks_than_shards_are_refused(void) {
+  dft_reducer *r = NULL;
+  if (size > 1) CHECK(dft_reducer_new(world, size > 2 ? 2 : 1, true, &r) == DFT_EUSAGE && r == NULL, " ");
+  CHECK(dft_reducer_new(world, 12, true, &r) == DFT_EUSAGE && r == NULL, " ");
+}
+
+int main(void) {
+  if (dft_comm_open(&world) != DFT_OK) {
+    fprintf(stderr, "dft: %s\n", dft_error());
+    return 2;
+  }
+  rank = dft_comm_rank(world);
+  size = dft_comm_size(world);
+  dft_comm_set_timeout(world, 30);
+  for (int shards = 8; shards <= 64; shards *= shards == 16 ? 4 : 2)
+    if (shards >= size) sums_have_the_bits_of_the_tree(shards);
+  several_are_under_way_at_once();
+  tags_wrap();
+  seed_phase_two_costs_what_a_ring_costs();
+  fast_is_close();
+  more_ranks_than_shards_are_refused();
+  dft_comm_close(world);
+  return 0;
+}

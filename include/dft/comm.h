@@ -1,8 +1,13 @@
 /* Processes that train together. The only module that includes <mpi.h>.
  *
- * Point-to-point pieces under everything that sums, so that a wait can name the peer it waits for. Waiting
- * polls: a rank that sees no progress from a peer for timeout_s returns DFT_EPEER with "rank 3 (host n2): no
- * progress for 300 s in step ...". Only the main thread calls (MPI_THREAD_FUNNELED).
+ * Waiting polls, and gives the core away. Every rank passes signs of life on (a few bytes to log2(N) others
+ * every timeout_s/16), whether it waits or works, so that a wait ends with DFT_EPEER when and only when
+ *   - some rank has shown no sign of life for timeout_s: "rank 3 (host n2): no progress for 300 s in step 17,
+ *     noticed by rank 0 (host n1)", naming the lost rank even if this one waits for another that waits for
+ * it;
+ *   - or all ranks have been waiting for timeout_s.
+ * A slow rank is no lost rank as long as its main thread comes by: it calls dft_comm_tick, or anything that
+ * waits or polls, more often than timeout_s. Only the main thread calls (MPI_THREAD_FUNNELED).
  *
  * After a DFT_EPEER the communicator is broken: every later call that needs a peer returns DFT_EPEER with the
  * same message at once, and dft_comm_close ends the job.
@@ -47,6 +52,9 @@ const char *dft_comm_version(void); /* "Open MPI v4.1.4 ..." */
 const dft_share *dft_comm_share(dft_comm *comm);
 
 void dft_comm_set_timeout(dft_comm *comm, double timeout_s);
+/* "This rank is at work": call it between batches of anything that takes long without messages (cache pass,
+ * evaluation, waiting for slow files). Costs a clock reading. dft_reduce_poll does it too. */
+void dft_comm_tick(dft_comm *comm);
 /* Words for timeout messages: "step 17". Copied. */
 void dft_comm_at(dft_comm *comm, const char *where);
 

@@ -14,10 +14,12 @@ typedef struct dft_comm_block {
   struct dft_comm_block *next;
 } dft_comm_block;
 
+/* Signs of life; see beat.c. */
+typedef struct dft_beats dft_beats;
+
 struct dft_comm {
   bool mpi;       /* MPI was started by us and must be ended */
   bool broken;    /* a peer was lost: `lost` says which */
-  bool crowded;   /* more ranks on this host than cores: give the core away at once */
   MPI_Comm world; /* meaningful when size > 1 */
   MPI_Comm local; /* the ranks of this host */
   int rank, size;
@@ -25,6 +27,7 @@ struct dft_comm {
   int hosts;
   char (*host)[DFT_HOST_BYTES]; /* of each rank */
   double timeout_s;
+  dft_beats *beats; /* NULL when alone */
   char where[DFT_WHERE_BYTES];
   char lost[DFT_TEXT_BYTES];
   dft_share share;
@@ -39,6 +42,17 @@ dft_status dft_comm_break(dft_comm *comm, const char *message);
 dft_status dft_comm_alive(dft_comm *comm);
 /* Waits for one MPI request with the timeout. */
 dft_status dft_comm_finish(dft_comm *comm, MPI_Request *request, const char *doing, int peer);
+
+/* Starts and ends the exchange of signs of life; collective. */
+dft_status dft_beats_open(dft_comm *comm);
+dft_status dft_beats_close(dft_comm *comm);
+void dft_beats_free(dft_comm *comm);
+/* Passes on and takes in what is due. `working`: this rank did something since. */
+dft_status dft_beat(dft_comm *comm, double now_s, bool working);
+/* For a rank that has waited since since_s: the lowest rank without a sign of life for timeout_s, or -1. */
+int dft_beats_lost(const dft_comm *comm, double now_s, double since_s);
+/* Whether nobody has worked for timeout_s. */
+bool dft_beats_all_wait(const dft_comm *comm, double now_s, double since_s);
 
 /* The collectives below any communicator of ours. */
 dft_status dft_comm_barrier_on(dft_comm *comm, MPI_Comm group);

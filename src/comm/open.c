@@ -103,9 +103,6 @@ static dft_status learn_places(dft_comm *comm) {
   float leaders = comm->local_rank == 0 ? 1 : 0;
   DFT_TRY(dft_comm_sum_f32(comm, &leaders, 1));
   comm->hosts = (int)leaders;
-  int64_t crowded = comm->local_size > cores();
-  DFT_TRY(dft_comm_max(comm, &crowded));
-  comm->crowded = crowded != 0;
   return DFT_OK;
 }
 
@@ -123,6 +120,7 @@ static dft_status open_world(dft_comm *comm) {
   DFT_TRY(refuse_lonely_tasks(comm->size, launched_by_mpirun));
   if (comm->size == 1) return DFT_OK;
   DFT_TRY(make_groups(comm));
+  DFT_TRY(dft_beats_open(comm));
   DFT_TRY(learn_places(comm));
   dft_comm_share_open(comm);
   return DFT_OK;
@@ -135,7 +133,7 @@ dft_status dft_comm_open(dft_comm **out) {
   dft_status status = open_world(comm);
   if (status == DFT_OK)
     *out = comm;
-  else
+  else if (comm->size == 1) /* several would wait for each other: they end with the process */
     dft_comm_close(comm);
   return status;
 }
@@ -164,11 +162,12 @@ void dft_comm_abort(dft_comm *comm, int code) {
 void dft_comm_close(dft_comm *comm) {
   if (comm == NULL) return;
   if (comm->mpi && comm->size > 1) {
-    /* MPI_Finalize waits for everyone without a timeout: come to it together. */
-    if (!comm->broken) (void)dft_comm_barrier(comm);
+    /* MPI_Finalize waits for everyone without a timeout: come to it together, with nothing under way. */
+    if (!comm->broken) (void)dft_beats_close(comm);
     if (comm->broken) dft_comm_abort(comm, DFT_EPEER);
   }
   dft_comm_share_close(comm);
+  dft_beats_free(comm);
   if (comm->local != MPI_COMM_NULL) MPI_Comm_free(&comm->local);
   if (comm->world != MPI_COMM_NULL) MPI_Comm_free(&comm->world);
   if (comm->mpi) MPI_Finalize();

@@ -8,9 +8,10 @@
 #include <string.h>
 #include <time.h>
 
-/* Rounds of testing before the core is given away, and before it is slept on. A round is one pass through
- * Open MPI's progress, some 0.2 us. */
-enum { SPIN_ROUNDS = 2000, YIELD_ROUNDS = 200 };
+/* A round is one pass through Open MPI's progress and one sched_yield, below 1 us where nobody else wants the
+ * core. With more ranks than cores spinning would keep the core from the rank waited for, so there is none:
+ * yielding costs the same on a free core. After some 0.5 ms of it, sleep. */
+enum { YIELD_ROUNDS = 1000 };
 static const long nap_ns = 20000;
 
 static_assert(sizeof(MPI_Request) <= sizeof(void *), "a request fits the slot");
@@ -55,12 +56,12 @@ dft_status dft_comm_check(dft_comm *comm, int mpi_error, const char *doing, int 
   return dft_comm_break(comm, text);
 }
 
-static dft_status give_up(dft_comm *comm, int peer) {
+static dft_status give_up(dft_comm *comm, int peer, const char *why) {
   char who[128], text[DFT_TEXT_BYTES];
   name_peer(comm, peer, who, sizeof who);
-  snprintf(text, sizeof text, "%s: no progress for %g s%s%s, noticed by rank %d (host %s)", who,
+  snprintf(text, sizeof text, "%s: no progress for %g s%s%s, noticed by rank %d (host %s)%s", who,
            comm->timeout_s, comm->where[0] ? " in " : "", comm->where, comm->rank,
-           dft_comm_host(comm, comm->rank));
+           dft_comm_host(comm, comm->rank), why);
   return dft_comm_break(comm, text);
 }
 
@@ -69,15 +70,23 @@ dft_status dft_comm_pause(dft_comm *comm, dft_pause *pause, bool progressed, int
     *pause = (dft_pause){0};
     return DFT_OK;
   }
-  const unsigned spin = comm->crowded ? 0 : SPIN_ROUNDS, round = pause->rounds++;
-  if (round == 0) pause->since_s = dft_now_s();
-  if (round < spin) return DFT_OK;
-  if (round < spin + YIELD_ROUNDS)
+  if (pause->rounds == 0) pause->since_s = dft_now_s();
+  if (pause->rounds++ < YIELD_ROUNDS) {
     sched_yield();
-  else
-    nanosleep(&(struct timespec){.tv_nsec = nap_ns}, NULL);
-  if (dft_now_s() - pause->since_s > comm->timeout_s) return give_up(comm, peer);
+    return DFT_OK;
+  }
+  nanosleep(&(struct timespec){.tv_nsec = nap_ns}, NULL);
+  const double now_s = dft_now_s();
+  DFT_TRY(dft_beat(comm, now_s, false));
+  if (now_s - pause->since_s <= comm->timeout_s) return DFT_OK;
+  const int lost = dft_beats_lost(comm, now_s, pause->since_s);
+  if (lost >= 0) return give_up(comm, lost, "");
+  if (dft_beats_all_wait(comm, now_s, pause->since_s)) return give_up(comm, peer, ": all ranks wait");
   return DFT_OK;
+}
+
+void dft_comm_tick(dft_comm *comm) {
+  (void)dft_beat(comm, dft_now_s(), true); /* a failure breaks the communicator: the next wait tells */
 }
 
 dft_status dft_comm_finish(dft_comm *comm, MPI_Request *request, const char *doing, int peer) {
@@ -85,9 +94,11 @@ dft_status dft_comm_finish(dft_comm *comm, MPI_Request *request, const char *doi
   for (;;) {
     int done = 0;
     DFT_TRY(dft_comm_check(comm, MPI_Test(request, &done, MPI_STATUS_IGNORE), doing, peer));
-    if (done) return DFT_OK;
+    if (done) break;
     DFT_TRY(dft_comm_pause(comm, &pause, false, peer));
   }
+  dft_comm_tick(comm);
+  return DFT_OK;
 }
 
 static dft_status check_message(dft_comm *comm, int peer, int tag, size_t bytes) {
@@ -156,7 +167,9 @@ dft_status dft_comm_wait(dft_comm *comm, dft_message *m) {
   for (;;) {
     bool done = false;
     DFT_TRY(dft_comm_test(comm, m, &done));
-    if (done) return DFT_OK;
+    if (done) break;
     DFT_TRY(dft_comm_pause(comm, &pause, false, m->peer));
   }
+  dft_comm_tick(comm);
+  return DFT_OK;
 }

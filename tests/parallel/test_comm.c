@@ -153,13 +153,29 @@ static void waiting_gives_the_core_away(void) {
   CHECK(each_ms < 10, "%.2f ms each", each_ms);
 }
 
-/* What rank 1 does instead of sending: sleeps, is stopped, or is killed. Does not return. */
+/* A rank that works longer than the timeout without a message is not lost. */
+static void a_slow_rank_is_waited_for(void) {
+  dft_comm_set_timeout(world, 0.3);
+  OK(dft_comm_barrier(world));
+  const double begin_s = dft_now_s();
+  while (rank == size - 1 && dft_now_s() - begin_s < 0.8) {
+    dft_comm_tick(world);
+    usleep(10000);
+  }
+  OK(dft_comm_barrier(world));
+  dft_comm_set_timeout(world, 30);
+  CHECK(dft_now_s() - begin_s > 0.7, " ");
+}
+
+/* What happens instead of a message: rank 1 sleeps ("silent", "collective"), is stopped, or all wait. Does
+ * not come back: the job ends. "chain": rank 0 waits for rank 2, which waits for the stopped rank 1. */
 static int lose_peer(const char *how) {
   dft_comm_set_timeout(world, 1.0);
   dft_comm_at(world, "step 17");
   OK(dft_comm_barrier(world));
-  if (rank == 1) {
-    if (strcmp(how, "stopped") == 0) raise(SIGSTOP);
+  const bool deadlock = strcmp(how, "deadlock") == 0;
+  if (rank == 1 && !deadlock) {
+    if (strcmp(how, "stopped") == 0 || strcmp(how, "chain") == 0) raise(SIGSTOP);
     sleep(30);
     return 1;
   }
@@ -170,7 +186,10 @@ static int lose_peer(const char *how) {
     status = dft_comm_barrier(world);
   } else {
     dft_message m = {0};
-    OK(dft_comm_irecv(world, 1, 3, &word, sizeof word, &m));
+    int peer = 1;
+    if (strcmp(how, "chain") == 0 && rank == 0) peer = 2;
+    if (deadlock) peer = (rank + 1) % size;
+    OK(dft_comm_irecv(world, peer, 3, &word, sizeof word, &m));
     status = dft_comm_wait(world, &m);
   }
   const double waited_s = dft_now_s() - begin_s;
@@ -198,6 +217,7 @@ int main(int argc, char **argv) {
   a_host_shares_one_block();
   one_process_needs_no_mpi();
   waiting_gives_the_core_away();
+  if (size > 1) a_slow_rank_is_waited_for();
   dft_comm_close(world);
   return 0;
 }

@@ -17,7 +17,8 @@
     .bn_backward = dft_bn_backward_##rest, .add = dft_add_##rest, .pool_avg = dft_pool_avg_##rest,           \
     .pool_avg_dx = dft_pool_avg_dx_##rest, .pool_max = dft_pool_max_##rest,                                  \
     .pool_max_dx = dft_pool_max_dx_##rest, .row_sums = dft_row_sums_##rest, .adam = dft_adam_##rest,         \
-    .sgd = dft_sgd_##rest, .all_finite = dft_all_finite_##rest,                                              \
+    .sgd = dft_sgd_##rest, .all_finite = dft_all_finite_##rest, .frozen_new = dft_frozen_new_##set,          \
+    .frozen_run = dft_frozen_run_##set, .frozen_free = dft_frozen_free_##set,                                \
   }
 
 static const char *const names[DFT_KERNELS_COUNT] = {"reference", "portable", "avx2", "avx512"};

@@ -2,13 +2,15 @@
  *
  * A dft_weights is a list of tensors in file order. `layer` and `variable` are Keras 3's words: layer
  * "block_1_depthwise", variable "kernel" | "bias" | "gamma" | "beta" | "moving_mean" | "moving_variance".
- * Files that do not say a name give what they have ("" for an unknown variable): model/bind.c then binds by
- * order. Keras 2's "depthwise_kernel" is read as "kernel". Values are float32, C order, shapes as in Keras:
+ * Keras 2's "depthwise_kernel" is read as "kernel". Values are float32, C order, shapes as in Keras:
  * Conv2D [h,w,in,out], DepthwiseConv2D [h,w,c,1], Dense [in,out], BatchNormalization [c].
  *
- * Readers trust no size in a file before checking it against the file's length. Errors: DFT_EDATA naming the
- * file and the tensor. Ownership: the dft_weights owns everything it points to. Not collective, one thread at
- * a time (libhdf5 is not thread-safe). libhdf5 is only touched inside src/formats/.
+ * Readers trust no size in a file before checking it against the file's length: at most 1 GiB of weights,
+ * rank at most 4. Errors: DFT_EDATA, "FILE: TENSOR: what is wrong". A file that is truncated, foreign,
+ * compressed and damaged, or that claims too much is refused; damage inside HDF5's own structures is left to
+ * libhdf5, whose version 1.10.8 crashes on some of it (its decoding of attributes): read files from people
+ * you trust. Ownership: the dft_weights owns everything it points to. Not collective, one thread at a time
+ * (libhdf5 is not thread-safe). libhdf5 is only touched inside src/formats/.
  */
 #ifndef DFT_WEIGHTS_H
 #define DFT_WEIGHTS_H
@@ -49,20 +51,54 @@ typedef enum {
   DFT_FILE_CHECKPOINT
 } dft_file_kind;
 
-/* Tells by content. DFT_EDATA when missing or unreadable. */
+/* Tells by content: a checkpoint by its first 16 bytes (proto/dft.proto), an HDF5 file by its signature at
+ * offset 0 and then by what Keras puts into its root; anything else is DFT_FILE_UNKNOWN. DFT_EDATA when the
+ * file is missing or unreadable, or is a damaged HDF5 file. */
 dft_status dft_file_sniff(const char *path, dft_file_kind *kind);
 
-/* Both Keras layouts, told apart by content: published `*_no_top.h5` (layer_names / weight_names attributes,
- * also under model_weights/) and Keras 3 `.weights.h5` (layers/NAME/vars/N, nested models included). */
+/* Both Keras layouts, told apart by content: the published one (attributes layer_names and weight_names, in
+ * the root or under model_weights/; Keras 1 to 3, `*_no_top.h5`, model.save("x.h5")) and Keras 3's
+ * `.weights.h5` (layers/CLASS_N/vars/I). Models nested in the model are read through. *w is overwritten, and
+ * empty after an error. float16 and float64 become float32; integer state (the seed of a Dropout) is passed
+ * over.
+ *
+ * What binding can go by:
+ * - Where the file names its layers (the published layout always, `.weights.h5` since Keras 3 records the
+ *   attribute "name"), `layer` is that name.
+ * - Otherwise (Keras 2 and early Keras 3 `.weights.h5`) `layer` is the group: "conv2d", "conv2d_1", in a
+ * nested model "functional/conv2d_1".
+ * - `variable` is the file's name for it or, without one, what the shapes tell: four equal vectors of a layer
+ * are gamma, beta, moving_mean, moving_variance; a filter or matrix is a kernel, one vector after it its
+ * bias; anything else is "".
+ * - Order: layers of one class are in the model's order (published files: all layers are; `.weights.h5`:
+ * classes alphabetically, members by number, a model's own layers before those of models nested in it); the
+ * tensors of one layer are together. */
 dft_status dft_keras_read(const char *path, dft_weights *w);
 
-/* Writes what Keras itself loads: DFT_FILE_KERAS_H5 for `model.load_weights(x.h5)` (by order and by name),
- * DFT_FILE_KERAS_WEIGHTS_H5 for `model.load_weights(x.weights.h5)`. `layers` lists all the model's layers in
- * order, with and without weights, and their Keras class ("Conv2D", ...), because both layouts record them.
- * The head is the last layer. Written to a temporary name, then renamed. */
 typedef struct dft_keras_layer {
   const char *name, *keras_class;
 } dft_keras_layer;
+
+/* Writes a file that Keras 3 loads by model.load_weights(PATH); PATH must end accordingly:
+ *
+ * DFT_FILE_KERAS_WEIGHTS_H5, "x.weights.h5":
+ * - the base, MobileNetV2(include_top=False), with or without pooling; a head in the file is ignored
+ * - Model(base.input, Dense(...)(base.output)), also with a Dropout or an own GlobalAveragePooling2D between
+ * - Sequential([base, Dense]) and Model(x, Dense(base(x))), also with a Dropout or preprocess_input
+ *   (every layer is linked twice, where either kind of model looks: no copy)
+ * DFT_FILE_KERAS_H5, "x.h5", the published layout, by position:
+ * - written with the head: the flat models of the second line above
+ * - written without: the base
+ * - by_name=True: both, the base also from a file with a head
+ * - not the nested models: Keras counts top-level layers there (load into model.layers[0] with by_name=True)
+ *
+ * `layers` lists all the model's layers in Keras' order, with and without weights, and their Keras class
+ * ("Conv2D", ...), because both layouts record them; the head, if it is to be in the file, is the last. Every
+ * tensor of `w` must belong to one of them and every variable of the layers must be there: a layer without
+ * its tensors is DFT_EDATA, a tensor left over DFT_EINTERNAL. Class names, if any, become the root's
+ * attribute dft_class_names, which Keras ignores and dft_keras_read reads back. Equal weights give equal
+ * bytes. Written to a temporary name in the same directory, fsync, rename, fsync of the directory; DFT_EIO
+ * leaves an old file as it was. */
 dft_status dft_keras_write(const char *path, dft_file_kind kind, const dft_weights *w,
                            const dft_keras_layer *layers, int layer_count);
 

@@ -1,0 +1,94 @@
+/* Datasets on several ranks of a host: all see the same samples, and every error is everybody's. */
+#include "dft/data.h"
+#include "world.h"
+#include <unistd.h>
+#include <zlib.h>
+
+enum { SAMPLES = 60, SIDE = 32, VALUES = 3 * SIDE * SIDE };
+
+static int rank;
+static char directory[64];
+
+static void put(const char *name, const unsigned char *data, unsigned count) {
+  gzFile f = gzopen(name, strstr(name, ".gz") ? "wb6" : "wbT"); /* T: without packing */
+  CHECK(f != NULL && gzwrite(f, data, count) == (int)count && gzclose(f) == Z_OK, "%s", name);
+}
+
+static void write_files(void) {
+  static unsigned char images[16 + SAMPLES * SIDE * SIDE] = {0, 0, 8, 3,    0, 0, 0, SAMPLES,
+                                                             0, 0, 0, SIDE, 0, 0, 0, SIDE};
+  static unsigned char labels[8 + SAMPLES] = {0, 0, 8, 1, 0, 0, 0, SAMPLES};
+  for (int i = 0; i < SAMPLES * SIDE * SIDE; i++) images[16 + i] = (unsigned char)(i * 7 + i / 1000);
+  for (int i = 0; i < SAMPLES; i++) labels[8 + i] = (unsigned char)(i % 4);
+  put("images.idx", images, sizeof images);
+  put("images.idx.gz", images, sizeof images);
+  put("short.idx.gz", images, sizeof images - 1);
+  put("labels.idx", labels, sizeof labels);
+}
+
+static dft_config make_config(const char *images) {
+  dft_config c = {.seed = 42, .model = {.height = SIDE, .width = SIDE, .classes = 4}};
+  c.data.format = DFT_DATA_IDX;
+  c.data.preprocessing = DFT_PREPROCESS_NONE;
+  c.data.train = (dft_config_split){.present = true, .images = (char *)images, .labels = "labels.idx"};
+  c.data.validation = (dft_config_split){.present = true, .split = 0.25};
+  c.data.limit_per_class = 9;
+  return c;
+}
+
+/* Every rank reads the same bits as a process alone would. */
+static void all_ranks_see_the_same(const char *images) {
+  dft_config c = make_config(images);
+  dft_dataset *sets[2], *alone[2];
+  OK(dft_data_open(&c, dft_comm_share(world), &sets[0], &sets[1]));
+  OK(dft_data_open(&c, dft_share_alone(), &alone[0], &alone[1]));
+  for (int k = 0; k < 2; k++) {
+    CHECK(dft_dataset_count(sets[k]) == (k == 0 ? 36 : 16), "%d samples", (int)dft_dataset_count(sets[k]));
+    for (int64_t i = 0; i < dft_dataset_count(sets[k]); i++) {
+      static float mine[VALUES], expected[VALUES];
+      OK(dft_dataset_image(sets[k], i, mine));
+      OK(dft_dataset_image(alone[k], i, expected));
+      CHECK(memcmp(mine, expected, sizeof mine) == 0, "%s, sample %d", images, (int)i);
+      CHECK(dft_dataset_label(sets[k], i) == dft_dataset_label(alone[k], i), "%s, label %d", images, (int)i);
+    }
+    CHECK(dft_dataset_fingerprint(sets[k]) == dft_dataset_fingerprint(alone[k]), "%s", images);
+  }
+  dft_dataset_free(sets[1]); /* the pixels outlive the first to go */
+  static float out[VALUES];
+  OK(dft_dataset_image(sets[0], 0, out));
+  dft_dataset_free(sets[0]);
+  dft_dataset_free(alone[0]);
+  dft_dataset_free(alone[1]);
+}
+
+static void errors_reach_all(const char *images, const char *words) {
+  dft_config c = make_config(images);
+  dft_dataset *train, *validation;
+  dft_status status = dft_data_open(&c, dft_comm_share(world), &train, &validation);
+  CHECK(status == DFT_EDATA && train == NULL && validation == NULL, "%s: status %d", images, (int)status);
+  CHECK(strstr(dft_error(), images) != NULL && strstr(dft_error(), words) != NULL, "%s", words);
+}
+
+int main(void) {
+  if (dft_comm_open(&world) != DFT_OK) return 1;
+  rank = dft_comm_rank(world);
+  dft_comm_set_timeout(world, 60);
+  if (rank == 0) {
+    strcpy(directory, "/tmp/dft-test-share-XXXXXX");
+    CHECK(mkdtemp(directory) != NULL, " ");
+  }
+  OK(dft_comm_bcast(world, 0, directory, sizeof directory));
+  CHECK(chdir(directory) == 0, "%s", directory);
+  if (rank == 0) write_files();
+  OK(dft_comm_barrier(world));
+  all_ranks_see_the_same("images.idx");
+  all_ranks_see_the_same("images.idx.gz");
+  errors_reach_all("absent.idx", "cannot open");
+  errors_reach_all("short.idx.gz", "truncated");
+  OK(dft_comm_barrier(world));
+  static const char *const names[] = {"images.idx", "images.idx.gz", "short.idx.gz", "labels.idx"};
+  for (int i = 0; rank == 0 && i < 4; i++) (void)unlink(names[i]);
+  if (rank == 0) CHECK(chdir("/") == 0 && rmdir(directory) == 0, "%s", directory);
+  dft_comm_close(world);
+  return 0;
+}

@@ -63,7 +63,7 @@ typedef struct dft_config_split {
   bool present;
   char *path;            /* image_folder, tar */
   char *images, *labels; /* idx, npy */
-  int64_t samples;       /* random */
+  int64_t samples;       /* random; validation: 0 when split is used */
   double split;          /* validation only: fraction taken from train; 0: not used */
 } dft_config_split;
 
@@ -77,6 +77,7 @@ typedef struct dft_config {
     dft_pooling pooling;
     int classes;
     char **class_names; /* classes of them, or NULL */
+    int class_name_count;
     double dropout;
     char *weights; /* path, "imagenet", or NULL for none */
   } model;
@@ -104,7 +105,7 @@ typedef struct dft_config {
   } distributed;
   struct {
     int threads; /* 0: auto */
-    dft_prefix prefix;
+    dft_prefix prefix, precision;
   } compute;
   struct {
     dft_cache_mode mode;

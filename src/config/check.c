@@ -1,0 +1,124 @@
+#include "keys.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct checking {
+  const dft_config *config;
+  const char *file;
+  const dft_node *root;
+} checking;
+
+#define REFUSE(c, path, ...) dft_fail_at((c)->file, dft_tree_line((c)->root, path), path ": " __VA_ARGS__)
+
+static dft_status check_planned(const checking *c, const dft_key *key, const dft_planned *planned) {
+  char path[DFT_KEY_PATH_BYTES];
+  dft_key_path(key, -1, path);
+  if (strcmp(path, planned->path) != 0 || !dft_key_applies(key, c->config, -1)) return DFT_OK;
+  char *text = NULL;
+  DFT_TRY(dft_value_format(key, dft_key_field(key, c->config, -1), dft_key_count_field(key, c->config, -1),
+                           &text));
+  bool refused =
+      text != NULL && (planned->value ? strcmp(text, planned->value) == 0 : strcmp(text, key->preset) != 0);
+  dft_status status = DFT_OK;
+  if (refused)
+    status =
+        dft_fail_at(c->file, dft_tree_line(c->root, path), "%s: %.200s is not in this version", path, text);
+  free(text);
+  return status;
+}
+
+/* A validation set is own data of the format, or a split: exactly one of them. */
+static dft_status check_validation(const checking *c) {
+  const dft_config_split *v = &c->config->data.validation;
+  if (!v->present) {
+    if (c->config->checkpoint.monitor == DFT_MONITOR_VAL_ACCURACY)
+      return REFUSE(c, "checkpoint.monitor", "val_accuracy needs data.validation");
+    return DFT_OK;
+  }
+  bool own = v->path != NULL || v->images != NULL || v->labels != NULL || v->samples > 0;
+  if (own == (v->split > 0))
+    return REFUSE(c, "data.validation", "%s",
+                  own ? "give either data of its own or a split, not both"
+                      : "give data of its own, or split: a fraction of the training data");
+  if ((v->images != NULL) != (v->labels != NULL))
+    return REFUSE(c, "data.validation", "%s is missing", v->images ? "labels" : "images");
+  return DFT_OK;
+}
+
+static int compare_labels(const void *a, const void *b) {
+  int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+  return (x > y) - (x < y);
+}
+
+static int compare_texts(const void *a, const void *b) {
+  return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Two equal elements of an array, or NULL; the array itself is not touched. */
+static dft_status find_repeat(const void *values, int count, size_t size,
+                              int (*compare)(const void *, const void *), const void **repeat,
+                              void **sorted) {
+  *repeat = NULL;
+  *sorted = malloc((size_t)count * size);
+  if (*sorted == NULL) return dft_fail_memory("config", (size_t)count * size);
+  memcpy(*sorted, values, (size_t)count * size);
+  qsort(*sorted, (size_t)count, size, compare);
+  for (int i = 1; i < count && *repeat == NULL; i++) {
+    const char *here = (const char *)*sorted + (size_t)i * size;
+    if (compare(here - size, here) == 0) *repeat = here;
+  }
+  return DFT_OK;
+}
+
+static dft_status check_classes(const checking *c) {
+  const dft_config *g = c->config;
+  const void *repeat = NULL;
+  void *sorted = NULL;
+  dft_status status = DFT_OK;
+  if (g->model.class_name_count > 0 && g->model.class_name_count != g->model.classes)
+    return REFUSE(c, "model.class_names", "%d names for %d classes", g->model.class_name_count,
+                  g->model.classes);
+  if (g->data.classes_subset_count > 0 && g->data.classes_subset_count != g->model.classes)
+    return REFUSE(c, "data.classes_subset", "%d labels for model.classes %d", g->data.classes_subset_count,
+                  g->model.classes);
+  if (g->data.classes_subset_count > 0) {
+    DFT_TRY(find_repeat(g->data.classes_subset, g->model.classes, sizeof(int64_t), compare_labels, &repeat,
+                        &sorted));
+    if (repeat != NULL)
+      status =
+          REFUSE(c, "data.classes_subset", "label %lld is there twice", (long long)*(const int64_t *)repeat);
+    free(sorted);
+  }
+  if (g->model.class_name_count > 0 && status == DFT_OK) {
+    DFT_TRY(
+        find_repeat(g->model.class_names, g->model.classes, sizeof(char *), compare_texts, &repeat, &sorted));
+    if (repeat != NULL)
+      status = REFUSE(c, "model.class_names", "'%s' is there twice", *(char *const *)repeat);
+    free(sorted);
+  }
+  return status;
+}
+
+static dft_status check_phase(const checking *c, int phase) {
+  const dft_config_phase *p = &c->config->phases[phase];
+  char path[DFT_KEY_PATH_BYTES];
+  snprintf(path, sizeof path, "phases.%d", phase);
+  int line = dft_tree_line(c->root, path);
+  if ((p->unfreeze_last > 0) + (p->unfreeze_from != NULL) + (p->unfreeze_count > 0) > 1)
+    return dft_fail_at(c->file, line, "%s: at most one of unfreeze_last, unfreeze_from and unfreeze", path);
+  for (int i = 0; i < phase; i++)
+    if (strcmp(c->config->phases[i].name, p->name) == 0)
+      return dft_fail_at(c->file, line, "%s: phases.%d has the name '%.100s' too", path, i, p->name);
+  return DFT_OK;
+}
+
+dft_status dft_config_check(const dft_config *config, const char *file, const dft_node *root) {
+  checking c = {config, file, root};
+  for (int i = 0; i < dft_planned_count; i++)
+    for (int k = 0; k < dft_key_count; k++) DFT_TRY(check_planned(&c, &dft_keys[k], &dft_planned_values[i]));
+  DFT_TRY(check_validation(&c));
+  DFT_TRY(check_classes(&c));
+  for (int i = 0; i < config->phase_count; i++) DFT_TRY(check_phase(&c, i));
+  return DFT_OK;
+}

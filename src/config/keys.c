@@ -1,0 +1,239 @@
+#include "keys.h"
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* clang-format off: a table reads by its columns. */
+#define AT(field)    .offset = offsetof(dft_config, field)
+#define OF(field)    .offset = offsetof(dft_config_phase, field), .phase = true
+#define COUNT(field) .count_offset = offsetof(dft_config, field)
+#define FROM(a, b)   .low = (a), .high = (b)
+#define ANY_COUNT    .low = 0, .high = 0x1p62
+#define DECIDES      .decides = true
+
+#define FILES   (1u << DFT_DATA_IDX | 1u << DFT_DATA_NPY)
+#define FOLDERS (1u << DFT_DATA_IMAGE_FOLDER | 1u << DFT_DATA_TAR)
+#define RANDOM  (1u << DFT_DATA_RANDOM)
+#define ADAMS   (1u << DFT_ADAM | 1u << DFT_ADAMW)
+#define SGD     (1u << DFT_SGD)
+#define ADAMW   (1u << DFT_ADAMW)
+
+const dft_key dft_keys[] = {
+    {"seed", DFT_KEY_INT64, AT(seed), ANY_COUNT, .preset = "42", DECIDES,
+     .keras = "keras.utils.set_random_seed",
+     .help = "Start of every random choice: weights, order of samples, dropout, splits."},
+    {"run_dir", DFT_KEY_PATH, AT(run_dir),
+     .help = "Directory of the run's checkpoints and logs. Default: runs/NAME for a config NAME.yaml."},
+
+    {"model.name", DFT_KEY_TEXT, AT(model.name), .words = "mobilenet_v2", .preset = "mobilenet_v2", DECIDES,
+     .keras = "keras.applications.MobileNetV2", .help = "The network."},
+    {"model.alpha", DFT_KEY_REAL, AT(model.alpha), FROM(0, 8), .low_open = true, .preset = "1.0", DECIDES,
+     .keras = "MobileNetV2(alpha)",
+     .help = "Width: the number of channels is scaled by it and rounded as in Keras."},
+    {"model.input_shape", DFT_KEY_SHAPE, AT(model.height), FROM(32, 4096), .preset = "[96, 96, 3]", DECIDES,
+     .keras = "MobileNetV2(input_shape)", .help = "[height, width, 3] in pixels; images are resized to it."},
+    {"model.pooling", DFT_KEY_WORD, AT(model.pooling), .words = "avg max", .preset = "avg", DECIDES,
+     .keras = "MobileNetV2(pooling)", .help = "How the last feature map becomes one vector."},
+    {"model.classes", DFT_KEY_INT, AT(model.classes), FROM(2, 100000), .preset = "5", DECIDES,
+     .keras = "Dense(units)", .help = "Number of classes of the head."},
+    {"model.class_names", DFT_KEY_TEXTS, AT(model.class_names), COUNT(model.class_name_count), DECIDES,
+     .help = "A name for each class. Default: from the data, else \"0\", \"1\", …"},
+    {"model.dropout", DFT_KEY_REAL, AT(model.dropout), FROM(0, 1), .high_open = true, .preset = "0.0",
+     DECIDES, .keras = "Dropout(rate)", .help = "Dropout before the head."},
+    {"model.weights", DFT_KEY_PATH, AT(model.weights), .words = "none imagenet", .word_is_null = true,
+     .preset = "none", DECIDES, .keras = "MobileNetV2(weights)",
+     .help =
+         "Weights to start from: a file (.h5, .weights.h5, .pb, known by content), none, or imagenet: the "
+         "file that Keras itself caches."},
+
+    {"data.format", DFT_KEY_WORD, AT(data.format), .words = "random idx npy image_folder tar",
+     .required = true, DECIDES, .help = "What the data files are."},
+    {"data.batch_size", DFT_KEY_INT, AT(data.batch_size), FROM(1, 1 << 24), .preset = "10", DECIDES,
+     .keras = "fit(batch_size)", .help = "Samples per step over all ranks together, whatever their number."},
+    {"data.shuffle", DFT_KEY_BOOL, AT(data.shuffle), .preset = "true", DECIDES, .keras = "fit(shuffle)",
+     .help = "A new order of the training samples in each epoch."},
+    {"data.preprocessing", DFT_KEY_WORD, AT(data.preprocessing), .words = "mobilenet_v2 unit none",
+     .preset = "mobilenet_v2", DECIDES, .keras = "mobilenet_v2.preprocess_input",
+     .help = "mobilenet_v2: value/127.5-1; unit: value/255; none. Applies to values, whatever their type."},
+    {"data.resize", DFT_KEY_WORD, AT(data.resize), .words = "stretch crop pad", .preset = "stretch", DECIDES,
+     .keras = "image_dataset_from_directory",
+     .help = "How an image of another size becomes input_shape: stretch is bilinear."},
+    {"data.train.path", DFT_KEY_PATH, AT(data.train.path), .required = true, .when = FOLDERS, DECIDES,
+     .keras = "image_dataset_from_directory(directory)",
+     .help = "Training data: folder of class folders, or tar file."},
+    {"data.train.images", DFT_KEY_PATH, AT(data.train.images), .required = true, .when = FILES, DECIDES,
+     .keras = "fit(x)", .help = "Training images: an IDX file (plain or gzip) or an .npy of [N,H,W,3]."},
+    {"data.train.labels", DFT_KEY_PATH, AT(data.train.labels), .required = true, .when = FILES, DECIDES,
+     .keras = "fit(y)", .help = "Their labels, in the same format."},
+    {"data.train.samples", DFT_KEY_INT64, AT(data.train.samples), FROM(1, 0x1p40), .required = true,
+     .when = RANDOM, DECIDES, .help = "Number of random training images (uniform in [0,1), labels uniform)."},
+    {"data.validation.path", DFT_KEY_PATH, AT(data.validation.path), .when = FOLDERS, DECIDES,
+     .keras = "fit(validation_data)", .help = "Validation data, as data.train.path."},
+    {"data.validation.images", DFT_KEY_PATH, AT(data.validation.images), .when = FILES, DECIDES,
+     .keras = "fit(validation_data)", .help = "Validation images, as data.train.images."},
+    {"data.validation.labels", DFT_KEY_PATH, AT(data.validation.labels), .when = FILES, DECIDES,
+     .keras = "fit(validation_data)", .help = "Their labels."},
+    {"data.validation.samples", DFT_KEY_INT64, AT(data.validation.samples), FROM(0, 0x1p40), .preset = "0",
+     .when = RANDOM, DECIDES, .help = "Number of random validation images."},
+    {"data.validation.split", DFT_KEY_REAL, AT(data.validation.split), FROM(0, 1), .high_open = true,
+     .preset = "0", DECIDES, .keras = "fit(validation_split)",
+     .help = "Instead of own data: this fraction of the training samples, seeded and stratified by class."},
+    {"data.classes_subset", DFT_KEY_INTS, AT(data.classes_subset), COUNT(data.classes_subset_count),
+     FROM(0, INT_MAX), DECIDES,
+     .help = "Keep only these labels, renumbered 0, 1, … in this order. Default: all."},
+    {"data.limit", DFT_KEY_INT64, AT(data.limit), ANY_COUNT, .preset = "0", DECIDES,
+     .help = "At most this many training samples, by seeded choice (0: all). Order: subset, split, limits."},
+    {"data.limit_per_class", DFT_KEY_INT64, AT(data.limit_per_class), ANY_COUNT, .preset = "0", DECIDES,
+     .help = "At most this many training samples of each class, by seeded choice (0: all)."},
+    {"data.on_corrupt", DFT_KEY_WORD, AT(data.on_corrupt), .words = "skip fail", .preset = "skip", DECIDES,
+     .help = "An unreadable sample: skip (it keeps its place with weight 0) or fail."},
+    {"data.threads", DFT_KEY_INT, AT(data.threads), FROM(1, 1024), .words = "auto", .word_value = 0,
+     .preset = "auto", .keras = "fit(workers)", .help = "Decoding threads per rank."},
+
+    {"name", DFT_KEY_TEXT, OF(name), DECIDES,
+     .help = "Name of the phase in logs. Default: phase_1, phase_2, …"},
+    {"unfreeze_last", DFT_KEY_INT64, OF(unfreeze_last), FROM(0, 100000), .preset = "0", DECIDES,
+     .keras = "base.layers[-N:]",
+     .help = "The last N layers of the base are trainable. The head always is; a phase's "
+             "set is complete, not added to the one before. At most one of the three unfreeze keys."},
+    {"unfreeze_from", DFT_KEY_TEXT, OF(unfreeze_from), DECIDES, .keras = "layer.trainable",
+     .help = "This layer of the base and all after it are trainable."},
+    {"unfreeze", DFT_KEY_TEXTS, OF(unfreeze), .count_offset = offsetof(dft_config_phase, unfreeze_count),
+     .words = "all", .word_is_null = true, DECIDES, .keras = "layer.trainable",
+     .help = "Layers whose names match one of these globs are trainable, as in [\"block_16_*\", "
+             "\"Conv_1*\"]; or all."},
+    {"epochs", DFT_KEY_INT, OF(epochs), FROM(1, 1000000), .required = true, DECIDES, .keras = "fit(epochs)",
+     .help = "Passes over the training samples."},
+    {"optimizer.name", DFT_KEY_WORD, OF(optimizer.name), .words = "adam adamw sgd", .preset = "adam", DECIDES,
+     .keras = "compile(optimizer)", .help = "The optimizer, fresh at each phase."},
+    {"optimizer.learning_rate", DFT_KEY_REAL, OF(optimizer.learning_rate), FROM(0, 1e6), .preset = "0.001",
+     .when = ADAMS, DECIDES, .keras = "learning_rate", .help = "Learning rate."},
+    {"optimizer.learning_rate", DFT_KEY_REAL, OF(optimizer.learning_rate), FROM(0, 1e6), .preset = "0.01",
+     .when = SGD, DECIDES, .keras = "learning_rate", .help = "Learning rate."},
+    {"optimizer.beta_1", DFT_KEY_REAL, OF(optimizer.beta_1), FROM(0, 1), .high_open = true, .preset = "0.9",
+     .when = ADAMS, DECIDES, .keras = "beta_1", .help = "Decay of the first moment."},
+    {"optimizer.beta_2", DFT_KEY_REAL, OF(optimizer.beta_2), FROM(0, 1), .high_open = true, .preset = "0.999",
+     .when = ADAMS, DECIDES, .keras = "beta_2", .help = "Decay of the second moment."},
+    {"optimizer.epsilon", DFT_KEY_REAL, OF(optimizer.epsilon), FROM(0, 1e6), .low_open = true,
+     .preset = "1e-7", .when = ADAMS, DECIDES, .keras = "epsilon",
+     .help = "Added to the root of the second moment."},
+    {"optimizer.momentum", DFT_KEY_REAL, OF(optimizer.momentum), FROM(0, 1), .preset = "0.0", .when = SGD,
+     DECIDES, .keras = "momentum", .help = "Momentum."},
+    {"optimizer.nesterov", DFT_KEY_BOOL, OF(optimizer.nesterov), .preset = "false", .when = SGD, DECIDES,
+     .keras = "nesterov", .help = "Nesterov's momentum."},
+    {"optimizer.weight_decay", DFT_KEY_REAL, OF(optimizer.weight_decay), FROM(0, 1e6), .preset = "0.0",
+     .when = SGD | 1u << DFT_ADAM, DECIDES, .keras = "weight_decay",
+     .help = "Decoupled weight decay; 0 is Keras' None."},
+    {"optimizer.weight_decay", DFT_KEY_REAL, OF(optimizer.weight_decay), FROM(0, 1e6), .preset = "0.004",
+     .when = ADAMW, DECIDES, .keras = "weight_decay", .help = "Decoupled weight decay."},
+
+    {"batch_norm", DFT_KEY_WORD, AT(batch_norm), .words = "sync frozen", .preset = "sync", DECIDES,
+     .keras = "BatchNormalization(trainable)",
+     .help = "Trainable BatchNorm: sync uses the statistics of the global batch, as one Keras process would; "
+             "frozen keeps BatchNorm layers out of every trainable set."},
+    {"distributed.backend", DFT_KEY_WORD, AT(distributed.backend), .words = "auto mpi nccl", .preset = "auto",
+     .help = "What carries the exchange."},
+    {"distributed.shards", DFT_KEY_INT, AT(distributed.shards), FROM(1, 4096), .power_of_two = true,
+     .words = "auto", .word_value = 0, .preset = "auto",
+     .help = "Pieces of a batch that are summed in a fixed order, a power of two at or above the number of "
+             "ranks. "
+             "auto: 8, or the next one. A checkpoint keeps its own."},
+    {"distributed.reduction", DFT_KEY_WORD, AT(distributed.reduction), .words = "ordered fast",
+     .preset = "ordered", DECIDES,
+     .help = "ordered: same bits for any number of ranks; fast: plain MPI_Allreduce, for comparison."},
+    {"distributed.timeout_s", DFT_KEY_REAL, AT(distributed.timeout_s), FROM(0, 1e9), .low_open = true,
+     .preset = "300",
+     .help = "Seconds without progress of a peer after which the run ends with exit code 76."},
+    {"compute.threads", DFT_KEY_INT, AT(compute.threads), FROM(1, 4096), .words = "auto", .word_value = 0,
+     .preset = "auto", .help = "Computing threads per rank; auto: the cores that the rank may use."},
+    {"compute.prefix", DFT_KEY_WORD, AT(compute.prefix), .words = "float32 bfloat16", .preset = "float32",
+     DECIDES, .help = "Arithmetic of the frozen layers."},
+    {"compute.precision", DFT_KEY_WORD, AT(compute.precision), .words = "float32 bfloat16",
+     .preset = "float32", DECIDES, .keras = "keras.mixed_precision", .help = "Arithmetic on a GPU."},
+    {"cache.mode", DFT_KEY_WORD, AT(cache.mode), .words = "auto off", .preset = "auto",
+     .help = "Keep the frozen layers' outputs, so that they are computed once."},
+    {"cache.memory_mb", DFT_KEY_INT64, AT(cache.memory_mb), FROM(0, 0x1p40), .preset = "2048",
+     .help = "Room for it per host, in MiB."},
+    {"cache.directory", DFT_KEY_PATH, AT(cache.directory), .words = "none", .word_is_null = true,
+     .preset = "none", .help = "Directory that keeps the cache for later runs."},
+    {"cache.views", DFT_KEY_INT, AT(cache.views), FROM(0, 1024), .preset = "0",
+     .help = "Augmented views per image to keep."},
+    {"checkpoint.every_epochs", DFT_KEY_INT, AT(checkpoint.every_epochs), FROM(0, 1000000), .preset = "1",
+     .keras = "ModelCheckpoint(save_freq)", .help = "Save after every N epochs (0: only at the end)."},
+    {"checkpoint.every_steps", DFT_KEY_INT, AT(checkpoint.every_steps), FROM(0, INT_MAX), .preset = "0",
+     .keras = "ModelCheckpoint(save_freq)", .help = "Save also after every N steps (0: no)."},
+    {"checkpoint.keep", DFT_KEY_INT, AT(checkpoint.keep), FROM(1, 1000000), .preset = "3",
+     .help = "Number of newest checkpoints to keep, best and final apart."},
+    {"checkpoint.resume", DFT_KEY_PATH, AT(checkpoint.resume), .words = "auto none", .preset = "auto",
+     .keras = "BackupAndRestore",
+     .help = "auto: go on from the newest checkpoint in run_dir; none; or a checkpoint's path."},
+    {"checkpoint.monitor", DFT_KEY_WORD, AT(checkpoint.monitor), .words = "val_loss val_accuracy",
+     .preset = "val_loss", DECIDES, .keras = "ModelCheckpoint(monitor)",
+     .help = "What best.pb is best in; val_loss means loss where there is no validation."},
+    {"on_nonfinite", DFT_KEY_WORD, AT(on_nonfinite), .words = "abort skip", .preset = "abort", DECIDES,
+     .keras = "TerminateOnNaN",
+     .help = "A loss or gradient that is not finite: abort with exit code 70, or skip the step."},
+    {"log.verbose", DFT_KEY_INT, AT(log.verbose), FROM(0, 2), .words = "auto", .word_value = -1,
+     .preset = "auto", .keras = "fit(verbose)",
+     .help = "0 silent, 1 progress bar, 2 one line per epoch; auto: 1 on a terminal, else 2."},
+    {"log.tensorboard", DFT_KEY_BOOL, AT(log.tensorboard), .preset = "true",
+     .keras = "keras.callbacks.TensorBoard", .help = "Write TensorBoard events."},
+    {"log.trace_steps", DFT_KEY_INT, AT(log.trace_steps), FROM(0, 1000000), .preset = "0",
+     .keras = "TensorBoard(profile_batch)", .help = "Trace this many steps (0: none)."},
+};
+const int dft_key_count = sizeof dft_keys / sizeof dft_keys[0];
+
+const dft_planned dft_planned_values[] = {
+    {"data.format", "image_folder"}, {"data.format", "tar"},      {"data.resize", "crop"},
+    {"data.resize", "pad"},          {"data.augment", NULL},      {"distributed.backend", "nccl"},
+    {"compute.prefix", "bfloat16"},  {"compute.precision", NULL}, {"cache.directory", NULL},
+    {"cache.views", NULL},           {"on_nonfinite", "skip"},
+};
+const int dft_planned_count = sizeof dft_planned_values / sizeof dft_planned_values[0];
+/* clang-format on */
+
+void dft_key_path(const dft_key *key, int phase, char path[DFT_KEY_PATH_BYTES]) {
+  if (!key->phase)
+    snprintf(path, DFT_KEY_PATH_BYTES, "%s", key->path);
+  else if (phase < 0)
+    snprintf(path, DFT_KEY_PATH_BYTES, "phases.N.%s", key->path);
+  else
+    snprintf(path, DFT_KEY_PATH_BYTES, "phases.%d.%s", phase, key->path);
+}
+
+void *dft_key_field(const dft_key *key, const dft_config *config, int phase) {
+  char *base = key->phase ? (char *)&config->phases[phase] : (char *)config;
+  return base + key->offset;
+}
+
+int *dft_key_count_field(const dft_key *key, const dft_config *config, int phase) {
+  char *base = key->phase ? (char *)&config->phases[phase] : (char *)config;
+  return (int *)(void *)(base + key->count_offset);
+}
+
+bool dft_key_applies(const dft_key *key, const dft_config *config, int phase) {
+  if (key->when == 0) return true;
+  unsigned choice =
+      key->phase ? (unsigned)config->phases[phase].optimizer.name : (unsigned)config->data.format;
+  return (key->when >> choice & 1u) != 0;
+}
+
+void dft_word_at(const char *words, int i, char *text, size_t bytes) {
+  const char *w = words;
+  while (i-- > 0 && *w != '\0') {
+    w += strcspn(w, " ");
+    if (*w == ' ') w++;
+  }
+  snprintf(text, bytes, "%.*s", (int)strcspn(w, " "), w);
+}
+
+int dft_word_index(const char *words, const char *word) {
+  char candidate[64];
+  for (int i = 0; words != NULL; i++) {
+    dft_word_at(words, i, candidate, sizeof candidate);
+    if (candidate[0] == '\0') return -1;
+    if (strcmp(candidate, word) == 0) return i;
+  }
+  return -1;
+}

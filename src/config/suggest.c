@@ -1,0 +1,78 @@
+#include "keys.h"
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Edits (insert, delete, replace, swap neighbours) from a to b; both shorter than DFT_KEY_PATH_BYTES. */
+static int edit_distance(const char *a, const char *b) {
+  int rows[3][DFT_KEY_PATH_BYTES + 1];
+  int n = (int)strlen(b);
+  int *before = rows[0], *above = rows[1], *row = rows[2];
+  for (int j = 0; j <= n; j++) above[j] = before[j] = j;
+  for (int i = 1; a[i - 1] != '\0'; i++) {
+    row[0] = i;
+    for (int j = 1; j <= n; j++) {
+      int best = above[j - 1] + (a[i - 1] != b[j - 1]);
+      if (above[j] + 1 < best) best = above[j] + 1;
+      if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && before[j - 2] + 1 < best)
+        best = before[j - 2] + 1;
+      row[j] = best;
+    }
+    int *spare = before;
+    before = above;
+    above = row;
+    row = spare;
+  }
+  return above[n];
+}
+
+/* Length of the path before its last component, its dot included. */
+static size_t parent_length(const char *path) {
+  const char *dot = strrchr(path, '.');
+  return dot ? (size_t)(dot - path) + 1 : 0;
+}
+
+/* Compares the last components. A key of the same mapping is nearer than one elsewhere, unless that one's
+ * name is much alike ("learning_rate" directly in a phase, "batchsize" at the top). */
+static int score(const char *unknown, const char *known) {
+  size_t parent = parent_length(unknown), other = parent_length(known);
+  bool sibling = parent == other && strncmp(unknown, known, parent) == 0;
+  int distance = edit_distance(unknown + parent, known + other);
+  if (sibling) return 2 * distance;
+  bool alike = 4 * distance <= (int)strlen(unknown + parent);
+  return (alike ? 3 : 1000) + 2 * distance;
+}
+
+/* phases.1.epoch -> phases.N.epoch, and the number of the phase. */
+static int generalise(const char *unknown, char general[DFT_KEY_PATH_BYTES]) {
+  int phase = -1, used = 0;
+  if (sscanf(unknown, "phases.%9d.%n", &phase, &used) == 1 && used > 0) {
+    snprintf(general, DFT_KEY_PATH_BYTES, "phases.N.%s", unknown + used);
+    return phase;
+  }
+  snprintf(general, DFT_KEY_PATH_BYTES, "%s", unknown);
+  return -1;
+}
+
+void dft_suggest(const char *unknown, char nearest[DFT_KEY_PATH_BYTES]) {
+  char general[DFT_KEY_PATH_BYTES], known[DFT_KEY_PATH_BYTES], best_path[DFT_KEY_PATH_BYTES] = "";
+  int phase = generalise(unknown, general), best = INT_MAX;
+  for (int i = 0; i < dft_key_count; i++) {
+    dft_key_path(&dft_keys[i], -1, known);
+    for (;;) { /* the key and the mappings it is in */
+      int s = score(general, known);
+      if (s < best) {
+        best = s;
+        memcpy(best_path, known, sizeof best_path);
+      }
+      size_t parent = parent_length(known);
+      if (parent == 0) break;
+      known[parent - 1] = '\0';
+    }
+  }
+  if (phase >= 0 && strncmp(best_path, "phases.N.", 9) == 0)
+    snprintf(nearest, DFT_KEY_PATH_BYTES, "phases.%d.%s", phase, best_path + 9);
+  else
+    snprintf(nearest, DFT_KEY_PATH_BYTES, "%s", best_path);
+}

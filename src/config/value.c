@@ -1,0 +1,289 @@
+#include "keys.h"
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+_Static_assert(offsetof(dft_config, model.width) == offsetof(dft_config, model.height) + sizeof(int),
+               "DFT_KEY_SHAPE stores two neighbouring ints");
+_Static_assert(sizeof(dft_pooling) == sizeof(int), "DFT_KEY_WORD stores enums as ints");
+
+typedef struct place {
+  dft_arena *arena;
+  const dft_key *key;
+  const dft_node *node;
+  const char *file, *path;
+} place;
+
+/* What the key wants, in words, for messages and the reference. */
+static void expected(const dft_key *key, char *text, size_t bytes) {
+  static const char *const nouns[] = {
+      [DFT_KEY_INT] = "an integer",
+      [DFT_KEY_INT64] = "an integer",
+      [DFT_KEY_REAL] = "a number",
+      [DFT_KEY_BOOL] = "true or false",
+      [DFT_KEY_WORD] = "one of",
+      [DFT_KEY_TEXT] = "a text",
+      [DFT_KEY_PATH] = "a path",
+      [DFT_KEY_SHAPE] = "[height, width, 3]",
+      [DFT_KEY_INTS] = "a list of integers, as in [0, 2]",
+      [DFT_KEY_TEXTS] = "a list of texts, as in [a, b]",
+  };
+  bool choice = key->type == DFT_KEY_WORD || (key->type == DFT_KEY_TEXT && key->words != NULL);
+  if (choice)
+    snprintf(text, bytes, "one of %s", key->words);
+  else if (key->words != NULL && key->type != DFT_KEY_PATH)
+    snprintf(text, bytes, "%s or %s", nouns[key->type], key->words);
+  else
+    snprintf(text, bytes, "%s", nouns[key->type]);
+}
+
+static dft_status ill_typed(const place *p, const dft_node *node) {
+  char wanted[128];
+  expected(p->key, wanted, sizeof wanted);
+  if (node->kind == DFT_NODE_SCALAR)
+    return dft_fail_at(p->file, node->line, "%s: expected %s, got %s%.100s%s", p->path, wanted,
+                       node->quoted || node->text[0] == '\0' ? "'" : "", node->text,
+                       node->quoted || node->text[0] == '\0' ? "'" : "");
+  return dft_fail_at(p->file, node->line, "%s: expected %s, got a %s", p->path, wanted,
+                     node->kind == DFT_NODE_MAPPING ? "mapping" : "list");
+}
+
+static dft_status out_of_range(const place *p, const dft_node *node) {
+  const dft_key *k = p->key;
+  char wanted[128];
+  if (k->high >= 0x1p40)
+    snprintf(wanted, sizeof wanted, "%s %.15g", k->low_open ? "above" : "at least", k->low);
+  else
+    snprintf(wanted, sizeof wanted, "%s %.15g and %s %.15g", k->low_open ? "above" : "at least", k->low,
+             k->high_open ? "below" : "at most", k->high);
+  return dft_fail_at(p->file, node->line, "%s: must be %s, got %.100s", p->path, wanted, node->text);
+}
+
+static bool in_range(const dft_key *k, double value) {
+  return (k->low_open ? value > k->low : value >= k->low) &&
+         (k->high_open ? value < k->high : value <= k->high);
+}
+
+static bool is_plain(const dft_node *node) {
+  return node->kind == DFT_NODE_SCALAR && !node->quoted;
+}
+
+static dft_status read_integer(const place *p, const dft_node *node, int64_t *value) {
+  const char *s = node->text;
+  if (!is_plain(node) || s[0] == '\0' || s[strspn(s, "0123456789+-")] != '\0') return ill_typed(p, node);
+  char *end = NULL;
+  errno = 0;
+  long long v = strtoll(s, &end, 10);
+  if (*end != '\0') return ill_typed(p, node);
+  if (errno == ERANGE || !in_range(p->key, (double)v)) return out_of_range(p, node);
+  *value = v;
+  return DFT_OK;
+}
+
+static dft_status read_real(const place *p, double *value) {
+  const char *s = p->node->text;
+  if (!is_plain(p->node) || s[0] == '\0' || s[strspn(s, "0123456789+-.eE")] != '\0')
+    return ill_typed(p, p->node);
+  char *end = NULL;
+  double v = strtod(s, &end);
+  if (*end != '\0') return ill_typed(p, p->node);
+  if (!isfinite(v) || !in_range(p->key, v)) return out_of_range(p, p->node);
+  *value = v;
+  return DFT_OK;
+}
+
+static dft_status read_bool(const place *p, bool *value) {
+  if (!is_plain(p->node)) return ill_typed(p, p->node);
+  *value = strcasecmp(p->node->text, "true") == 0;
+  return *value || strcasecmp(p->node->text, "false") == 0 ? DFT_OK : ill_typed(p, p->node);
+}
+
+static dft_status copy_text(const place *p, const dft_node *node, char **value) {
+  *value = dft_arena_string(p->arena, node->text);
+  return *value ? DFT_OK : dft_fail_memory(p->path, strlen(node->text));
+}
+
+static dft_status read_text(const place *p, char **value) {
+  const dft_key *k = p->key;
+  if (p->node->kind != DFT_NODE_SCALAR || p->node->text[0] == '\0') return ill_typed(p, p->node);
+  int word = dft_word_index(k->words, p->node->text);
+  if (word < 0 && k->words != NULL && k->type == DFT_KEY_TEXT) return ill_typed(p, p->node);
+  *value = NULL;
+  return word == 0 && k->word_is_null ? DFT_OK : copy_text(p, p->node, value);
+}
+
+static dft_status read_shape(const place *p, int *value) {
+  if (p->node->kind != DFT_NODE_SEQUENCE || dft_node_count(p->node) != 3) return ill_typed(p, p->node);
+  const dft_node *n = p->node->first;
+  for (int i = 0; i < 2; i++, n = n->next) {
+    int64_t size = 0;
+    DFT_TRY(read_integer(p, n, &size));
+    value[i] = (int)size;
+  }
+  if (!is_plain(n) || strcmp(n->text, "3") != 0)
+    return dft_fail_at(p->file, n->line, "%s: the third number is the channels, always 3", p->path);
+  return DFT_OK;
+}
+
+static dft_status read_list(const place *p, void *field, int *count) {
+  bool texts = p->key->type == DFT_KEY_TEXTS;
+  const dft_node *node = p->node;
+  dft_node star = {.kind = DFT_NODE_SCALAR, .text = (char[]){"*"}};
+  dft_node all = {.kind = DFT_NODE_SEQUENCE, .line = node->line, .first = &star};
+  if (texts && is_plain(node) && dft_word_index(p->key->words, node->text) == 0) node = &all;
+  if (node->kind != DFT_NODE_SEQUENCE) return ill_typed(p, node);
+  int n = dft_node_count(node), i = 0;
+  size_t bytes = (size_t)n * (texts ? sizeof(char *) : sizeof(int64_t));
+  void *values = n > 0 ? dft_arena_alloc(p->arena, bytes) : NULL;
+  if (n > 0 && values == NULL) return dft_fail_memory(p->path, bytes);
+  for (const dft_node *item = node->first; item != NULL; item = item->next, i++) {
+    if (!texts)
+      DFT_TRY(read_integer(p, item, &((int64_t *)values)[i]));
+    else if (item->kind != DFT_NODE_SCALAR || item->text[0] == '\0')
+      return ill_typed(p, item);
+    else
+      DFT_TRY(copy_text(p, item, &((char **)values)[i]));
+  }
+  *(void **)field = values;
+  *count = n;
+  return DFT_OK;
+}
+
+static dft_status read_number(const place *p, void *field) {
+  const dft_key *k = p->key;
+  if (k->words != NULL && is_plain(p->node) && strcmp(p->node->text, k->words) == 0) {
+    *(int *)field = k->word_value;
+    return DFT_OK;
+  }
+  int64_t value = 0;
+  DFT_TRY(read_integer(p, p->node, &value));
+  if (k->power_of_two && (value & (value - 1)) != 0)
+    return dft_fail_at(p->file, p->node->line, "%s: must be a power of two, got %lld", p->path,
+                       (long long)value);
+  if (k->type == DFT_KEY_INT64)
+    *(int64_t *)field = value;
+  else
+    *(int *)field = (int)value;
+  return DFT_OK;
+}
+
+dft_status dft_value_store(dft_arena *arena, const dft_key *key, const dft_node *node, const char *file,
+                           const char *path, void *field, int *count) {
+  place p = {arena, key, node, file, path};
+  switch (key->type) {
+  case DFT_KEY_INT:
+  case DFT_KEY_INT64:
+    return read_number(&p, field);
+  case DFT_KEY_REAL:
+    return read_real(&p, field);
+  case DFT_KEY_BOOL:
+    return read_bool(&p, field);
+  case DFT_KEY_TEXT:
+  case DFT_KEY_PATH:
+    return read_text(&p, field);
+  case DFT_KEY_SHAPE:
+    return read_shape(&p, field);
+  case DFT_KEY_INTS:
+  case DFT_KEY_TEXTS:
+    return read_list(&p, field, count);
+  case DFT_KEY_WORD:
+    break;
+  }
+  int word = is_plain(node) ? dft_word_index(key->words, node->text) : -1;
+  if (word < 0) return ill_typed(&p, node);
+  memcpy(field, &word, sizeof word);
+  return DFT_OK;
+}
+
+/* The shortest decimal that reads back as the same double. */
+static void print_real(FILE *out, double value) {
+  char text[40];
+  for (int digits = 1; digits <= 17; digits++) {
+    snprintf(text, sizeof text, "%.*g", digits, value);
+    if (strtod(text, NULL) == value) break;
+  }
+  fputs(text, out);
+}
+
+/* Plain where YAML and this parser read it back as the same text, else in double quotes. */
+static void print_text(FILE *out, const char *text) {
+  static const char safe[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-";
+  bool plain = text[strspn(text, safe)] == '\0' && strchr("0123456789.-", text[0]) == NULL;
+  if (plain && strcmp(text, "null") != 0 && strcmp(text, "true") != 0 && strcmp(text, "false") != 0) {
+    fputs(text, out);
+    return;
+  }
+  fputc('"', out);
+  for (const char *c = text; *c != '\0'; c++) {
+    if (*c == '"' || *c == '\\') fputc('\\', out);
+    fputc(*c, out);
+  }
+  fputc('"', out);
+}
+
+static void print_list(FILE *out, const dft_key *key, const void *field, int count) {
+  fputc('[', out);
+  for (int i = 0; i < count; i++) {
+    if (i > 0) fputs(", ", out);
+    if (key->type == DFT_KEY_TEXTS)
+      print_text(out, (*(char *const *const *)field)[i]);
+    else
+      fprintf(out, "%lld", (long long)(*(const int64_t *const *)field)[i]);
+  }
+  fputc(']', out);
+}
+
+static void print_value(FILE *out, const dft_key *key, const void *field, const int *count) {
+  char word[64];
+  int number = 0;
+  switch (key->type) {
+  case DFT_KEY_INT:
+    number = *(const int *)field;
+    if (key->words != NULL && number == key->word_value)
+      fputs(key->words, out);
+    else
+      fprintf(out, "%d", number);
+    break;
+  case DFT_KEY_INT64:
+    fprintf(out, "%lld", (long long)*(const int64_t *)field);
+    break;
+  case DFT_KEY_REAL:
+    print_real(out, *(const double *)field);
+    break;
+  case DFT_KEY_BOOL:
+    fputs(*(const bool *)field ? "true" : "false", out);
+    break;
+  case DFT_KEY_WORD:
+    memcpy(&number, field, sizeof number);
+    dft_word_at(key->words, number, word, sizeof word);
+    fputs(word, out);
+    break;
+  case DFT_KEY_TEXT:
+  case DFT_KEY_PATH:
+    dft_word_at(key->words ? key->words : "", 0, word, sizeof word);
+    print_text(out, *(char *const *)field ? *(char *const *)field : word);
+    break;
+  case DFT_KEY_SHAPE:
+    fprintf(out, "[%d, %d, 3]", ((const int *)field)[0], ((const int *)field)[1]);
+    break;
+  case DFT_KEY_INTS:
+  case DFT_KEY_TEXTS:
+    print_list(out, key, field, *count);
+    break;
+  }
+}
+
+dft_status dft_value_format(const dft_key *key, const void *field, const int *count, char **text) {
+  *text = NULL;
+  bool string = key->type == DFT_KEY_TEXT || key->type == DFT_KEY_PATH;
+  bool list = key->type == DFT_KEY_INTS || key->type == DFT_KEY_TEXTS;
+  if (string && *(char *const *)field == NULL && !key->word_is_null) return DFT_OK;
+  if (list && *count == 0) return DFT_OK;
+  size_t bytes = 0;
+  FILE *out = open_memstream(text, &bytes);
+  if (out == NULL) return dft_fail_memory(key->path, 0);
+  print_value(out, key, field, count);
+  return fclose(out) == 0 ? DFT_OK : dft_fail_memory(key->path, bytes);
+}

@@ -1,19 +1,30 @@
 /* From files to batches: source -> selection -> sampler -> loader.
  *
- *   source      raw samples of one file set: idx (plain or gzip), npy, random
- *   selection   which of them, with which label: classes_subset, split, limit, limit_per_class, in this order
+ *   source      raw samples of one file set: idx (plain or gzip, told by content), npy, random
+ *   selection   which of them, with which label: classes_subset, split, limit_per_class, limit, in this order
  *   sampler     position in an epoch -> sample: a keyed permutation, pure and O(1)
  *   loader      sample -> float32 image [height][width][3]: resize (Keras' bilinear, half-pixel centres,
- *               no antialiasing), grey to RGB, preprocessing
+ *               no antialiasing), grey to RGB, preprocessing of the resized values, whatever their type
  *
- * Samples are numbered 0..n-1 within a dft_dataset, after selection; the number is the sample's identity for
- * the sampler, the cache and random numbers. `limit` and friends choose by counter-based random numbers, so
- * no rank needs another.
+ * Images: idx u8, npy u8 or f32 (little endian, C order, versions 1 to 3), [N,H,W] or [N,H,W,1] (grey) or
+ * [N,H,W,3]. Labels: idx u8; npy integers [N] or [N,1], or one-hot [N,C] of any number type. Images without
+ * finite values are passed on. random: images of the model's size, uniform in [0,1) before preprocessing, and
+ * labels uniform over the classes; training and validation draw different numbers.
  *
- * Memory: the raw bytes of the selected samples exist once per host (dft_share), or are mapped from the file.
- * Errors: DFT_EDATA naming the file (missing, truncated, foreign, label outside the classes with its
- * position). Ownership: a dataset owns what it hands out pointers to. Threads: dft_dataset_image may be
- * called from several threads at once. dft_data_open is collective on the ranks of a host through `share`.
+ * Samples are numbered 0..n-1 within a dft_dataset, after selection, in the order of the file; the number is
+ * the sample's identity for the sampler, the cache and random numbers. Selection chooses by counter-based
+ * random numbers keyed by the config's seed, so no rank needs another. The split takes the rounded fraction
+ * of each class. A larger limit keeps what a smaller one chose.
+ *
+ * Memory: the raw bytes of the selected samples exist once per host: gzip is unpacked into a dft_share block,
+ * anything else is mapped. A file that is truncated while it is mapped ends the process (SIGBUS), as for any
+ * mapping: replace data files by renaming.
+ * Errors: DFT_EDATA naming the file: missing, truncated or longer than its header says, foreign, another
+ * type or shape, label outside the classes with its position, counts that differ, nothing selected;
+ * DFT_EIO: there but not readable; DFT_EUSAGE: a config that cannot be. Ownership: a dataset owns what it
+ * hands out pointers to. Threads: dft_dataset_image and the other readers may be called from several threads
+ * at once. Collective on the ranks of a host through `share`: dft_data_open, dft_data_open_images,
+ * dft_dataset_free; all ranks of the host return the same status.
  */
 #ifndef DFT_DATA_H
 #define DFT_DATA_H
@@ -38,8 +49,10 @@ dft_status dft_dataset_image(const dft_dataset *d, int64_t sample, float *out);
 /* Identifies a sample in messages: "train-images-idx3-ubyte.gz[1234]". Writes at most `bytes`, always ends
  * with 0. */
 void dft_dataset_name(const dft_dataset *d, int64_t sample, char *text, size_t bytes);
-/* A 64-bit fingerprint of the selected samples: count, labels, names or sizes and content of what is cheap to
- * read. Equal on every rank and host. Goes into checkpoints. */
+/* A 64-bit fingerprint (CRC-64/XZ) of the selected samples: count, labels, image size and type, and the
+ * pixels: all of them up to 64 MiB, else 1024 rows spread evenly; of random data, the seed. It depends on
+ * values only: plain, gzip and npy of the same values are equal. Reads the pixels at each call. Goes into
+ * checkpoints. */
 uint64_t dft_dataset_fingerprint(const dft_dataset *d);
 
 /* An .npy or idx file of images alone (dft predict). Labels are absent (-1). Same loader. */

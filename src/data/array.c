@@ -38,13 +38,15 @@ dft_status dft_array_size(const char *path, dft_array *a) {
 }
 
 dft_status dft_fail_truncated(const char *path, const dft_array *a, int64_t have) {
+  const int64_t promised = a->offset + a->bytes;
   return dft_fail(DFT_EDATA, "%s: truncated: the header promises %lld bytes, the file has %lld", path,
-                  (long long)(a->offset + a->bytes), (long long)have);
+                  (long long)promised, (long long)have);
 }
 
 static dft_status fail_trailing(const char *path, const dft_array *a) {
+  const int64_t promised = a->offset + a->bytes;
   return dft_fail(DFT_EDATA, "%s: more data follows after the %lld bytes that the header promises", path,
-                  (long long)(a->offset + a->bytes));
+                  (long long)promised);
 }
 
 dft_status dft_array_parse(const char *path, const uint8_t *head, size_t have, dft_array *a) {
@@ -82,7 +84,9 @@ dft_status dft_array_open(dft_file *f, const char *path, dft_data_format format,
   size_t have;
   dft_status status = dft_file_read(f, head, sizeof head, &have);
   if (status == DFT_OK) status = parse(path, format, head, have, a);
-  if (status == DFT_OK && !can_hold(f, a)) status = dft_fail_truncated(path, a, f->disk_bytes);
+  if (status == DFT_OK && !can_hold(f, a))
+    status = dft_fail(DFT_EDATA, "%s: truncated: %lld bytes of gzip cannot hold what the header promises",
+                      path, (long long)f->disk_bytes);
   if (status == DFT_OK && f->gz == NULL && f->disk_bytes < a->offset + a->bytes)
     status = dft_fail_truncated(path, a, f->disk_bytes);
   if (status == DFT_OK && f->gz == NULL && f->disk_bytes > a->offset + a->bytes)

@@ -13,7 +13,7 @@ clang=$(command -v clang || true)
 mkdir -p "$build"
 echo 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n); int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { (void)d; (void)n; return 0; }' > "$build/probe.c"
 "$clang" -fsanitize=fuzzer,address,undefined "$build/probe.c" -o "$build/probe" 2> "$build/probe.log" ||
-  skip "clang has no fuzzer or sanitizer runtime (Debian: libclang-rt-dev, libclang-common-14-dev)"
+  skip "clang has no fuzzer or sanitizer runtime (Debian 12: libclang-rt-14-dev)"
 
 generator=$(command -v ninja > /dev/null && echo Ninja || echo "Unix Makefiles")
 cmake -S "$source_dir/tests/fuzz" -B "$build" -G "$generator" -DCMAKE_C_COMPILER="$clang" > "$build/configure.log" ||

@@ -188,6 +188,9 @@ static void missing_files_are_named(void **state) {
   REFUSED(&c, DFT_EDATA, "absent.idx", "cannot open");
   c = make_config(DFT_DATA_IDX, "/tmp", "labels.idx", 3);
   REFUSED(&c, DFT_EDATA, "/tmp", "not a regular file");
+  assert_int_equal(symlink("loop.idx", "loop.idx"), 0); /* there, but no one can read it, not even root */
+  c = make_config(DFT_DATA_IDX, "loop.idx", "labels.idx", 3);
+  REFUSED(&c, DFT_EIO, "loop.idx", "cannot open");
   c = make_config(DFT_DATA_IDX, "images.idx", NULL, 3);
   REFUSED(&c, DFT_EUSAGE, "data.train.labels");
   c = make_config(DFT_DATA_TAR, "images.idx", "labels.idx", 3);

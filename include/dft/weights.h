@@ -90,7 +90,7 @@ typedef struct dft_keras_layer {
  * - written with the head: the flat models of the second line above
  * - written without: the base
  * - by_name=True: both, the base also from a file with a head
- * - not the nested models: Keras counts top-level layers there (load into model.layers[0] with by_name=True)
+ * - not the nested models: Keras counts their top-level layers; use base.load_weights(PATH, by_name=True)
  *
  * `layers` lists all the model's layers in Keras' order, with and without weights, and their Keras class
  * ("Conv2D", ...), because both layouts record them; the head, if it is to be in the file, is the last. Every

@@ -28,8 +28,9 @@ static dft_status rename_variable(dft_tensor *t, const char *variable) {
 static dft_status name_by_shape(dft_weights *w, int first) {
   static const char *const quadruple[] = {"gamma", "beta", "moving_mean", "moving_variance"};
   int count = w->count - first;
+  if (count == 0) return DFT_OK;
   dft_tensor *t = w->tensors + first;
-  bool norm = count == 4, weighted = count >= 1 && count <= 2 && t[0].rank >= 2;
+  bool norm = count == 4, weighted = count <= 2 && t[0].rank >= 2;
   for (int i = 0; i < count && norm; i++) norm = t[i].rank == 1 && t[i].shape[0] == t[0].shape[0];
   if (count == 2 && t[1].rank != 1) weighted = false;
   for (int i = 0; i < count; i++) {

@@ -305,8 +305,10 @@ static void hostile_structure_is_refused(void **state) {
   expect_refusal(file, "layer_names is not a readable list of names");
 
   file = new_file();
-  char deep[256] = "layers";
-  for (int i = 0; i < 12; i++) strcat(deep, "/functional/layers");
+  char deep[256];
+  int used = snprintf(deep, sizeof deep, "layers");
+  for (int i = 0; i < 12; i++)
+    used += snprintf(deep + used, sizeof deep - (size_t)used, "/functional/layers");
   H5Gclose(new_group(file, deep));
   expect_refusal(file, "nested more than");
 }

@@ -22,7 +22,7 @@
 #include "dft/weights.h"
 
 #define DFT_BN_EPSILON  1e-3f
-#define DFT_BN_MOMENTUM 0.999f
+#define DFT_BN_MOMENTUM 0.999
 
 typedef enum dft_layer_kind {
   DFT_LAYER_INPUT,

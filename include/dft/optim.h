@@ -25,6 +25,9 @@ void dft_optimizer_free(dft_optimizer *o);
 void dft_optimizer_begin(dft_optimizer *o);
 void dft_optimizer_apply(dft_optimizer *o, int param, const float *gradient, float scale);
 int64_t dft_optimizer_iterations(const dft_optimizer *o);
+void dft_optimizer_set_iterations(dft_optimizer *o, int64_t iterations);
+/* Slot 0 or 1 of a parameter, its elements long; NULL where there is none. */
+float *dft_optimizer_slot(const dft_optimizer *o, int param, int slot);
 
 /* Slots as named tensors ("kernel/momentum", "kernel/velocity"), out and in. DFT_EDATA when they do not fit.
  */

@@ -144,14 +144,15 @@ const float *dft_tail_bn_gradient(const dft_tail *tail, int param) {
 }
 
 void dft_tail_commit_statistics(dft_tail *tail) {
+  const float rate = (float)(1.0 - DFT_BN_MOMENTUM); /* rounded once, as Keras does */
   for (int i = 0; i < tail->count; i++) {
     const tail_unit *u = &tail->units[i];
     if (!u->bn_trains) continue;
     float *mean = tail->model->params[u->unit->mean].data,
           *variance = tail->model->params[u->unit->variance].data;
     for (int c = 0; c < u->unit->conv.channels; c++) {
-      mean[c] = mean[c] * DFT_BN_MOMENTUM + u->mean[c] * (1.0F - DFT_BN_MOMENTUM);
-      variance[c] = variance[c] * DFT_BN_MOMENTUM + u->variance[c] * (1.0F - DFT_BN_MOMENTUM);
+      mean[c] = mean[c] * (float)DFT_BN_MOMENTUM + u->mean[c] * rate;
+      variance[c] = variance[c] * (float)DFT_BN_MOMENTUM + u->variance[c] * rate;
     }
   }
 }

@@ -107,6 +107,6 @@ dft_status dft_optimizer_import(dft_optimizer *o, const dft_weights *slots, int6
         return dft_fail(DFT_EDATA, "optimizer slot %s/%s is missing or misshapen", layer, variable);
       memcpy(o->slots[s][p], t->data, (size_t)param->elements * sizeof(float));
     }
-  o->iterations = iterations;
+  dft_optimizer_set_iterations(o, iterations);
   return DFT_OK;
 }

@@ -1,0 +1,45 @@
+/* The commands that need everything: training, evaluation, prediction, the plan. The only module that knows
+ * all the others.
+ *
+ * Collective over the world of `comm`. Each returns the status all ranks agreed on, with the same message on
+ * all.
+ */
+#ifndef DFT_TRAIN_H
+#define DFT_TRAIN_H
+
+#include "dft/comm.h"
+#include "dft/config.h"
+#include "dft/status.h"
+
+/* Where a command's configuration comes from. */
+typedef struct dft_source {
+  const char *path;
+  const char *const *overrides; /* key=value */
+  int override_count;
+} dft_source;
+
+/* Rank 0 reads the file; all ranks parse the same text. Collective. */
+dft_status dft_load_config(dft_comm *comm, const dft_source *source, dft_config **config);
+
+dft_status dft_train(dft_comm *comm, const dft_source *source);
+
+/* Prints the plan of a config: per phase the layers' states, bytes exchanged per step, memory. Not
+ * collective. */
+dft_status dft_plan(const dft_source *source, int ranks);
+
+/* Reads every sample once and lists what is unreadable. Not collective. */
+dft_status dft_check(const dft_source *source);
+
+/* Loss, accuracy, per-class table and confusion matrix on data.validation; json_path NULL or a file to write.
+ */
+dft_status dft_evaluate(dft_comm *comm, const char *checkpoint, const dft_source *source,
+                        const char *json_path);
+
+/* Probabilities for .npy/idx image files; output NULL (table on stdout), *.csv or *.npy. */
+dft_status dft_predict(dft_comm *comm, const char *checkpoint, const char *const *inputs, int input_count,
+                       const char *output);
+
+/* Writes a checkpoint's model as .h5, .weights.h5 or .pb, by the file's name. Not collective. */
+dft_status dft_export(const char *checkpoint, const char *output);
+
+#endif

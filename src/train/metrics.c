@@ -1,0 +1,117 @@
+/* Evaluation: every sample once, over the ranks by shards, summed in the tree's order. */
+#include "dft/loss.h"
+#include "train.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TILE = 64 };
+
+/* What evaluation needs beside the run: the network after the boundary, and results per local sample. */
+typedef struct evaluation {
+  dft_folded_net *net; /* boundary -> features; NULL when the boundary is the features */
+  dft_shard_map map;
+  float *x, *features, *packed, *logits, *dlogits, *loss;
+  int *labels, *predicted;
+  int64_t *samples;
+  unsigned char *correct;
+  double *sums;
+  dft_arena *arena;
+} evaluation;
+
+static dft_status open_evaluation(const dft_run *run, int64_t count, bool confusion, evaluation *e) {
+  const dft_model *m = run->model;
+  e->arena = dft_arena_new();
+  if (e->arena == NULL) return dft_fail_memory("evaluation", 0);
+  DFT_TRY(dft_shard_map_set(&e->map, run->shards, dft_comm_size(run->comm), dft_comm_rank(run->comm), count));
+  size_t local = (size_t)e->map.samples, classes = (size_t)m->classes;
+  size_t width = DFT_SUMS + (confusion ? classes * classes : 0);
+  e->x = dft_arena_floats(e->arena, TILE * (size_t)dft_model_boundary(m, run->phase.first));
+  e->features = dft_arena_floats(e->arena, TILE * (size_t)m->features);
+  e->packed = dft_arena_floats(e->arena, dft_model_head_packed_floats(m, run->ops));
+  e->logits = dft_arena_floats(e->arena, TILE * classes);
+  e->dlogits = dft_arena_floats(e->arena, TILE * classes);
+  e->loss = dft_arena_floats(e->arena, local);
+  e->labels = dft_arena_alloc(e->arena, local * sizeof(int));
+  e->predicted = dft_arena_alloc(e->arena, local * sizeof(int));
+  e->samples = dft_arena_alloc(e->arena, TILE * sizeof(int64_t));
+  e->correct = dft_arena_alloc(e->arena, local);
+  e->sums = dft_arena_alloc(e->arena, (size_t)e->map.nodes * width * sizeof(double));
+  if (!e->x || !e->features || !e->packed || !e->logits || !e->dlogits || !e->loss || !e->labels ||
+      !e->predicted || !e->samples || !e->correct || !e->sums)
+    return dft_fail_memory("evaluation", dft_arena_bytes(e->arena));
+  if (run->phase.first == m->unit_count) return DFT_OK;
+  return dft_folded_new(m, run->ops, run->phase.first, m->unit_count, &e->net);
+}
+
+static void close_evaluation(evaluation *e) {
+  dft_folded_free(e->net);
+  dft_shard_map_free(&e->map);
+  dft_arena_free(e->arena);
+}
+
+static int largest(const float *z, int classes) {
+  int best = 0;
+  for (int c = 1; c < classes; c++)
+    if (z[c] > z[best]) best = c;
+  return best;
+}
+
+static dft_status measure_tile(dft_run *run, const dft_dataset *data, evaluation *e, int first, int n) {
+  const dft_model *m = run->model;
+  for (int i = 0; i < n; i++) {
+    e->samples[i] = e->map.begin + first + i;
+    e->labels[first + i] = dft_dataset_label(data, e->samples[i]);
+  }
+  DFT_TRY(dft_boundary_rows(run, data, e->samples, n, e->x));
+  const float *features = e->x;
+  if (e->net != NULL) {
+    dft_folded_run(e->net, e->x, e->features, n);
+    features = e->features;
+  }
+  dft_model_head(m, run->ops, features, e->packed, e->logits, n);
+  dft_cross_entropy(e->logits, e->labels + first, n, m->classes, e->loss + first, e->dlogits,
+                    e->correct + first);
+  for (int i = 0; i < n; i++)
+    e->predicted[first + i] = largest(e->logits + (size_t)i * (size_t)m->classes, m->classes);
+  return DFT_OK;
+}
+
+/* Node-major sums: loss, correct, count, then the confusion matrix (integers, exact in float64). */
+static void sum_up(evaluation *e, int classes, bool confusion) {
+  size_t width = DFT_SUMS + (confusion ? (size_t)classes * (size_t)classes : 0);
+  dft_node_sums(&e->map, e->loss, e->sums + DFT_SUM_LOSS, width);
+  dft_node_sums_u8(&e->map, e->correct, e->sums + DFT_SUM_CORRECT, width);
+  for (int n = 0; n < e->map.nodes; n++) {
+    double *node = e->sums + (size_t)n * width;
+    int begin = e->map.first[e->map.node_first[n]], end = e->map.first[e->map.node_first[n + 1]];
+    node[DFT_SUM_COUNT] = end - begin;
+    for (int i = begin; i < end && confusion; i++)
+      node[DFT_SUMS + e->labels[i] * classes + e->predicted[i]] += 1.0;
+  }
+}
+
+dft_status dft_measure(dft_run *run, const dft_dataset *data, dft_metrics *metrics) {
+  evaluation e = {0};
+  int classes = run->model->classes;
+  bool confusion = metrics->confusion != NULL;
+  dft_status status = open_evaluation(run, dft_dataset_count(data), confusion, &e);
+  for (int first = 0; status == DFT_OK && first < e.map.samples; first += TILE)
+    status = measure_tile(run, data, &e, first, e.map.samples - first < TILE ? e.map.samples - first : TILE);
+  status = dft_comm_agree(run->comm, status);
+  if (status == DFT_OK) {
+    sum_up(&e, classes, confusion);
+    size_t width = DFT_SUMS + (confusion ? (size_t)classes * (size_t)classes : 0);
+    status = dft_reduce(run->reducer, DFT_F64, e.sums, width);
+  }
+  if (status == DFT_OK) {
+    double count = e.sums[DFT_SUM_COUNT];
+    metrics->count = (int64_t)count;
+    metrics->loss = count > 0 ? e.sums[DFT_SUM_LOSS] / count : NAN;
+    metrics->accuracy = count > 0 ? e.sums[DFT_SUM_CORRECT] / count : NAN;
+    for (int i = 0; confusion && i < classes * classes; i++)
+      metrics->confusion[i] = (int64_t)e.sums[DFT_SUMS + i];
+  }
+  close_evaluation(&e);
+  return status;
+}

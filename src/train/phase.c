@@ -1,0 +1,243 @@
+/* A phase: freeze, plan, fit. */
+#include "dft/clock.h"
+#include "train.h"
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Gradients start to travel when this much is together: large enough for bandwidth, small enough to begin
+ * early. */
+enum { BUCKET_BYTES = 1 << 20 };
+
+static dft_status hook_sum(void *context, double *sums, size_t count) {
+  return dft_reduce(((dft_run *)context)->reducer, DFT_F64, sums, count);
+}
+
+static float *hook_gradient(void *context, int param, size_t *stride) {
+  dft_phase *ph = &((dft_run *)context)->phase;
+  return dft_buckets_at(ph->buckets, ph->tensor_of[param], stride);
+}
+
+static dft_status hook_ready(void *context, int param) {
+  dft_phase *ph = &((dft_run *)context)->phase;
+  return dft_buckets_ready(ph->buckets, ph->tensor_of[param]);
+}
+
+/* The most samples this rank gets in a batch: of a full one or of the smaller last one. */
+static dft_status batch_limits(dft_run *run) {
+  dft_phase *ph = &run->phase;
+  int64_t n = dft_dataset_count(run->train), b = run->config->data.batch_size;
+  const int64_t sizes[] = {n % b, n < b ? n : b}; /* the full one last: the map stays set for it */
+  for (int i = 0; i < 2; i++) {
+    DFT_TRY(dft_shard_map_set(&ph->map, run->shards, dft_comm_size(run->comm), dft_comm_rank(run->comm),
+                              sizes[i]));
+    if (ph->map.samples > ph->max_samples) ph->max_samples = ph->map.samples;
+  }
+  return DFT_OK;
+}
+
+static dft_status allocate(dft_run *run) {
+  dft_phase *ph = &run->phase;
+  size_t n = (size_t)(ph->max_samples > 0 ? ph->max_samples : 1), classes = (size_t)run->model->classes;
+  ph->samples = calloc(n, sizeof *ph->samples);
+  ph->labels = calloc(n, sizeof *ph->labels);
+  ph->x = dft_aligned_alloc(n * (size_t)dft_model_boundary(run->model, ph->first) * sizeof(float));
+  ph->loss = dft_aligned_alloc(n * sizeof(float));
+  ph->dlogits = dft_aligned_alloc(n * classes * sizeof(float));
+  ph->correct = calloc(n, 1);
+  ph->sums = calloc((size_t)ph->map.nodes * DFT_SUMS, sizeof *ph->sums);
+  ph->tensor_of = malloc((size_t)run->model->param_count * sizeof *ph->tensor_of);
+  if (!ph->samples || !ph->labels || !ph->x || !ph->loss || !ph->dlogits || !ph->correct || !ph->sums ||
+      !ph->tensor_of)
+    return dft_fail_memory("batch", n * (size_t)dft_model_boundary(run->model, ph->first) * sizeof(float));
+  return DFT_OK;
+}
+
+static dft_status open_buckets(dft_run *run) {
+  dft_phase *ph = &run->phase;
+  const int *params = NULL;
+  int tensors = dft_tail_travelling(ph->tail, &params);
+  int64_t elements[64];
+  for (int p = 0; p < run->model->param_count; p++) ph->tensor_of[p] = -1;
+  for (int t = 0; t < tensors; t++) {
+    ph->tensor_of[params[t]] = t;
+    elements[t] = run->model->params[params[t]].elements;
+  }
+  return dft_buckets_new(run->reducer, ph->map.nodes, elements, tensors, BUCKET_BYTES, &ph->buckets);
+}
+
+static dft_status open_parts(dft_run *run, const dft_config_phase *config) {
+  dft_phase *ph = &run->phase;
+  DFT_TRY(dft_model_freeze(run->model, config, run->config->batch_norm));
+  ph->first = dft_model_tail_start(run->model);
+  DFT_TRY(batch_limits(run));
+  DFT_TRY(allocate(run));
+  if (ph->first > 0) DFT_TRY(dft_folded_new(run->model, run->ops, 0, ph->first, &ph->prefix));
+  dft_tail_hooks hooks = {.context = run, .sum = hook_sum, .gradient = hook_gradient, .ready = hook_ready};
+  DFT_TRY(dft_tail_new(run->model, run->ops, ph->max_samples, ph->map.nodes, run->config->model.dropout,
+                       &hooks, &ph->tail));
+  DFT_TRY(open_buckets(run));
+  return dft_optimizer_new(&config->optimizer, run->model, run->ops, &ph->optimizer);
+}
+
+/* All ranks must plan the same exchange; a difference (two builds, two data sets) is found before the first
+ * step. */
+static dft_status compare_plans(dft_run *run) {
+  int64_t n = dft_dataset_count(run->train);
+  uint64_t plan = dft_buckets_hash(run->phase.buckets) ^ (uint64_t)run->phase.first << 48 ^ (uint64_t)n << 8 ^
+                  run->fingerprint ^ (uint64_t)run->shards;
+  int ranks = dft_comm_size(run->comm);
+  uint64_t *plans = malloc((size_t)ranks * sizeof *plans);
+  DFT_TRY(dft_comm_agree(run->comm, plans == NULL ? dft_fail_memory("plans", 0) : DFT_OK));
+  dft_status status = dft_comm_allgather(run->comm, &plan, sizeof plan, plans);
+  for (int r = 0; r < ranks && status == DFT_OK; r++)
+    if (plans[r] != plans[0])
+      status = dft_fail(
+          DFT_EDATA,
+          "rank %d (host %s) plans another exchange than rank 0: its data or its build of dft differs", r,
+          dft_comm_host(run->comm, r));
+  free(plans);
+  return status;
+}
+
+dft_status dft_phase_open(dft_run *run, int index) {
+  run->phase = (dft_phase){.index = index};
+  DFT_TRY(dft_comm_agree(run->comm, open_parts(run, &run->config->phases[index])));
+  return compare_plans(run);
+}
+
+void dft_phase_close(dft_run *run) {
+  dft_phase *ph = &run->phase;
+  dft_folded_free(ph->prefix);
+  dft_tail_free(ph->tail);
+  dft_buckets_free(ph->buckets);
+  dft_optimizer_free(ph->optimizer);
+  dft_shard_map_free(&ph->map);
+  free(ph->samples);
+  free(ph->labels);
+  free(ph->x);
+  free(ph->loss);
+  free(ph->dlogits);
+  free(ph->correct);
+  free(ph->sums);
+  free(ph->tensor_of);
+  *ph = (dft_phase){0};
+}
+
+static void report_step(dft_run *run, const dft_step_result *s, int steps, double seconds) {
+  if (run->report == NULL) return;
+  const dft_position *at = &run->at;
+  int64_t b = run->config->data.batch_size;
+  dft_defer(run, dft_report_step(run->report,
+                                 &(dft_step_report){
+                                     .epoch = at->epoch + 1,
+                                     .step = at->step,
+                                     .step_in_epoch = (int)((at->position + b - 1) / b),
+                                     .steps_per_epoch = steps,
+                                     .loss = s->loss / s->count,
+                                     .accuracy = s->correct / s->count,
+                                     .running_loss = at->loss_sum / at->count_sum,
+                                     .running_accuracy = at->correct_sum / at->count_sum,
+                                     .learning_rate = run->config->phases[at->phase].optimizer.learning_rate,
+                                     .images_per_s = s->count / seconds,
+                                     .data_s = s->data_s,
+                                     .compute_s = s->compute_s,
+                                     .communication_s = s->communication_s}));
+}
+
+static dft_status stop(dft_run *run) {
+  DFT_TRY(dft_save(run, NULL));
+  return dft_fail(DFT_ESTOPPED,
+                  "stopped by a signal after step %" PRId64
+                  ", checkpoint written to %s: run the same command again to go on",
+                  run->at.step, run->config->run_dir);
+}
+
+static dft_status one_step(dft_run *run, int steps) {
+  double start_s = dft_now_s();
+  dft_step_result s;
+  int64_t left = dft_dataset_count(run->train) - run->at.position;
+  DFT_TRY(dft_train_step(run, &s));
+  dft_position *at = &run->at;
+  at->step++;
+  at->position += left < run->config->data.batch_size ? left : run->config->data.batch_size;
+  at->loss_sum += s.loss;
+  at->correct_sum += s.correct;
+  at->count_sum += s.count;
+  report_step(run, &s, steps, dft_now_s() - start_s);
+  if (s.stop) return stop(run);
+  int every = run->config->checkpoint.every_steps;
+  return every > 0 && at->step % every == 0 ? dft_save(run, NULL) : DFT_OK;
+}
+
+/* Whether this epoch's score is the best so far; the first of equals stays. */
+static bool improves(dft_run *run, const dft_epoch *e) {
+  bool accuracy = run->config->checkpoint.monitor == DFT_MONITOR_VAL_ACCURACY;
+  double score = accuracy ? (isnan(e->val_accuracy) ? e->accuracy : e->val_accuracy)
+                          : (isnan(e->val_loss) ? e->loss : e->val_loss);
+  double best = run->at.best;
+  if (!isnan(best) && (accuracy ? score <= best : score >= best)) return false;
+  run->at.best = score;
+  run->at.best_epoch = e->epoch;
+  return true;
+}
+
+static dft_status remember(dft_run *run, const dft_epoch *e) {
+  if (dft_comm_rank(run->comm) != 0) return DFT_OK;
+  dft_epoch *longer = realloc(run->history, ((size_t)run->history_count + 1) * sizeof *longer);
+  if (longer == NULL) return dft_fail_memory("history", 0);
+  run->history = longer;
+  longer[run->history_count] = *e;
+  longer[run->history_count].phase = strdup(e->phase);
+  if (longer[run->history_count].phase == NULL) return dft_fail_memory("history", 0);
+  run->history_count++;
+  return DFT_OK;
+}
+
+/* Validation, history, best.pb, the epoch's line and checkpoint. */
+static dft_status end_epoch(dft_run *run, int steps, double start_s) {
+  dft_position *at = &run->at;
+  const dft_config_phase *phase = &run->config->phases[at->phase];
+  dft_epoch e = {.epoch = at->epoch + 1,
+                 .phase = phase->name,
+                 .accuracy = at->correct_sum / at->count_sum,
+                 .loss = at->loss_sum / at->count_sum,
+                 .val_accuracy = NAN,
+                 .val_loss = NAN,
+                 .learning_rate = phase->optimizer.learning_rate};
+  if (run->validation != NULL) {
+    dft_metrics metrics = {0};
+    DFT_TRY(dft_measure(run, run->validation, &metrics));
+    e.val_accuracy = metrics.accuracy;
+    e.val_loss = metrics.loss;
+  }
+  at->epoch++;
+  at->phase_epoch++;
+  at->position = 0;
+  at->loss_sum = at->correct_sum = at->count_sum = 0;
+  bool best = improves(run, &e);
+  dft_defer(run, remember(run, &e));
+  if (run->report != NULL)
+    dft_defer(run, dft_report_epoch_end(run->report, &e, steps, dft_now_s() - start_s));
+  DFT_TRY(dft_comm_agree(run->comm, run->pending));
+  if (best) DFT_TRY(dft_save(run, "best.pb"));
+  int every = run->config->checkpoint.every_epochs;
+  bool last = at->phase_epoch == phase->epochs && at->phase == run->config->phase_count - 1;
+  return every > 0 && (at->epoch % every == 0 || last) ? dft_save(run, NULL) : DFT_OK;
+}
+
+dft_status dft_phase_fit(dft_run *run) {
+  dft_position *at = &run->at;
+  int epochs = run->config->phases[at->phase].epochs;
+  int64_t n = dft_dataset_count(run->train), b = run->config->data.batch_size;
+  int steps = (int)((n + b - 1) / b);
+  while (at->phase_epoch < epochs) {
+    double start_s = dft_now_s();
+    if (run->report != NULL) dft_report_epoch_begin(run->report, at->phase_epoch + 1, epochs, steps);
+    while (at->position < n) DFT_TRY(one_step(run, steps));
+    DFT_TRY(end_epoch(run, steps, start_s));
+  }
+  return DFT_OK;
+}

@@ -1,0 +1,199 @@
+/* The run's state to and from checkpoints. Rank 0 reads and writes; what the others need is broadcast. */
+#include "dft/log.h"
+#include "train.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const pooling_words[] = {[DFT_POOL_AVG] = "avg", [DFT_POOL_MAX] = "max"};
+static const char *const preprocessing_words[] = {[DFT_PREPROCESS_MOBILENET_V2] = "mobilenet_v2",
+                                                  [DFT_PREPROCESS_UNIT] = "unit",
+                                                  [DFT_PREPROCESS_NONE] = "none"};
+static const char *const resize_words[] = {
+    [DFT_RESIZE_STRETCH] = "stretch", [DFT_RESIZE_CROP] = "crop", [DFT_RESIZE_PAD] = "pad"};
+
+static dft_status copy_names(const dft_run *run, dft_weights *w) {
+  int classes = run->model->classes;
+  w->class_names = calloc((size_t)classes, sizeof *w->class_names);
+  if (w->class_names == NULL) return dft_fail_memory("class names", 0);
+  w->classes = classes;
+  for (int i = 0; i < classes; i++)
+    if ((w->class_names[i] = strdup(run->class_names[i])) == NULL) return dft_fail_memory("class names", 0);
+  return DFT_OK;
+}
+
+static dft_status copy_history(const dft_run *run, dft_state *s) {
+  s->history = calloc((size_t)run->history_count + 1, sizeof *s->history);
+  if (s->history == NULL) return dft_fail_memory("history", 0);
+  for (int i = 0; i < run->history_count; i++) {
+    s->history[i] = run->history[i];
+    s->history[i].phase = strdup(run->history[i].phase);
+    s->history_count++;
+    if (s->history[i].phase == NULL) return dft_fail_memory("history", 0);
+  }
+  return DFT_OK;
+}
+
+dft_status dft_state_of(const dft_run *run, dft_state *s) {
+  const dft_config *c = run->config;
+  const dft_position *at = &run->at;
+  *s = (dft_state){.alpha = c->model.alpha,
+                   .height = c->model.height,
+                   .width = c->model.width,
+                   .classes = c->model.classes,
+                   .shards = run->shards,
+                   .phase = at->phase,
+                   .phase_epoch = at->phase_epoch,
+                   .epoch = at->epoch,
+                   .step = at->step,
+                   .position = at->position,
+                   .loss_sum = at->loss_sum,
+                   .correct_sum = at->correct_sum,
+                   .count_sum = at->count_sum,
+                   .seed = c->seed,
+                   .best = at->best,
+                   .best_epoch = at->best_epoch,
+                   .data_fingerprint = run->fingerprint,
+                   .train_count = dft_dataset_count(run->train),
+                   .finished = at->finished};
+  s->model_name = strdup(c->model.name);
+  s->pooling = strdup(pooling_words[c->model.pooling]);
+  s->preprocessing = strdup(preprocessing_words[c->data.preprocessing]);
+  s->resize = strdup(resize_words[c->data.resize]);
+  if (!s->model_name || !s->pooling || !s->preprocessing || !s->resize) return dft_fail_memory("state", 0);
+  DFT_TRY(dft_model_export(run->model, &s->weights));
+  DFT_TRY(copy_names(run, &s->weights));
+  if (run->phase.optimizer != NULL) {
+    DFT_TRY(dft_optimizer_export(run->phase.optimizer, &s->slots));
+    s->iterations = dft_optimizer_iterations(run->phase.optimizer);
+  }
+  DFT_TRY(copy_history(run, s));
+  return dft_config_deciding(c, &s->deciding);
+}
+
+static dft_status save(const dft_run *run, const char *name) {
+  dft_state state = {0};
+  dft_status status = dft_state_of(run, &state);
+  if (status == DFT_OK)
+    status = name != NULL ? dft_store_save_as(run->store, &state, name)
+                          : dft_store_save(run->store, &state, run->config->checkpoint.keep);
+  dft_state_free(&state);
+  return status;
+}
+
+dft_status dft_save(dft_run *run, const char *name) {
+  return dft_comm_agree(run->comm, dft_comm_rank(run->comm) == 0 ? save(run, name) : DFT_OK);
+}
+
+/* A run can go on only from a state that this config, this data and these ranks would have reached. */
+static dft_status fits(const dft_run *run, const dft_state *s, const char *path) {
+  const dft_config *c = run->config;
+  DFT_TRY(dft_context(dft_config_compatible(c, s->deciding, s->phase),
+                      "%s cannot go on with this config (use another run_dir, or checkpoint.resume: none)",
+                      path));
+  if (s->data_fingerprint != run->fingerprint)
+    return dft_fail(
+        DFT_EUSAGE,
+        "%s was trained on other data (%lld samples then, %lld now, or other contents): use another run_dir",
+        path, (long long)s->train_count, (long long)dft_dataset_count(run->train));
+  if (c->distributed.shards != 0 && c->distributed.shards != s->shards)
+    return dft_fail(DFT_EUSAGE, "%s was trained with distributed.shards %d, the config says %d: set it back",
+                    path, s->shards, c->distributed.shards);
+  if (dft_comm_size(run->comm) > s->shards)
+    return dft_fail(DFT_EUSAGE, "%s has %d shards, fewer than the %d ranks: start with at most %d ranks",
+                    path, s->shards, dft_comm_size(run->comm), s->shards);
+  return DFT_OK;
+}
+
+static dft_status adopt(dft_run *run, dft_state *s, const char *path) {
+  DFT_TRY(fits(run, s, path));
+  dft_bind_result bound = {0};
+  DFT_TRY(dft_model_bind(run->model, &s->weights, path, NULL, &bound));
+  if (!bound.head) return dft_fail(DFT_EDATA, "%s: %s", path, bound.head_why);
+  run->at = (dft_position){.phase = s->phase,
+                           .phase_epoch = s->phase_epoch,
+                           .epoch = s->epoch,
+                           .step = s->step,
+                           .position = s->position,
+                           .loss_sum = s->loss_sum,
+                           .correct_sum = s->correct_sum,
+                           .count_sum = s->count_sum,
+                           .best = s->best,
+                           .best_epoch = s->best_epoch,
+                           .finished = s->finished};
+  run->shards = s->shards;
+  run->history = s->history;
+  run->history_count = s->history_count;
+  s->history = NULL;
+  s->history_count = 0;
+  return DFT_OK;
+}
+
+/* Rank 0: finds the state that `checkpoint.resume` names. */
+static dft_status find_state(const dft_run *run, dft_state *state, char **path, bool *found) {
+  const char *resume = run->config->checkpoint.resume;
+  *found = false;
+  if (strcmp(resume, "none") == 0) {
+    if (dft_store_has_checkpoints(run->store))
+      return dft_fail(DFT_EUSAGE,
+                      "checkpoint.resume: none, but %s has checkpoints: remove them or use another run_dir",
+                      run->config->run_dir);
+    return DFT_OK;
+  }
+  DFT_TRY(dft_store_latest(run->store, state, path, found));
+  if (*found || strcmp(resume, "auto") == 0) return DFT_OK;
+  *path = strdup(resume);
+  if (*path == NULL) return dft_fail_memory("path", 0);
+  *found = true;
+  return dft_state_read(resume, state);
+}
+
+static dft_status resume_here(dft_run *run, bool *resumed, dft_weights *slots, int64_t *iterations) {
+  dft_state state = {0};
+  char *path = NULL;
+  dft_status status = find_state(run, &state, &path, resumed);
+  if (status == DFT_OK && *resumed) status = adopt(run, &state, path);
+  if (status == DFT_OK && *resumed) {
+    *iterations = state.iterations;
+    *slots = state.slots;
+    state.slots = (dft_weights){0};
+    dft_note("resuming from %s: %d epochs and %lld steps done", path, run->at.epoch, (long long)run->at.step);
+  }
+  dft_state_free(&state);
+  free(path);
+  return status;
+}
+
+dft_status dft_resume(dft_run *run, bool *resumed, dft_weights *slots, int64_t *iterations) {
+  *resumed = false;
+  *iterations = 0;
+  run->at.best = NAN;
+  dft_status status = dft_comm_rank(run->comm) == 0 ? resume_here(run, resumed, slots, iterations) : DFT_OK;
+  DFT_TRY(dft_comm_agree(run->comm, status));
+  struct {
+    dft_position at;
+    int64_t iterations;
+    int32_t shards, resumed;
+  } told = {run->at, *iterations, run->shards, *resumed};
+  DFT_TRY(dft_comm_bcast(run->comm, 0, &told, sizeof told));
+  run->at = told.at;
+  run->shards = told.shards;
+  *iterations = told.iterations;
+  *resumed = told.resumed != 0;
+  return DFT_OK;
+}
+
+dft_status dft_restore_optimizer(dft_run *run, const dft_weights *slots, int64_t iterations) {
+  dft_optimizer *o = run->phase.optimizer;
+  bool reads = dft_comm_rank(run->comm) == 0;
+  DFT_TRY(dft_comm_agree(run->comm, reads ? dft_optimizer_import(o, slots, iterations) : DFT_OK));
+  if (!reads) dft_optimizer_set_iterations(o, iterations);
+  for (int p = 0; p < run->model->param_count; p++)
+    for (int s = 0; s < 2; s++) {
+      float *slot = dft_optimizer_slot(o, p, s);
+      if (slot != NULL)
+        DFT_TRY(dft_comm_bcast(run->comm, 0, slot, (size_t)run->model->params[p].elements * sizeof(float)));
+    }
+  return DFT_OK;
+}

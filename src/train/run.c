@@ -1,0 +1,190 @@
+/* The whole program: open; for each phase: freeze, plan, fit; close. */
+#include "dft/log.h"
+#include "dft/version.h"
+#include "train.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static dft_status open_compute_and_data(dft_run *run) {
+  const dft_config *c = run->config;
+  DFT_TRY(dft_setup_compute(run->comm, c, &run->kernels, &run->ops, &run->threads));
+  dft_comm_set_timeout(run->comm, c->distributed.timeout_s);
+  DFT_TRY(
+      dft_comm_agree(run->comm, dft_data_open(c, dft_comm_share(run->comm), &run->train, &run->validation)));
+  run->fingerprint = dft_dataset_fingerprint(run->train);
+  DFT_TRY(
+      dft_comm_agree(run->comm, dft_class_names(c, run->train, &run->class_names, &run->own_class_names)));
+  return dft_comm_agree(run->comm, dft_model_new(c->model.alpha, c->model.height, c->model.width,
+                                                 c->model.pooling, c->model.classes, &run->model));
+}
+
+static dft_status choose_shards(dft_run *run) {
+  int ranks = dft_comm_size(run->comm);
+  if (run->shards == 0) run->shards = run->config->distributed.shards;
+  if (run->shards == 0) run->shards = dft_shards_auto(ranks);
+  if (ranks > run->shards)
+    return dft_fail(DFT_EUSAGE,
+                    "distributed.shards: %d is fewer than the %d ranks: raise it or start at most %d ranks",
+                    run->shards, ranks, run->shards);
+  if (run->shards % ranks != 0 && dft_comm_rank(run->comm) == 0)
+    dft_warn("%d ranks share %d shards unequally: %d %% of them will be busy; a power of two fits", ranks,
+             run->shards, 100 * run->shards / (((run->shards + ranks - 1) / ranks) * ranks));
+  return dft_reducer_new(run->comm, run->shards, run->config->distributed.reduction == DFT_REDUCTION_ORDERED,
+                         &run->reducer);
+}
+
+/* Rank 0 writes the resolved config beside the results. */
+static dft_status write_config(dft_run *run) {
+  char *yaml = NULL;
+  dft_status status = dft_config_write(run->config, &yaml);
+  if (status == DFT_OK)
+    status = dft_write_file(dft_store_path(run->store, "config.yaml"), yaml, strlen(yaml));
+  free(yaml);
+  return status;
+}
+
+/* The start table: what a log must tell about how this run was made. */
+static dft_status report_start(dft_run *run) {
+  char ranks[128], shards[32], kernels[32], data[128], parameters[64];
+  const dft_config *c = run->config;
+  snprintf(ranks, sizeof ranks, "%d on %d host%s, %d thread%s each", dft_comm_size(run->comm),
+           dft_comm_hosts(run->comm), dft_comm_hosts(run->comm) == 1 ? "" : "s", run->threads,
+           run->threads == 1 ? "" : "s");
+  snprintf(shards, sizeof shards, "%d", run->shards);
+  snprintf(kernels, sizeof kernels, "%s", run->ops->name);
+  snprintf(data, sizeof data, "%lld training, %lld validation, batch %d",
+           (long long)dft_dataset_count(run->train),
+           run->validation ? (long long)dft_dataset_count(run->validation) : 0LL, c->data.batch_size);
+  snprintf(parameters, sizeof parameters, "%lld", (long long)dft_model_count(run->model, false));
+  const dft_fact facts[] = {{"dft", DFT_VERSION " " DFT_GIT, false},
+                            {"mpi", dft_comm_version(), false},
+                            {"ranks", ranks, false},
+                            {"kernels", kernels, false},
+                            {"shards", shards, true},
+                            {"samples", data, false},
+                            {"parameters", parameters, true},
+                            {"run_dir", c->run_dir, false}};
+  return dft_report_start(run->report, facts, sizeof facts / sizeof facts[0]);
+}
+
+static dft_status open_outputs(dft_run *run) {
+  DFT_TRY(write_config(run));
+  DFT_TRY(dft_report_open(run->config->run_dir, run->config->log.verbose, run->history, run->history_count,
+                          run->at.step, &run->report));
+  return report_start(run);
+}
+
+/* The line before a phase: what trains, and what travels. */
+static void announce(const dft_run *run) {
+  if (run->report == NULL) return;
+  const dft_config_phase *phase = &run->config->phases[run->phase.index];
+  int layers = 0;
+  for (int i = 0; i < run->model->base_layers; i++) layers += run->model->layers[i].trainable;
+  char text[256];
+  snprintf(text, sizeof text,
+           "Phase %d/%d %s: head and %d of %d base layers, %lld trainable parameters, %.1f KB per step",
+           run->phase.index + 1, run->config->phase_count, phase->name, layers, run->model->base_layers,
+           (long long)dft_model_count(run->model, true),
+           (double)dft_buckets_bytes(run->phase.buckets) / 1000.0);
+  dft_report_phase(run->report, text);
+}
+
+/* Runs phase `index` from where run->at says; slots are those of a resumed optimizer, or NULL. */
+static dft_status run_phase(dft_run *run, int index, const dft_weights *slots, int64_t iterations) {
+  run->at.phase = index;
+  dft_status status = dft_phase_open(run, index);
+  if (status == DFT_OK && slots != NULL) status = dft_restore_optimizer(run, slots, iterations);
+  if (status == DFT_OK) {
+    announce(run);
+    status = dft_phase_fit(run);
+  }
+  bool last = index == run->config->phase_count - 1;
+  if (status == DFT_OK && last) {
+    run->at.finished = 1;
+    status = dft_save(run, "final.pb");
+  }
+  dft_phase_close(run);
+  return status;
+}
+
+static dft_status run_phases(dft_run *run, bool resumed, const dft_weights *slots, int64_t iterations) {
+  const dft_config *c = run->config;
+  for (int p = run->at.phase; p < c->phase_count; p++) {
+    bool here = resumed && p == run->at.phase;
+    if (here && run->at.phase_epoch >= c->phases[p].epochs && p < c->phase_count - 1) {
+      resumed = false; /* stopped between two phases: the next one starts afresh */
+      run->at.phase = p + 1;
+      run->at.phase_epoch = 0;
+      continue;
+    }
+    if (!here) run->at.phase_epoch = 0;
+    DFT_TRY(run_phase(run, p, here ? slots : NULL, iterations));
+    resumed = false;
+  }
+  return DFT_OK;
+}
+
+static void print_result(const dft_run *run) {
+  if (dft_comm_rank(run->comm) != 0 || run->history_count == 0 || dft_report_verbose(run->report) == 0)
+    return;
+  const dft_epoch *e = &run->history[run->history_count - 1];
+  printf("Finished after %d epochs: accuracy %.4f, loss %.4f", e->epoch, e->accuracy, e->loss);
+  if (!isnan(e->val_loss)) printf(", val_accuracy %.4f, val_loss %.4f", e->val_accuracy, e->val_loss);
+  printf(" (best epoch %d)\nResults in %s\n", run->at.best_epoch, run->config->run_dir);
+  fflush(stdout);
+}
+
+/* Everything up to the first phase. *resumed, slots and iterations describe a resumed optimizer. */
+static dft_status open_run(dft_run *run, const dft_source *source, bool *resumed, dft_weights *slots,
+                           int64_t *iterations) {
+  bool reports = dft_comm_rank(run->comm) == 0;
+  DFT_TRY(dft_load_config(run->comm, source, &run->config));
+  dft_log_verbose(run->config->log.verbose);
+  DFT_TRY(open_compute_and_data(run));
+  DFT_TRY(dft_comm_agree(run->comm, reports ? dft_store_open(run->config->run_dir, &run->store) : DFT_OK));
+  DFT_TRY(dft_resume(run, resumed, slots, iterations));
+  DFT_TRY(choose_shards(run));
+  if (!*resumed)
+    DFT_TRY(dft_comm_agree(run->comm,
+                           reports ? dft_load_weights(run->config, run->model, run->class_names) : DFT_OK));
+  DFT_TRY(dft_broadcast_model(run->comm, run->model));
+  return dft_comm_agree(run->comm, reports ? open_outputs(run) : DFT_OK);
+}
+
+static void close_run(dft_run *run) {
+  dft_report_close(run->report);
+  dft_store_close(run->store);
+  dft_reducer_free(run->reducer);
+  dft_model_free(run->model);
+  for (int i = 0; i < run->history_count; i++) free(run->history[i].phase);
+  free(run->history);
+  if (run->config != NULL) dft_names_free(run->own_class_names, run->config->model.classes);
+  dft_dataset_free(run->validation);
+  dft_dataset_free(run->train);
+  dft_config_free(run->config);
+}
+
+/* A finished run started again: nothing to do when no epoch and no phase was added. */
+static bool nothing_left(const dft_run *run) {
+  return run->at.finished && run->at.phase == run->config->phase_count - 1 &&
+         run->at.phase_epoch >= run->config->phases[run->at.phase].epochs;
+}
+
+dft_status dft_train(dft_comm *comm, const dft_source *source) {
+  dft_run run = {.comm = comm};
+  dft_weights slots = {0};
+  bool resumed = false;
+  int64_t iterations = 0;
+  dft_signals_install();
+  dft_status status = open_run(&run, source, &resumed, &slots, &iterations);
+  if (status == DFT_OK && !nothing_left(&run)) {
+    run.at.finished = 0;
+    status = run_phases(&run, resumed, &slots, iterations);
+  }
+  if (status == DFT_OK) print_result(&run);
+  dft_weights_free(&slots);
+  close_run(&run);
+  return status;
+}

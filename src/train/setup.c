@@ -1,0 +1,103 @@
+/* What all ranks agree on before anything else: the config's text, the kernel set, threads; and class names.
+ */
+#include "dft/log.h"
+#include "train.h"
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+dft_status dft_load_config(dft_comm *comm, const dft_source *source, dft_config **config) {
+  *config = NULL;
+  char *text = NULL;
+  bool reads = dft_comm_rank(comm) == 0;
+  dft_status status = reads ? dft_config_read(source->path, &text) : DFT_OK;
+  DFT_TRY(dft_comm_agree(comm, status));
+  int64_t bytes = reads ? (int64_t)strlen(text) + 1 : 0;
+  DFT_TRY_TO(status, dft_comm_bcast(comm, 0, &bytes, sizeof bytes), done);
+  if (!reads) text = malloc((size_t)bytes);
+  DFT_TRY_TO(status, dft_comm_agree(comm, text == NULL ? dft_fail_memory("config", 0) : DFT_OK), done);
+  DFT_TRY_TO(status, dft_comm_bcast(comm, 0, text, (size_t)bytes), done);
+  status = dft_comm_agree(
+      comm, dft_config_parse(source->path, text, source->overrides, source->override_count, config));
+done:
+  free(text);
+  return status;
+}
+
+/* FNV-1a: ranks that share a host and a CPU mask share its cores. */
+static uint64_t hash_bytes(uint64_t hash, const void *data, size_t bytes) {
+  for (size_t i = 0; i < bytes; i++) hash = (hash ^ ((const unsigned char *)data)[i]) * 1099511628211u;
+  return hash;
+}
+
+/* Cores of this rank's affinity mask divided by the ranks that share the mask. */
+static dft_status cores_per_rank(dft_comm *comm, int *cores) {
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  int available = sched_getaffinity(0, sizeof mask, &mask) == 0 ? CPU_COUNT(&mask) : 1;
+  const char *host = dft_comm_host(comm, dft_comm_rank(comm));
+  uint64_t mine = hash_bytes(hash_bytes(14695981039346656037u, host, strlen(host)), &mask, sizeof mask);
+  int n = dft_comm_size(comm), sharing = 0;
+  uint64_t *all = malloc((size_t)n * sizeof *all);
+  if (all == NULL) return dft_fail_memory("affinity masks", 0);
+  dft_status status = dft_comm_allgather(comm, &mine, sizeof mine, all);
+  for (int r = 0; r < n; r++) sharing += all[r] == mine;
+  free(all);
+  *cores = available / (sharing > 0 ? sharing : 1);
+  if (*cores < 1) *cores = 1;
+  return status;
+}
+
+static dft_status choose_threads(dft_comm *comm, const dft_config *config, int *threads) {
+  int cores = 1;
+  DFT_TRY(cores_per_rank(comm, &cores));
+  const char *openmp = getenv("OMP_NUM_THREADS");
+  int wanted = openmp != NULL ? atoi(openmp) : 0;
+  *threads = config->compute.threads > 0 ? config->compute.threads : wanted > 0 ? wanted : cores;
+  if (*threads > cores && dft_comm_rank(comm) == 0)
+    dft_warn("%d threads per rank, but only %d core%s for each: expect this to be slow", *threads, cores,
+             cores == 1 ? "" : "s");
+  return DFT_OK;
+}
+
+dft_status dft_setup_compute(dft_comm *comm, const dft_config *config, dft_kernels *kernels,
+                             const dft_ops **ops, int *threads) {
+  *kernels = DFT_KERNELS_PORTABLE;
+  DFT_TRY(dft_comm_agree(comm, dft_ops_best(kernels)));
+  int64_t lowest = (int64_t)*kernels;
+  DFT_TRY(dft_comm_min(comm, &lowest));
+  *kernels = (dft_kernels)lowest;
+  *ops = dft_ops_get(*kernels);
+  DFT_TRY(dft_comm_agree(
+      comm,
+      *ops == NULL ? dft_fail(DFT_EINTERNAL, "kernel set %lld is missing here", (long long)lowest) : DFT_OK));
+  DFT_TRY(choose_threads(comm, config, threads));
+  dft_ops_set_threads(*threads);
+  return DFT_OK;
+}
+
+dft_status dft_class_names(const dft_config *config, const dft_dataset *data, const char *const **names,
+                           char ***own) {
+  *own = NULL;
+  *names = (const char *const *)config->model.class_names;
+  if (*names == NULL && data != NULL) *names = dft_dataset_class_names(data);
+  if (*names != NULL) return DFT_OK;
+  int classes = config->model.classes;
+  char **numbers = calloc((size_t)classes, sizeof *numbers);
+  bool failed = numbers == NULL;
+  for (int i = 0; i < classes && !failed; i++) failed = asprintf(&numbers[i], "%d", i) < 0;
+  if (failed) {
+    dft_names_free(numbers, classes);
+    return dft_fail_memory("class names", 0);
+  }
+  *own = numbers;
+  *names = (const char *const *)numbers;
+  return DFT_OK;
+}
+
+void dft_names_free(char **names, int count) {
+  if (names == NULL) return;
+  for (int i = 0; i < count; i++) free(names[i]);
+  free(names);
+}

@@ -1,0 +1,123 @@
+/* One optimizer step: rows -> forward -> loss -> backward, the exchange beside it -> update. */
+#include "dft/clock.h"
+#include "dft/loss.h"
+#include "train.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+void dft_defer(dft_run *run, dft_status status) {
+  if (status == DFT_OK || run->pending != DFT_OK) return;
+  run->pending = status;
+  snprintf(run->pending_text, sizeof run->pending_text, "%s", dft_error());
+}
+
+/* Which samples this rank has in the batch, and what the prefix makes of them. A failure here must not keep
+ * this rank from the exchange that the others are already in: it is deferred. */
+static void load_batch(dft_run *run, int64_t count) {
+  dft_phase *ph = &run->phase;
+  const dft_config *c = run->config;
+  int64_t n = dft_dataset_count(run->train);
+  dft_defer(run, dft_shard_map_set(&ph->map, run->shards, dft_comm_size(run->comm), dft_comm_rank(run->comm),
+                                   count));
+  for (int i = 0; i < ph->map.samples; i++) {
+    int64_t position = run->at.position + ph->map.begin + i;
+    ph->samples[i] = dft_sampler((uint64_t)c->seed, c->data.shuffle, run->at.epoch, n, position);
+    ph->labels[i] = dft_dataset_label(run->train, ph->samples[i]);
+  }
+  dft_defer(run, dft_boundary_rows(run, run->train, ph->samples, ph->map.samples, ph->x));
+}
+
+static void batch_sums(dft_run *run) {
+  dft_phase *ph = &run->phase;
+  memset(ph->sums, 0, (size_t)ph->map.nodes * DFT_SUMS * sizeof *ph->sums);
+  dft_node_sums(&ph->map, ph->loss, ph->sums + DFT_SUM_LOSS, DFT_SUMS);
+  dft_node_sums_u8(&ph->map, ph->correct, ph->sums + DFT_SUM_CORRECT, DFT_SUMS);
+  for (int n = 0; n < ph->map.nodes; n++)
+    ph->sums[n * DFT_SUMS + DFT_SUM_COUNT] =
+        ph->map.first[ph->map.node_first[n + 1]] - ph->map.first[ph->map.node_first[n]];
+  ph->sums[DFT_SUM_STOP] = dft_signals_pending();
+  ph->sums[DFT_SUM_FAILED] = run->pending != DFT_OK;
+}
+
+static dft_status not_finite(dft_run *run, const char *what) {
+  char names[512] = "";
+  int64_t n = dft_dataset_count(run->train);
+  const dft_config *c = run->config;
+  size_t used = 0;
+  for (int64_t i = 0; i < c->data.batch_size && run->at.position + i < n && used < sizeof names - 80; i++) {
+    int64_t sample = dft_sampler((uint64_t)c->seed, c->data.shuffle, run->at.epoch, n, run->at.position + i);
+    char name[64];
+    dft_dataset_name(run->train, sample, name, sizeof name);
+    used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", name);
+  }
+  return dft_fail(
+      DFT_ENONFINITE,
+      "step %lld (epoch %d): the %s is not finite; lower the learning rate or look at the batch: %s",
+      (long long)run->at.step + 1, run->at.epoch + 1, what, names);
+}
+
+/* The update, the same on all ranks because the totals are. Nothing is touched unless everything is finite.
+ */
+static dft_status update(dft_run *run, double count) {
+  dft_phase *ph = &run->phase;
+  const dft_model *m = run->model;
+  for (int pass = 0; pass < 2; pass++) {
+    if (pass == 1) dft_optimizer_begin(ph->optimizer);
+    for (int p = 0; p < m->param_count; p++) {
+      if (!m->params[p].trainable) continue;
+      size_t stride = 0;
+      const float *g = ph->tensor_of[p] >= 0 ? dft_buckets_at(ph->buckets, ph->tensor_of[p], &stride)
+                                             : dft_tail_bn_gradient(ph->tail, p);
+      if (pass == 1)
+        dft_optimizer_apply(ph->optimizer, p, g, (float)(1.0 / count));
+      else if (!run->ops->all_finite(g, m->params[p].elements))
+        return not_finite(run, "gradient");
+    }
+  }
+  dft_tail_commit_statistics(ph->tail);
+  return DFT_OK;
+}
+
+dft_status dft_train_step(dft_run *run, dft_step_result *result) {
+  dft_phase *ph = &run->phase;
+  double start_s = dft_now_s();
+  int64_t left = dft_dataset_count(run->train) - run->at.position;
+  int64_t global = left < run->config->data.batch_size ? left : run->config->data.batch_size;
+  dft_reducer_reset(run->reducer);
+  load_batch(run, global);
+  double loaded_s = dft_now_s();
+
+  dft_batch batch = {.map = &ph->map,
+                     .global = global,
+                     .samples = ph->samples,
+                     .labels = ph->labels,
+                     .seed = (uint64_t)run->config->seed,
+                     .epoch = (uint32_t)run->at.epoch};
+  float *logits = NULL;
+  DFT_TRY(dft_tail_forward(ph->tail, &batch, ph->x, &logits));
+  dft_cross_entropy(logits, ph->labels, ph->map.samples, run->model->classes, ph->loss, ph->dlogits,
+                    ph->correct);
+  batch_sums(run);
+  dft_reduction_handle *sums = NULL;
+  DFT_TRY(dft_reduce_start(run->reducer, DFT_F64, ph->sums, DFT_SUMS, &sums));
+  DFT_TRY(dft_tail_backward(ph->tail, &batch, ph->x, ph->dlogits));
+  DFT_TRY(dft_reduce_wait(run->reducer, sums));
+  DFT_TRY(dft_buckets_wait(ph->buckets));
+
+  if (ph->sums[DFT_SUM_FAILED] > 0) {
+    if (run->pending != DFT_OK) dft_fail(run->pending, "%s", run->pending_text);
+    return dft_comm_agree(run->comm, run->pending);
+  }
+  if (!isfinite(ph->sums[DFT_SUM_LOSS])) return not_finite(run, "loss");
+  DFT_TRY(update(run, ph->sums[DFT_SUM_COUNT]));
+  double wait_s = dft_reducer_stats(run->reducer).wait_s;
+  *result = (dft_step_result){.loss = ph->sums[DFT_SUM_LOSS],
+                              .correct = ph->sums[DFT_SUM_CORRECT],
+                              .count = ph->sums[DFT_SUM_COUNT],
+                              .stop = ph->sums[DFT_SUM_STOP] > 0,
+                              .data_s = loaded_s - start_s,
+                              .compute_s = dft_now_s() - loaded_s - wait_s,
+                              .communication_s = wait_s};
+  return DFT_OK;
+}

@@ -1,0 +1,123 @@
+/* What the files of src/train share: everything that is open during a run. */
+#ifndef DFT_TRAIN_PRIVATE_H
+#define DFT_TRAIN_PRIVATE_H
+
+#include "dft/buckets.h"
+#include "dft/checkpoint.h"
+#include "dft/comm.h"
+#include "dft/config.h"
+#include "dft/data.h"
+#include "dft/model.h"
+#include "dft/ops.h"
+#include "dft/optim.h"
+#include "dft/reduce.h"
+#include "dft/report.h"
+#include "dft/train.h"
+
+/* What is open during a phase. */
+typedef struct dft_phase {
+  int index;              /* in config->phases */
+  int first;              /* first unit of the tail */
+  dft_folded_net *prefix; /* images -> boundary rows; NULL when the tail starts at the image */
+  dft_tail *tail;
+  dft_buckets *buckets;
+  dft_optimizer *optimizer;
+  int *tensor_of;    /* [param] index among the travelling tensors, or -1 */
+  dft_shard_map map; /* of the current batch */
+  int max_samples;   /* local samples of the largest batch */
+  int64_t *samples;  /* [max_samples] dataset numbers */
+  int *labels;
+  float *x, *loss, *dlogits;
+  unsigned char *correct;
+  double *sums; /* [nodes][DFT_SUMS] */
+} dft_phase;
+
+/* Position of the run: what a checkpoint carries beside the tensors. Equal on all ranks. */
+typedef struct dft_position {
+  int phase, phase_epoch, epoch;
+  int64_t step, position;
+  double loss_sum, correct_sum, count_sum;
+  double best;
+  int best_epoch;
+  int finished;
+} dft_position;
+
+typedef struct dft_run {
+  dft_comm *comm;
+  dft_config *config;
+  const dft_ops *ops;
+  dft_kernels kernels;
+  int threads, shards;
+  dft_dataset *train, *validation;
+  uint64_t fingerprint;
+  const char *const *class_names; /* from the config, the data or numbers */
+  char **own_class_names;
+  dft_model *model;
+  dft_reducer *reducer;
+  dft_position at;
+  dft_phase phase;
+  dft_status pending; /* this rank's error, not yet known to the others; its words are in pending_text */
+  char pending_text[1024];
+  /* rank 0 only */
+  dft_store *store;
+  dft_report *report;
+  dft_epoch *history;
+  int history_count;
+} dft_run;
+
+/* setup.c: threads and kernels that all ranks agree on. */
+dft_status dft_setup_compute(dft_comm *comm, const dft_config *config, dft_kernels *kernels,
+                             const dft_ops **ops, int *threads);
+/* Class names of a run: config, else data, else "0", "1", ...; `own` is to be freed by dft_names_free. */
+dft_status dft_class_names(const dft_config *config, const dft_dataset *data, const char *const **names,
+                           char ***own);
+void dft_names_free(char **names, int count);
+
+/* weights.c: rank 0 reads weights into the model; dft_broadcast_model hands them out. */
+dft_status dft_load_weights(const dft_config *config, dft_model *model, const char *const *class_names);
+dft_status dft_broadcast_model(dft_comm *comm, dft_model *model);
+
+/* resume.c: state <-> run. */
+dft_status dft_state_of(const dft_run *run, dft_state *state);
+dft_status dft_resume(dft_run *run, bool *resumed, dft_weights *slots, int64_t *iterations);
+dft_status dft_save(dft_run *run, const char *name); /* NULL: a numbered checkpoint. Collective */
+dft_status dft_restore_optimizer(dft_run *run, const dft_weights *slots, int64_t iterations);
+
+/* rows.c: boundary rows x[count][boundary] of samples of a dataset. */
+dft_status dft_boundary_rows(dft_run *run, const dft_dataset *data, const int64_t *samples, int count,
+                             float *x);
+
+/* phase.c */
+dft_status dft_phase_open(dft_run *run, int index);
+void dft_phase_close(dft_run *run);
+dft_status dft_phase_fit(dft_run *run);
+
+/* step.c: one optimizer step on the batch at run->at.position; adds to the epoch's sums. */
+enum { DFT_SUM_LOSS, DFT_SUM_CORRECT, DFT_SUM_COUNT, DFT_SUM_STOP, DFT_SUM_FAILED, DFT_SUMS };
+typedef struct dft_step_result {
+  double loss, correct, count; /* sums over the global batch */
+  bool stop;                   /* some rank was told to stop */
+  double data_s, compute_s, communication_s;
+} dft_step_result;
+dft_status dft_train_step(dft_run *run, dft_step_result *result);
+/* Remembers an error that only this rank knows: the next exchange tells the others, and all leave together.
+ */
+void dft_defer(dft_run *run, dft_status status);
+
+/* sums.c: per-sample values -> per-node sums in the tree's order. out[node*stride] */
+void dft_node_sums(const dft_shard_map *map, const float *values, double *out, size_t stride);
+void dft_node_sums_u8(const dft_shard_map *map, const unsigned char *values, double *out, size_t stride);
+
+/* metrics.c: evaluation of a dataset with the model's current weights (moving statistics). Collective. */
+typedef struct dft_metrics {
+  double loss, accuracy;
+  int64_t count;
+  int64_t *confusion; /* [classes][classes] true x predicted; NULL: not wanted */
+} dft_metrics;
+dft_status dft_measure(dft_run *run, const dft_dataset *data, dft_metrics *metrics);
+
+/* signals.c: USR1, TERM and INT set a flag that the next exchange carries to all ranks. */
+void dft_signals_install(void);
+bool dft_signals_pending(void);
+
+#endif

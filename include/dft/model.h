@@ -146,7 +146,9 @@ typedef struct dft_tail dft_tail;
 dft_status dft_tail_new(dft_model *model, const dft_ops *ops, int max_samples, int max_nodes, double dropout,
                         const dft_tail_hooks *hooks, dft_tail **tail);
 void dft_tail_free(dft_tail *tail);
-size_t dft_tail_bytes(const dft_tail *tail);
+/* Bytes that dft_tail_new would allocate for the current trainable set. */
+size_t dft_tail_plan_bytes(dft_model *model, const dft_ops *ops, int max_samples, int max_nodes,
+                           double dropout);
 /* Parameters whose gradient travels through `gradient`/`ready`, in the order they become ready (backward
  * order): kernels and the head. BatchNorm's gamma and beta are summed with the statistics and are not among
  * them. */

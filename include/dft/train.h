@@ -10,6 +10,7 @@
 #include "dft/comm.h"
 #include "dft/config.h"
 #include "dft/status.h"
+#include <stdbool.h>
 
 /* Where a command's configuration comes from. */
 typedef struct dft_source {
@@ -25,7 +26,7 @@ dft_status dft_train(dft_comm *comm, const dft_source *source);
 
 /* Prints the plan of a config: per phase the layers' states, bytes exchanged per step, memory. Not
  * collective. */
-dft_status dft_plan(const dft_source *source, int ranks);
+dft_status dft_plan(const dft_source *source);
 
 /* Reads every sample once and lists what is unreadable. Not collective. */
 dft_status dft_check(const dft_source *source);
@@ -39,7 +40,8 @@ dft_status dft_evaluate(dft_comm *comm, const char *checkpoint, const dft_source
 dft_status dft_predict(dft_comm *comm, const char *checkpoint, const char *const *inputs, int input_count,
                        const char *output);
 
-/* Writes a checkpoint's model as .h5, .weights.h5 or .pb, by the file's name. Not collective. */
-dft_status dft_export(const char *checkpoint, const char *output);
+/* Writes a checkpoint's model as .h5, .weights.h5 or .pb, by the file's name, with or without its head. Not
+ * collective. */
+dft_status dft_export(const char *checkpoint, const char *output, bool head);
 
 #endif

@@ -1,3 +1,107 @@
-int main(void) {
-  return 0;
+#include "cli.h"
+#include "dft/config.h"
+#include "dft/log.h"
+#include "dft/version.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const dft_command *const commands[] = {&dft_command_train,  &dft_command_plan,    &dft_command_check,
+                                              &dft_command_eval,   &dft_command_predict, &dft_command_export,
+                                              &dft_command_inspect};
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+static const dft_command *find(const char *name) {
+  for (int i = 0; i < COMMANDS; i++)
+    if (strcmp(name, commands[i]->name) == 0) return commands[i];
+  return NULL;
+}
+
+dft_status dft_cli_usage(const dft_command *command, const char *what) {
+  return dft_fail(DFT_EUSAGE, "%s; usage: dft %s %s", what, command->name, command->arguments);
+}
+
+dft_status dft_cli_source(const dft_command *command, int argc, char **argv, dft_source *source) {
+  *source = (dft_source){0};
+  int overrides = 0;
+  for (int i = 0; i < argc; i++) {
+    if (strchr(argv[i], '=') != NULL && source->path != NULL)
+      argv[overrides++] = argv[i];
+    else if (argv[i][0] == '-' || source->path != NULL) {
+      char what[512];
+      snprintf(what, sizeof what, "'%s' is neither an option of dft %s nor key=value", argv[i],
+               command->name);
+      return dft_cli_usage(command, what);
+    } else
+      source->path = argv[i];
+  }
+  if (source->path == NULL) return dft_cli_usage(command, "no config named");
+  source->overrides = (const char *const *)argv;
+  source->override_count = overrides;
+  return DFT_OK;
+}
+
+static int print_help(void) {
+  printf("dft %s: distributed data-parallel fine-tuning of MobileNetV2\n\n"
+         "  mpirun -np N dft CONFIG.yaml [key=value ...]\n\n",
+         DFT_VERSION);
+  for (int i = 0; i < COMMANDS; i++)
+    printf("  dft %-8s %-45s %s\n", commands[i]->name, commands[i]->arguments, commands[i]->summary);
+  printf(
+      "\n  dft COMMAND --help, dft --help config (all config keys), dft --version\n\n"
+      "Exit codes: 0 done, 1 internal error, 2 usage or config, 65 bad data or weights, 70 loss not finite,\n"
+      "74 cannot read or write, 75 stopped by a signal (checkpoint written), 76 a peer was lost.\n");
+  return DFT_OK;
+}
+
+static int print_config_help(void) {
+  char *text = NULL;
+  dft_status status = dft_config_reference(false, &text);
+  if (status == DFT_OK)
+    fputs(text, stdout);
+  else
+    dft_print_error("%s", dft_error());
+  free(text);
+  return (int)status;
+}
+
+static int print_version(void) {
+  printf("dft %s (%s)\n%s\n", DFT_VERSION, DFT_GIT, dft_comm_version());
+  return DFT_OK;
+}
+
+static int print_command_help(const dft_command *c) {
+  printf("dft %s %s\n\n%s\n", c->name, c->arguments, c->help);
+  return DFT_OK;
+}
+
+static int run(const dft_command *command, int argc, char **argv) {
+  dft_comm *comm = NULL;
+  dft_status status = DFT_OK;
+  if (command->mpi)
+    status = dft_comm_open(&comm);
+  else
+    comm = dft_comm_alone();
+  int rank = comm != NULL ? dft_comm_rank(comm) : 0;
+  if (comm != NULL) {
+    dft_log_identity(rank, dft_comm_size(comm));
+    status = command->run(comm, argc, argv);
+  }
+  /* all ranks agreed on the error, unless a peer is lost: then each says what it saw */
+  if (status != DFT_OK && (rank == 0 || status == DFT_EPEER)) dft_print_error("%s", dft_error());
+  if (comm != NULL) dft_comm_close(comm);
+  return (int)status;
+}
+
+int main(int argc, char **argv) {
+  const char *first = argc > 1 ? argv[1] : "--help";
+  if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0)
+    return argc > 2 && strcmp(argv[2], "config") == 0 ? print_config_help() : print_help();
+  if (strcmp(first, "--version") == 0) return print_version();
+  const dft_command *command = find(first);
+  int skip = command != NULL ? 2 : 1; /* `dft CONFIG.yaml` is `dft train CONFIG.yaml` */
+  if (command == NULL) command = &dft_command_train;
+  for (int i = skip; i < argc; i++)
+    if (strcmp(argv[i], "--help") == 0) return print_command_help(command);
+  return run(command, argc - skip, argv + skip);
 }

@@ -74,6 +74,17 @@ static void plan(dft_tail *t, int samples, int nodes, bool *failed) {
   if (t->sums == NULL) *failed = true;
 }
 
+size_t dft_tail_plan_bytes(dft_model *model, const dft_ops *ops, int max_samples, int max_nodes,
+                           double dropout) {
+  dft_tail t = {.model = model, .ops = ops, .arena = dft_arena_new(), .dropout = dropout, .counting = true};
+  t.first = dft_model_tail_start(model);
+  t.stop = t.count = model->unit_count - t.first;
+  bool failed = false;
+  if (t.arena != NULL) plan(&t, max_samples, max_nodes, &failed);
+  dft_arena_free(t.arena);
+  return t.bytes;
+}
+
 dft_status dft_tail_new(dft_model *model, const dft_ops *ops, int max_samples, int max_nodes, double dropout,
                         const dft_tail_hooks *hooks, dft_tail **tail) {
   *tail = NULL;

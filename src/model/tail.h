@@ -27,6 +27,8 @@ struct dft_tail {
   const dft_ops *ops;
   dft_tail_hooks hooks;
   dft_arena *arena;
+  size_t bytes;     /* of all floats planned */
+  bool counting;    /* plan only: nothing is allocated */
   int first, count; /* units [first, first+count) of the model */
   int stop;         /* index in units[] of the first that trains; count: only the head */
   tail_unit *units;

@@ -83,6 +83,10 @@ dft_status dft_resume(dft_run *run, bool *resumed, dft_weights *slots, int64_t *
 dft_status dft_save(dft_run *run, const char *name); /* NULL: a numbered checkpoint. Collective */
 dft_status dft_restore_optimizer(dft_run *run, const dft_weights *slots, int64_t iterations);
 
+/* restore.c: a model out of a checkpoint. Rank 0 reads the file; all ranks get the state. */
+dft_status dft_model_of_state(const dft_state *state, const char *path, dft_model **model);
+dft_status dft_read_checkpoint(dft_comm *comm, const char *path, dft_state *state);
+
 /* rows.c: boundary rows x[count][boundary] of samples of a dataset. */
 dft_status dft_boundary_rows(dft_run *run, const dft_dataset *data, const int64_t *samples, int count,
                              float *x);

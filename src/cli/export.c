@@ -1,0 +1,27 @@
+#include "cli.h"
+#include <string.h>
+
+static dft_status run(dft_comm *comm, int argc, char **argv) {
+  (void)comm;
+  bool head = true;
+  int files = 0;
+  for (int i = 0; i < argc; i++) {
+    if (strcmp(argv[i], "--no-head") == 0)
+      head = false;
+    else if (argv[i][0] == '-')
+      return dft_cli_usage(&dft_command_export, "unknown option");
+    else
+      argv[files++] = argv[i];
+  }
+  if (files != 2) return dft_cli_usage(&dft_command_export, "a checkpoint and an output file are needed");
+  return dft_export(argv[0], argv[1], head);
+}
+
+const dft_command dft_command_export = {
+    .name = "export",
+    .arguments = "CKPT FILE [--no-head]",
+    .summary = "write .weights.h5 or .h5 for Keras, or .pb",
+    .help = "The format follows the file's name: .weights.h5 (Keras 3), .h5 (published Keras layout), .pb "
+            "(dft's own, without\n"
+            "optimizer and history). --no-head leaves the head out, as weights to start other runs from.",
+    .run = run};

@@ -1,0 +1,149 @@
+/* `dft eval`: loss, accuracy, per-class table and confusion matrix on data.validation. */
+#include "train.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct class_scores {
+  int64_t support, predicted, correct;
+  double precision, recall, f1;
+} class_scores;
+
+static double ratio(int64_t part, int64_t whole) {
+  return whole > 0 ? (double)part / (double)whole : 0.0;
+}
+
+static class_scores score(const dft_metrics *m, int classes, int c) {
+  class_scores s = {.correct = m->confusion[c * classes + c]};
+  for (int i = 0; i < classes; i++) {
+    s.support += m->confusion[c * classes + i];
+    s.predicted += m->confusion[i * classes + c];
+  }
+  s.precision = ratio(s.correct, s.predicted);
+  s.recall = ratio(s.correct, s.support);
+  s.f1 = s.precision + s.recall > 0 ? 2 * s.precision * s.recall / (s.precision + s.recall) : 0.0;
+  return s;
+}
+
+static void print_table(const dft_run *run, const dft_metrics *m) {
+  int classes = run->model->classes;
+  printf("samples %lld  accuracy %.4f  loss %.4f\n\n", (long long)m->count, m->accuracy, m->loss);
+  printf("%-20s %9s %9s %9s %9s\n", "class", "precision", "recall", "f1", "support");
+  for (int c = 0; c < classes; c++) {
+    class_scores s = score(m, classes, c);
+    printf("%-20s %9.4f %9.4f %9.4f %9lld\n", run->class_names[c], s.precision, s.recall, s.f1,
+           (long long)s.support);
+  }
+  printf("\nconfusion matrix (rows: true class, columns: predicted)\n%-20s", "");
+  for (int c = 0; c < classes; c++) printf(" %8.8s", run->class_names[c]);
+  printf("\n");
+  for (int t = 0; t < classes; t++) {
+    printf("%-20s", run->class_names[t]);
+    for (int p = 0; p < classes; p++) printf(" %8lld", (long long)m->confusion[t * classes + p]);
+    printf("\n");
+  }
+  fflush(stdout);
+}
+
+static void json_string(FILE *f, const char *text) {
+  fputc('"', f);
+  for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
+    if (*p == '"' || *p == '\\')
+      fprintf(f, "\\%c", *p);
+    else if (*p < 0x20)
+      fprintf(f, "\\u%04x", *p);
+    else
+      fputc(*p, f);
+  }
+  fputc('"', f);
+}
+
+static void json(FILE *f, const dft_run *run, const char *checkpoint, const dft_metrics *m) {
+  int classes = run->model->classes;
+  fprintf(f, "{\"checkpoint\": ");
+  json_string(f, checkpoint);
+  fprintf(f, ", \"samples\": %lld, \"loss\": %.17g, \"accuracy\": %.17g, \"classes\": [", (long long)m->count,
+          m->loss, m->accuracy);
+  for (int c = 0; c < classes; c++) {
+    class_scores s = score(m, classes, c);
+    fprintf(f, "%s{\"name\": ", c ? ", " : "");
+    json_string(f, run->class_names[c]);
+    fprintf(f, ", \"precision\": %.17g, \"recall\": %.17g, \"f1\": %.17g, \"support\": %lld}", s.precision,
+            s.recall, s.f1, (long long)s.support);
+  }
+  fprintf(f, "], \"confusion\": [");
+  for (int t = 0; t < classes; t++)
+    for (int p = 0; p < classes; p++)
+      fprintf(f, "%s%s%lld%s", p == 0 && t ? ", " : "", p == 0 ? "[" : ", ",
+              (long long)m->confusion[t * classes + p], p == classes - 1 ? "]" : "");
+  fprintf(f, "]}\n");
+}
+
+static dft_status write_json(const dft_run *run, const char *checkpoint, const dft_metrics *m,
+                             const char *path) {
+  char *text = NULL;
+  size_t bytes = 0;
+  FILE *f = open_memstream(&text, &bytes);
+  if (f == NULL) return dft_fail_memory("json", 0);
+  json(f, run, checkpoint, m);
+  dft_status status = fclose(f) == 0 ? dft_write_file(path, text, bytes) : dft_fail_memory("json", 0);
+  free(text);
+  return status;
+}
+
+/* The checkpoint's model must be what the config's data is for. */
+static dft_status check_fit(const dft_config *c, const dft_state *s, const char *checkpoint) {
+  if (c->model.classes != s->classes)
+    return dft_fail(DFT_EUSAGE, "model.classes: %d, but %s has %d classes", c->model.classes, checkpoint,
+                    s->classes);
+  if (c->model.height != s->height || c->model.width != s->width)
+    return dft_fail(DFT_EUSAGE, "model.input_shape: %dx%d, but %s was trained with %dx%d", c->model.height,
+                    c->model.width, checkpoint, s->height, s->width);
+  if (!c->data.validation.present)
+    return dft_fail(DFT_EUSAGE, "data.validation: missing, dft eval measures on it");
+  return DFT_OK;
+}
+
+static dft_status evaluate(dft_run *run, dft_state *state, const char *checkpoint, const char *json_path) {
+  DFT_TRY(check_fit(run->config, state, checkpoint));
+  DFT_TRY(dft_setup_compute(run->comm, run->config, &run->kernels, &run->ops, &run->threads));
+  dft_comm_set_timeout(run->comm, run->config->distributed.timeout_s);
+  DFT_TRY(dft_comm_agree(
+      run->comm, dft_data_open(run->config, dft_comm_share(run->comm), &run->train, &run->validation)));
+  DFT_TRY(dft_comm_agree(run->comm, dft_model_of_state(state, checkpoint, &run->model)));
+  run->class_names = (const char *const *)state->weights.class_names;
+  if (run->class_names == NULL)
+    DFT_TRY(dft_comm_agree(
+        run->comm, dft_class_names(run->config, run->validation, &run->class_names, &run->own_class_names)));
+  int ranks = dft_comm_size(run->comm);
+  run->shards = ranks > state->shards ? dft_shards_auto(ranks) : state->shards;
+  DFT_TRY(dft_reducer_new(run->comm, run->shards, true, &run->reducer));
+  size_t cells = (size_t)state->classes * (size_t)state->classes;
+  dft_metrics metrics = {.confusion = calloc(cells, sizeof(int64_t))};
+  dft_status status = metrics.confusion == NULL ? dft_fail_memory("confusion matrix", 0) : DFT_OK;
+  status = dft_comm_agree(run->comm, status);
+  if (status == DFT_OK) status = dft_measure(run, run->validation, &metrics);
+  if (status == DFT_OK && dft_comm_rank(run->comm) == 0) {
+    print_table(run, &metrics);
+    if (json_path != NULL) status = write_json(run, checkpoint, &metrics, json_path);
+  }
+  free(metrics.confusion);
+  return dft_comm_agree(run->comm, status);
+}
+
+dft_status dft_evaluate(dft_comm *comm, const char *checkpoint, const dft_source *source,
+                        const char *json_path) {
+  dft_run run = {.comm = comm};
+  dft_state state = {0};
+  dft_status status = dft_load_config(comm, source, &run.config);
+  if (status == DFT_OK) status = dft_read_checkpoint(comm, checkpoint, &state);
+  if (status == DFT_OK) status = evaluate(&run, &state, checkpoint, json_path);
+  dft_reducer_free(run.reducer);
+  if (run.config != NULL) dft_names_free(run.own_class_names, run.config->model.classes);
+  dft_model_free(run.model);
+  dft_dataset_free(run.validation);
+  dft_dataset_free(run.train);
+  dft_config_free(run.config);
+  dft_state_free(&state);
+  return status;
+}

@@ -1,0 +1,108 @@
+/* `dft plan`: what a config would do, without data and without MPI. */
+#include "train.h"
+#include <stdio.h>
+#include <string.h>
+
+enum { WIDTH = 14 };
+
+/* What a phase does with a layer. */
+static const char *state_of(const dft_layer *l, bool in_prefix) {
+  if (l->kind == DFT_LAYER_BATCH_NORM) return l->trainable ? "train, batch" : "moving stats";
+  if (l->params == 0) return "";
+  if (l->trainable) return "train";
+  return in_prefix ? "frozen" : "frozen (tail)";
+}
+
+static void print_layers(dft_model *m, const dft_config *c) {
+  printf("%-30s %-16s %10s", "layer", "output", "params");
+  for (int p = 0; p < c->phase_count; p++) printf("  %-*.*s", WIDTH, WIDTH, c->phases[p].name);
+  printf("\n");
+  for (int i = 0; i < m->layer_count; i++) {
+    const dft_layer *l = &m->layers[i];
+    char shape[32];
+    long long params = 0;
+    for (int p = l->first_param; p < l->first_param + l->params; p++) params += m->params[p].elements;
+    if (l->kind == DFT_LAYER_POOL || l->kind == DFT_LAYER_DENSE)
+      snprintf(shape, sizeof shape, "%d", l->out_c);
+    else
+      snprintf(shape, sizeof shape, "%dx%dx%d", l->out_h, l->out_w, l->out_c);
+    printf("%-30s %-16s %10lld", l->name, shape, params);
+    for (int p = 0; p < c->phase_count; p++) {
+      if (dft_model_freeze(m, &c->phases[p], c->batch_norm) != DFT_OK) return; /* was checked before */
+      printf("  %-*s", WIDTH, state_of(l, l->unit >= 0 && l->unit < dft_model_tail_start(m)));
+    }
+    printf("\n");
+  }
+}
+
+/* BatchNorm values that are summed over ranks in one step: twice 2c float64. */
+static int64_t batch_norm_bytes(const dft_model *m) {
+  int64_t bytes = 0;
+  for (int u = 0; u < m->unit_count; u++)
+    if (m->layers[m->units[u].bn_layer].trainable)
+      bytes += 2 * 2 * (int64_t)m->units[u].conv.channels * (int64_t)sizeof(double);
+  return bytes;
+}
+
+static int64_t gradient_bytes(const dft_model *m) {
+  int64_t bytes = 0;
+  for (int p = 0; p < m->param_count; p++)
+    if (m->params[p].trainable && m->layers[m->params[p].layer].kind != DFT_LAYER_BATCH_NORM)
+      bytes += m->params[p].elements * (int64_t)sizeof(float);
+  return bytes;
+}
+
+static void print_phase(const dft_config *c, dft_model *m, const dft_ops *ops, int p) {
+  const dft_config_phase *phase = &c->phases[p];
+  int first = dft_model_tail_start(m);
+  int64_t bytes = gradient_bytes(m), statistics = batch_norm_bytes(m);
+  const char *from = first == m->unit_count ? "pooled features"
+                     : first == 0           ? "the image"
+                                            : m->layers[m->units[first].conv_layer].name;
+  printf("\nPhase %d, %s: %d epochs, learning rate %g\n", p + 1, phase->name, phase->epochs,
+         phase->optimizer.learning_rate);
+  printf("  trainable parameters      %lld of %lld\n", (long long)dft_model_count(m, true),
+         (long long)dft_model_count(m, false));
+  printf("  gradients per step        %lld bytes; BatchNorm sums %lld bytes\n", (long long)bytes,
+         (long long)statistics);
+  printf("  trainable part starts at  %s, from %lld bytes per image\n", from,
+         (long long)(dft_model_boundary(m, first) * (int64_t)sizeof(float)));
+  printf("  %-10s %12s %22s %22s\n", "ranks", "images/rank", "sent/rank/step, bytes", "activations/rank, MB");
+  for (int ranks = 1; ranks <= 64; ranks *= 2) {
+    int shards = c->distributed.shards != 0 ? c->distributed.shards : dft_shards_auto(ranks);
+    if (ranks > shards) break;
+    int samples = (c->data.batch_size + ranks - 1) / ranks;
+    uint64_t sent = ranks == 1 ? 0
+                               : dft_reduce_bytes(ranks, shards, (uint64_t)bytes) +
+                                     dft_reduce_bytes(ranks, shards, (uint64_t)statistics);
+    printf("  %-10d %12d %22llu %22.1f\n", ranks, samples, (unsigned long long)sent,
+           (double)dft_tail_plan_bytes(m, ops, samples, 1, c->model.dropout) / 1e6);
+  }
+}
+
+static dft_status print_plan(const dft_config *c, dft_model *m, const dft_ops *ops) {
+  for (int p = 0; p < c->phase_count; p++) DFT_TRY(dft_model_freeze(m, &c->phases[p], c->batch_norm));
+  printf("MobileNetV2 alpha %g, input %dx%dx3, %d classes, global batch %d, kernels %s\n\n", c->model.alpha,
+         c->model.height, c->model.width, c->model.classes, c->data.batch_size, ops->name);
+  print_layers(m, c);
+  for (int p = 0; p < c->phase_count; p++) {
+    DFT_TRY(dft_model_freeze(m, &c->phases[p], c->batch_norm));
+    print_phase(c, m, ops, p);
+  }
+  return DFT_OK;
+}
+
+dft_status dft_plan(const dft_source *source) {
+  dft_config *c = NULL;
+  dft_model *m = NULL;
+  dft_kernels kernels;
+  DFT_TRY(dft_load_config(dft_comm_alone(), source, &c));
+  dft_status status = dft_ops_best(&kernels);
+  if (status == DFT_OK)
+    status = dft_model_new(c->model.alpha, c->model.height, c->model.width, c->model.pooling,
+                           c->model.classes, &m);
+  if (status == DFT_OK) status = print_plan(c, m, dft_ops_get(kernels));
+  dft_model_free(m);
+  dft_config_free(c);
+  return status;
+}

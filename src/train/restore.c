@@ -1,0 +1,34 @@
+/* A model out of a checkpoint, for evaluation, prediction and export. */
+#include "train.h"
+#include <stdlib.h>
+#include <string.h>
+
+dft_status dft_model_of_state(const dft_state *s, const char *path, dft_model **model) {
+  dft_pooling pooling = strcmp(s->pooling, "max") == 0 ? DFT_POOL_MAX : DFT_POOL_AVG;
+  DFT_TRY(dft_context(dft_model_new(s->alpha, s->height, s->width, pooling, s->classes, model), "%s", path));
+  dft_bind_result bound = {0};
+  dft_status status = dft_model_bind(*model, &s->weights, path, NULL, &bound);
+  if (status == DFT_OK && !bound.head) status = dft_fail(DFT_EDATA, "%s: %s", path, bound.head_why);
+  if (status != DFT_OK) {
+    dft_model_free(*model);
+    *model = NULL;
+  }
+  return status;
+}
+
+dft_status dft_read_checkpoint(dft_comm *comm, const char *path, dft_state *state) {
+  unsigned char *bytes = NULL;
+  size_t count = 0;
+  bool reads = dft_comm_rank(comm) == 0;
+  dft_status status = reads ? dft_state_read(path, state) : DFT_OK;
+  if (reads && status == DFT_OK) status = dft_state_encode(state, &bytes, &count);
+  status = dft_comm_agree(comm, status);
+  if (status == DFT_OK) status = dft_comm_bcast(comm, 0, &count, sizeof count);
+  if (status == DFT_OK && !reads && (bytes = malloc(count)) == NULL)
+    status = dft_fail_memory("checkpoint", count);
+  status = dft_comm_agree(comm, status);
+  if (status == DFT_OK) status = dft_comm_bcast(comm, 0, bytes, count);
+  if (status == DFT_OK && !reads) status = dft_state_decode(path, bytes, count, state);
+  free(bytes);
+  return status;
+}

@@ -1,0 +1,183 @@
+/* The table of layers, freezing and binding. Names and shapes against Keras are in tests/golden. */
+#include "dft/model.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static dft_model *new_model(double alpha) {
+  dft_model *m = NULL;
+  assert_int_equal(dft_model_new(alpha, 96, 96, DFT_POOL_AVG, 5, &m), DFT_OK);
+  return m;
+}
+
+static void layer_counts(void **state) {
+  (void)state;
+  static const struct {
+    double alpha;
+    int layers;
+    int64_t parameters;
+  } expected[] = {{0.1, 156, 93312},    {0.25, 156, 248768}, {0.35, 155, 410208}, {0.5, 155, 706224},
+                  {0.75, 155, 1382064}, {1.0, 155, 2257984}, {1.3, 155, 3766048}, {1.4, 155, 4363712}};
+  for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
+    dft_model *m = new_model(expected[i].alpha);
+    assert_int_equal(m->base_layers, expected[i].layers);
+    assert_int_equal(m->layer_count, expected[i].layers + 1);
+    assert_int_equal(dft_model_count(m, false) - (m->features + 1) * 5, expected[i].parameters);
+    dft_model_free(m);
+  }
+}
+
+static void too_small_is_refused(void **state) {
+  (void)state;
+  dft_model *m = NULL;
+  assert_int_equal(dft_model_new(1.0, 31, 96, DFT_POOL_AVG, 5, &m), DFT_EUSAGE);
+  assert_non_null(strstr(dft_error(), "31x96"));
+  assert_null(m);
+}
+
+static bool trains(const dft_model *m, const char *name) {
+  return dft_model_layer(m, name)->trainable;
+}
+
+static void unfreeze_last_counts_as_keras(void **state) {
+  (void)state;
+  dft_model *m = new_model(1.0);
+  dft_config_phase phase = {.name = (char *)"tail", .unfreeze_last = 20};
+  assert_int_equal(dft_model_freeze(m, &phase, DFT_BN_SYNC), DFT_OK);
+  assert_false(trains(m, "block_15_expand"));
+  assert_true(trains(m, "block_15_expand_BN"));
+  assert_true(trains(m, "Conv_1_bn"));
+  assert_true(trains(m, "predictions"));
+  /* the tail starts where one narrow tensor is enough: at the block's input */
+  int first = dft_model_tail_start(m);
+  assert_int_equal(first, dft_model_layer(m, "block_15_expand")->unit);
+  assert_int_equal(dft_model_boundary(m, first), 3 * 3 * 160);
+  assert_int_equal(dft_model_freeze(m, &phase, DFT_BN_FROZEN), DFT_OK);
+  assert_false(trains(m, "block_15_expand_BN"));
+  assert_true(trains(m, "block_15_depthwise"));
+  for (int i = 0; i < m->param_count; i++)
+    if (m->params[i].statistic) assert_false(m->params[i].trainable);
+  dft_model_free(m);
+}
+
+static void head_only_needs_pooled_features(void **state) {
+  (void)state;
+  dft_model *m = new_model(1.0);
+  dft_config_phase phase = {.name = (char *)"head"};
+  assert_int_equal(dft_model_freeze(m, &phase, DFT_BN_SYNC), DFT_OK);
+  assert_int_equal(dft_model_tail_start(m), m->unit_count);
+  assert_int_equal(dft_model_boundary(m, m->unit_count), 1280);
+  assert_int_equal(dft_model_count(m, true), 1280 * 5 + 5);
+  dft_model_free(m);
+}
+
+static void globs_and_names(void **state) {
+  (void)state;
+  dft_model *m = new_model(0.35);
+  char *globs[] = {(char *)"block_16_*", (char *)"Conv_1*"};
+  dft_config_phase phase = {.name = (char *)"tail", .unfreeze = globs, .unfreeze_count = 2};
+  assert_int_equal(dft_model_freeze(m, &phase, DFT_BN_SYNC), DFT_OK);
+  assert_true(trains(m, "block_16_expand"));
+  assert_false(trains(m, "block_15_project"));
+  char *none[] = {(char *)"blok_16_*"};
+  phase = (dft_config_phase){.name = (char *)"tail", .unfreeze = none, .unfreeze_count = 1};
+  assert_int_equal(dft_model_freeze(m, &phase, DFT_BN_SYNC), DFT_EUSAGE);
+  assert_non_null(strstr(dft_error(), "blok_16_*"));
+  phase = (dft_config_phase){.name = (char *)"tail", .unfreeze_from = (char *)"block_99"};
+  assert_int_equal(dft_model_freeze(m, &phase, DFT_BN_SYNC), DFT_EUSAGE);
+  phase = (dft_config_phase){.name = (char *)"tail", .unfreeze_from = (char *)"block_16_project_BN"};
+  assert_int_equal(dft_model_freeze(m, &phase, DFT_BN_SYNC), DFT_OK);
+  assert_false(trains(m, "block_16_project"));
+  assert_true(trains(m, "Conv_1"));
+  assert_int_equal(dft_model_tail_start(m), dft_model_layer(m, "block_16_expand")->unit);
+  dft_model_free(m);
+}
+
+static void binding(void **state) {
+  (void)state;
+  dft_model *a = new_model(0.35), *b = new_model(0.35), *other = new_model(0.5);
+  dft_model_init(a, 1);
+  dft_model_init(b, 2);
+  dft_weights w = {0};
+  assert_int_equal(dft_model_export(a, &w), DFT_OK);
+  dft_bind_result r;
+  assert_int_equal(dft_model_bind(b, &w, "w", NULL, &r), DFT_OK);
+  assert_false(r.by_order);
+  assert_true(r.head);
+  for (int i = 0; i < a->param_count; i++)
+    assert_memory_equal(a->params[i].data, b->params[i].data, (size_t)a->params[i].elements * sizeof(float));
+  assert_int_equal(dft_model_bind(other, &w, "w", NULL, &r), DFT_EDATA);
+  assert_non_null(strstr(dft_error(), "w: "));
+  assert_non_null(strstr(dft_error(), "alpha"));
+  /* other names, same order */
+  dft_model_init(b, 2);
+  for (int i = 0; i < w.count; i++) w.tensors[i].layer[0] = '_';
+  assert_int_equal(dft_model_bind(b, &w, "w", NULL, &r), DFT_OK);
+  assert_true(r.by_order);
+  for (int i = 0; i < a->param_count; i++)
+    assert_memory_equal(a->params[i].data, b->params[i].data, (size_t)a->params[i].elements * sizeof(float));
+  /* a tensor is missing */
+  w.count -= 3;
+  assert_int_equal(dft_model_bind(b, &w, "w", NULL, &r), DFT_EDATA);
+  w.count += 3;
+  dft_weights_free(&w);
+  dft_model_free(a);
+  dft_model_free(b);
+  dft_model_free(other);
+}
+
+static void foreign_classes_start_a_fresh_head(void **state) {
+  (void)state;
+  dft_model *a = new_model(0.35);
+  dft_weights w = {0};
+  assert_int_equal(dft_model_export(a, &w), DFT_OK);
+  static const char *const names[] = {"a", "b", "c", "d", "e"};
+  w.classes = 5;
+  w.class_names = calloc(5, sizeof *w.class_names);
+  for (int i = 0; i < 5; i++) w.class_names[i] = strdup(i == 3 ? "x" : names[i]);
+  dft_bind_result r;
+  assert_int_equal(dft_model_bind(a, &w, "w", names, &r), DFT_OK);
+  assert_false(r.head);
+  assert_non_null(strstr(r.head_why, "other classes"));
+  dft_weights_free(&w);
+  dft_model_free(a);
+}
+
+static void initialisers(void **state) {
+  (void)state;
+  dft_model *m = new_model(1.0);
+  dft_model_init(m, 42);
+  const dft_unit *depthwise = &m->units[1];
+  const dft_param *p = &m->params[depthwise->kernel];
+  float limit = 0.14213381F; /* sqrt(6/(9*32+9)) */
+  float largest = 0;
+  for (int64_t i = 0; i < p->elements; i++) {
+    float v = p->data[i] < 0 ? -p->data[i] : p->data[i];
+    assert_true(v <= limit);
+    if (v > largest) largest = v;
+  }
+  assert_true(largest > 0.95F * limit);
+  assert_true(m->params[depthwise->gamma].data[3] == 1.0F);
+  assert_true(m->params[depthwise->beta].data[3] == 0.0F);
+  assert_true(m->params[depthwise->variance].data[3] == 1.0F);
+  dft_model_free(m);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(layer_counts),
+      cmocka_unit_test(too_small_is_refused),
+      cmocka_unit_test(unfreeze_last_counts_as_keras),
+      cmocka_unit_test(head_only_needs_pooled_features),
+      cmocka_unit_test(globs_and_names),
+      cmocka_unit_test(binding),
+      cmocka_unit_test(foreign_classes_start_a_fresh_head),
+      cmocka_unit_test(initialisers),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# One run, one result: any number of ranks and threads gives the same bytes in every checkpoint and history.csv.
+source "$DFT_SOURCE/tests/common.sh"
+small_config "$work/np1" >"$work/config.yaml"
+for ranks in 1 2 3 4 5 8; do
+  OMP_NUM_THREADS=1 ok "np $ranks" np $ranks "$work/config.yaml" run_dir="$work/np$ranks"
+done
+for threads in 2 3; do
+  OMP_NUM_THREADS=$threads ok "$threads threads" np 1 "$work/config.yaml" run_dir="$work/threads$threads"
+done
+[ "$(ls "$work"/np1/*.pb | wc -l)" = 5 ] || fail "expected 3 checkpoints, best.pb and final.pb"
+[ "$(wc -l <"$work/np1/history.csv")" = 4 ] || fail "expected 3 epochs in history.csv"
+for other in np2 np3 np4 np5 np8 threads2 threads3; do
+  for file in "$work"/np1/*.pb "$work/np1/history.csv"; do
+    same "$file" "$work/$other/$(basename "$file")" "$other against np 1"
+  done
+done
+# another seed is another run
+ok "other seed" np 2 "$work/config.yaml" run_dir="$work/seed" seed=8
+cmp -s "$work/np1/final.pb" "$work/seed/final.pb" && fail "another seed gave the same bytes"
+# plain MPI_Allreduce trains too, to about the same loss
+ok "fast" np 3 "$work/config.yaml" run_dir="$work/fast" distributed.reduction=fast
+losses_close() {
+  awk -F, 'NR==FNR {loss[NR]=$4; next} FNR>1 {d=loss[FNR]-$4; if (d<0) d=-d; if (d>1e-3) {print "epoch " $1 ": " loss[FNR] " against " $4; exit 1}}' "$1" "$2"
+}
+losses_close "$work/np1/history.csv" "$work/fast/history.csv" || fail "reduction: fast strays"
+echo "the same bytes at np 1, 2, 3, 4, 5, 8 and with 1, 2, 3 threads"

@@ -70,7 +70,7 @@ void dft_optimizer_apply(dft_optimizer *o, int param, const float *gradient, flo
                 c->nesterov, decay, p->elements);
   else
     o->ops->adam(p->data, o->slots[0][param], o->slots[1][param], gradient, scale, o->alpha_t,
-                 (float)c->beta_1, c->beta_2, (float)c->epsilon, decay, p->elements);
+                 c->beta_1, c->beta_2, (float)c->epsilon, decay, p->elements);
 }
 
 int64_t dft_optimizer_iterations(const dft_optimizer *o) {

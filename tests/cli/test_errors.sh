@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Bad input: one clear line, the right exit code, also from mpirun, and no partial files.
+source "$DFT_SOURCE/tests/common.sh"
+export OMP_NUM_THREADS=1
+small_config "$work/run" >"$work/config.yaml"
+config=$work/config.yaml
+both() { # CODE TEXT ARGS...: alone and under mpirun
+  local code=$1 text=$2
+  shift 2
+  expect "$code" "$text" "$DFT" "$@"
+  expect "$code" "$text" np_quiet 3 "$@"
+  [ "$(grep -c "^dft: error" "$work/out")" = 1 ] || { cat "$work/out" >&2; fail "not one error line: $*"; }
+}
+both 2 "missing.yaml" "$work/missing.yaml"
+sed 's/name: head, epochs: 1}/name: head, epoch: 1}/' "$config" >"$work/unknown.yaml"
+both 2 "unknown.yaml:10" "$work/unknown.yaml"
+grep -q "epochs" "$work/out" || fail "the nearest key is not named"
+both 2 "data.batch_size" "$config" data.batch_size=ten
+both 2 "phases.1.unfreeze_last" "$config" phases.1.unfreeze_last=-3
+expect 2 "distributed.shards" np_quiet 3 "$config" distributed.shards=2
+both 2 "not in this version" "$config" distributed.backend=nccl
+both 2 "fits no layer" "$config" "phases.1={name: tail, epochs: 1, unfreeze: [nolayer*]}"
+# weights
+both 65 "absent.h5" "$config" model.weights="$work/absent.h5"
+head -c 3000 /dev/urandom >"$work/foreign.h5"
+both 65 "foreign.h5" "$config" model.weights="$work/foreign.h5"
+printf '\x89HDF\r\n\x1a\n' >"$work/truncated.h5"
+both 65 "truncated.h5" "$config" model.weights="$work/truncated.h5"
+export KERAS_HOME=$work
+both 65 "keras.applications.MobileNetV2" "$config" model.weights=imagenet
+unset KERAS_HOME
+# data
+printf '\x93NUMPY\x01\x00' >"$work/short.npy"
+both 65 "short.npy" "$config" data.format=npy "data.train={images: $work/short.npy, labels: $work/short.npy}" \
+  "data.validation={images: $work/short.npy, labels: $work/short.npy}"
+both 65 "none.gz" "$config" data.format=idx "data.train={images: $work/none.gz, labels: $work/none.gz}" \
+  "data.validation={images: $work/none.gz, labels: $work/none.gz}"
+ls "$work"/run/*.pb >/dev/null 2>&1 && fail "a failed run left checkpoints"
+# run_dir that cannot be made (a file is in the way: also true for root)
+: >"$work/file"
+both 74 "$work/file" "$config" run_dir="$work/file/run"
+# a lock held by another run
+"$DFT" "$config" run_dir="$work/locked" phases.2.epochs=2000 >/dev/null 2>&1 &
+for _ in $(seq 200); do [ -s "$work/locked/history.csv" ] && break; sleep 0.1; done
+both 2 "another run" "$config" run_dir="$work/locked"
+kill -9 %1
+wait 2>/dev/null
+# a loss that is not finite
+both 70 "not finite" "$config" run_dir="$work/nan" phases.2.optimizer.learning_rate=1e30 phases.2.epochs=3
+[ -e "$work/nan/final.pb" ] && fail "a diverged run is called final"
+# usage
+expect 2 "usage: dft inspect" "$DFT" inspect
+expect 65 "nothing.pb" "$DFT" inspect "$work/nothing.pb"
+expect 65 "config.yaml" "$DFT" inspect "$config"
+expect 2 ".onnx" "$DFT" export "$work/nothing.pb" out.onnx
+expect 0 "dft" "$DFT" --version
+expect 0 "Exit codes" "$DFT" --help
+echo "every error has its line and its code"

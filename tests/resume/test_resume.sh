@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# A run stopped after any epoch, or in the middle of one, and resumed at another rank count ends with the same bytes.
+source "$DFT_SOURCE/tests/common.sh"
+export OMP_NUM_THREADS=1
+small_config "$work/whole" >"$work/config.yaml"
+ok "undisturbed" np 2 "$work/config.yaml" checkpoint.keep=100 checkpoint.every_steps=2
+# every checkpoint of the undisturbed run is a place to go on from
+ranks=(1 3 4 2 5 8)
+i=0
+for state in "$work"/whole/ckpt-*.pb; do
+  dir=$work/from$i
+  mkdir "$dir"
+  cp "$state" "$dir/"
+  ok "resume from $(basename "$state")" np ${ranks[$((i % 6))]} "$work/config.yaml" run_dir="$dir" checkpoint.keep=100 \
+    checkpoint.every_steps=2
+  grep -q "resuming from" "$work/out" || fail "did not resume"
+  same "$work/whole/final.pb" "$dir/final.pb" "resumed from $(basename "$state") at np ${ranks[$((i % 6))]}"
+  same "$work/whole/history.csv" "$dir/history.csv" "history after $(basename "$state")"
+  i=$((i + 1))
+done
+[ $i -ge 6 ] || fail "only $i checkpoints to resume from"
+# a finished run prints its result and exits 0, changing nothing
+cp "$work/whole/final.pb" "$work/before.pb"
+ok "finished" np 2 "$work/config.yaml"
+grep -q "Finished after 3 epochs" "$work/out" || fail "a finished run does not print its result"
+same "$work/before.pb" "$work/whole/final.pb" "finished run started again"
+# more epochs in the last phase: as if they had been there from the start
+ok "longer, from the start" np 2 "$work/config.yaml" run_dir="$work/long" phases.2.epochs=2
+ok "longer, appended" np 3 "$work/config.yaml" phases.2.epochs=2
+same "$work/long/final.pb" "$work/whole/final.pb" "appended epoch"
+same "$work/long/history.csv" "$work/whole/history.csv" "history with an appended epoch"
+# a damaged newest checkpoint is passed over
+dir=$work/damaged
+mkdir "$dir"
+cp "$work"/long/ckpt-*.pb "$dir/"
+newest=$(basename "$(ls "$dir"/ckpt-*.pb | tail -1)")
+truncate -s -100 "$dir/$newest"
+ok "damaged" np 2 "$work/config.yaml" run_dir="$dir" phases.2.epochs=2
+grep -q "$newest" "$work/out" || fail "the damaged checkpoint is not named"
+same "$work/long/final.pb" "$dir/final.pb" "after a damaged checkpoint"
+# what cannot go on is refused, by name
+expect 2 "optimizer.learning_rate" np_quiet 2 "$work/config.yaml" phases.2.epochs=2 phases.0.optimizer.learning_rate=0.1
+expect 2 "data" np_quiet 2 "$work/config.yaml" phases.2.epochs=3 data.train.samples=25
+expect 2 "resume: none" np_quiet 2 "$work/config.yaml" checkpoint.resume=none
+expect 2 "8 shards" np_quiet 9 "$work/config.yaml" phases.2.epochs=3
+echo "resumed from $i checkpoints"

@@ -104,25 +104,34 @@ static dft_status check_fit(const dft_config *c, const dft_state *s, const char 
   return DFT_OK;
 }
 
+/* Evaluation starts at the image: a cache without levels. */
+static dft_status open_images(dft_run *run) {
+  DFT_TRY(dft_cache_open(run->config, run->model, run->ops, dft_comm_share(run->comm), (const int[]){0}, 1,
+                         (const dft_dataset *const *)run->data, &run->cache));
+  return dft_cache_phase(run->cache, 0);
+}
+
 static dft_status evaluate(dft_run *run, dft_state *state, const char *checkpoint, const char *json_path) {
   DFT_TRY(check_fit(run->config, state, checkpoint));
   DFT_TRY(dft_setup_compute(run->comm, run->config, &run->kernels, &run->ops, &run->threads));
   dft_comm_set_timeout(run->comm, run->config->distributed.timeout_s);
-  DFT_TRY(dft_comm_agree(
-      run->comm, dft_data_open(run->config, dft_comm_share(run->comm), &run->train, &run->validation)));
+  DFT_TRY(
+      dft_comm_agree(run->comm, dft_data_open(run->config, dft_comm_share(run->comm),
+                                              &run->data[DFT_SET_TRAIN], &run->data[DFT_SET_VALIDATION])));
   DFT_TRY(dft_comm_agree(run->comm, dft_model_of_state(state, checkpoint, &run->model)));
   run->class_names = (const char *const *)state->weights.class_names;
   if (run->class_names == NULL)
-    DFT_TRY(dft_comm_agree(
-        run->comm, dft_class_names(run->config, run->validation, &run->class_names, &run->own_class_names)));
+    DFT_TRY(dft_comm_agree(run->comm, dft_class_names(run->config, run->data[DFT_SET_VALIDATION],
+                                                      &run->class_names, &run->own_class_names)));
   int ranks = dft_comm_size(run->comm);
   run->shards = ranks > state->shards ? dft_shards_auto(ranks) : state->shards;
   DFT_TRY(dft_reducer_new(run->comm, run->shards, true, &run->reducer));
+  DFT_TRY(dft_comm_agree(run->comm, open_images(run)));
   size_t cells = (size_t)state->classes * (size_t)state->classes;
   dft_metrics metrics = {.confusion = calloc(cells, sizeof(int64_t))};
   dft_status status = metrics.confusion == NULL ? dft_fail_memory("confusion matrix", 0) : DFT_OK;
   status = dft_comm_agree(run->comm, status);
-  if (status == DFT_OK) status = dft_measure(run, run->validation, &metrics);
+  if (status == DFT_OK) status = dft_measure(run, DFT_SET_VALIDATION, &metrics);
   if (status == DFT_OK && dft_comm_rank(run->comm) == 0) {
     print_table(run, &metrics);
     if (json_path != NULL) status = write_json(run, checkpoint, &metrics, json_path);
@@ -138,11 +147,12 @@ dft_status dft_evaluate(dft_comm *comm, const char *checkpoint, const dft_source
   dft_status status = dft_load_config(comm, source, &run.config);
   if (status == DFT_OK) status = dft_read_checkpoint(comm, checkpoint, &state);
   if (status == DFT_OK) status = evaluate(&run, &state, checkpoint, json_path);
+  dft_cache_close(run.cache);
   dft_reducer_free(run.reducer);
   if (run.config != NULL) dft_names_free(run.own_class_names, run.config->model.classes);
   dft_model_free(run.model);
-  dft_dataset_free(run.validation);
-  dft_dataset_free(run.train);
+  dft_dataset_free(run.data[DFT_SET_VALIDATION]);
+  dft_dataset_free(run.data[DFT_SET_TRAIN]);
   dft_config_free(run.config);
   dft_state_free(&state);
   return status;

@@ -57,13 +57,13 @@ static int largest(const float *z, int classes) {
   return best;
 }
 
-static dft_status measure_tile(dft_run *run, const dft_dataset *data, evaluation *e, int first, int n) {
+static dft_status measure_tile(dft_run *run, dft_set set, evaluation *e, int first, int n) {
   const dft_model *m = run->model;
   for (int i = 0; i < n; i++) {
     e->samples[i] = e->map.begin + first + i;
-    e->labels[first + i] = dft_dataset_label(data, e->samples[i]);
+    e->labels[first + i] = dft_dataset_label(run->data[set], e->samples[i]);
   }
-  DFT_TRY(dft_boundary_rows(run, data, e->samples, n, e->x));
+  DFT_TRY(dft_cache_rows(run->cache, set, e->samples, n, e->x));
   const float *features = e->x;
   if (e->net != NULL) {
     dft_folded_run(e->net, e->x, e->features, n);
@@ -91,13 +91,13 @@ static void sum_up(evaluation *e, int classes, bool confusion) {
   }
 }
 
-dft_status dft_measure(dft_run *run, const dft_dataset *data, dft_metrics *metrics) {
+dft_status dft_measure(dft_run *run, dft_set set, dft_metrics *metrics) {
   evaluation e = {0};
   int classes = run->model->classes;
   bool confusion = metrics->confusion != NULL;
-  dft_status status = open_evaluation(run, dft_dataset_count(data), confusion, &e);
+  dft_status status = open_evaluation(run, dft_dataset_count(run->data[set]), confusion, &e);
   for (int first = 0; status == DFT_OK && first < e.map.samples; first += TILE)
-    status = measure_tile(run, data, &e, first, e.map.samples - first < TILE ? e.map.samples - first : TILE);
+    status = measure_tile(run, set, &e, first, e.map.samples - first < TILE ? e.map.samples - first : TILE);
   status = dft_comm_agree(run->comm, status);
   if (status == DFT_OK) {
     sum_up(&e, classes, confusion);

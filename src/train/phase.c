@@ -28,7 +28,7 @@ static dft_status hook_ready(void *context, int param) {
 /* The most samples this rank gets in a batch: of a full one or of the smaller last one. */
 static dft_status batch_limits(dft_run *run) {
   dft_phase *ph = &run->phase;
-  int64_t n = dft_dataset_count(run->train), b = run->config->data.batch_size;
+  int64_t n = dft_dataset_count(run->data[DFT_SET_TRAIN]), b = run->config->data.batch_size;
   const int64_t sizes[] = {n % b, n < b ? n : b}; /* the full one last: the map stays set for it */
   for (int i = 0; i < 2; i++) {
     DFT_TRY(dft_shard_map_set(&ph->map, run->shards, dft_comm_size(run->comm), dft_comm_rank(run->comm),
@@ -74,7 +74,6 @@ static dft_status open_parts(dft_run *run, const dft_config_phase *config) {
   ph->first = dft_model_tail_start(run->model);
   DFT_TRY(batch_limits(run));
   DFT_TRY(allocate(run));
-  if (ph->first > 0) DFT_TRY(dft_folded_new(run->model, run->ops, 0, ph->first, &ph->prefix));
   dft_tail_hooks hooks = {.context = run, .sum = hook_sum, .gradient = hook_gradient, .ready = hook_ready};
   DFT_TRY(dft_tail_new(run->model, run->ops, ph->max_samples, ph->map.nodes, run->config->model.dropout,
                        &hooks, &ph->tail));
@@ -85,7 +84,7 @@ static dft_status open_parts(dft_run *run, const dft_config_phase *config) {
 /* All ranks must plan the same exchange; a difference (two builds, two data sets) is found before the first
  * step. */
 static dft_status compare_plans(dft_run *run) {
-  int64_t n = dft_dataset_count(run->train);
+  int64_t n = dft_dataset_count(run->data[DFT_SET_TRAIN]);
   uint64_t plan = dft_buckets_hash(run->phase.buckets) ^ (uint64_t)run->phase.first << 48 ^ (uint64_t)n << 8 ^
                   run->fingerprint ^ (uint64_t)run->shards;
   int ranks = dft_comm_size(run->comm);
@@ -105,12 +104,12 @@ static dft_status compare_plans(dft_run *run) {
 dft_status dft_phase_open(dft_run *run, int index) {
   run->phase = (dft_phase){.index = index};
   DFT_TRY(dft_comm_agree(run->comm, open_parts(run, &run->config->phases[index])));
+  DFT_TRY(dft_comm_agree(run->comm, dft_cache_phase(run->cache, index)));
   return compare_plans(run);
 }
 
 void dft_phase_close(dft_run *run) {
   dft_phase *ph = &run->phase;
-  dft_folded_free(ph->prefix);
   dft_tail_free(ph->tail);
   dft_buckets_free(ph->buckets);
   dft_optimizer_free(ph->optimizer);
@@ -158,7 +157,7 @@ static dft_status stop(dft_run *run) {
 static dft_status one_step(dft_run *run, int steps) {
   double start_s = dft_now_s();
   dft_step_result s;
-  int64_t left = dft_dataset_count(run->train) - run->at.position;
+  int64_t left = dft_dataset_count(run->data[DFT_SET_TRAIN]) - run->at.position;
   DFT_TRY(dft_train_step(run, &s));
   dft_position *at = &run->at;
   at->step++;
@@ -207,9 +206,9 @@ static dft_status end_epoch(dft_run *run, int steps, double start_s) {
                  .val_accuracy = NAN,
                  .val_loss = NAN,
                  .learning_rate = phase->optimizer.learning_rate};
-  if (run->validation != NULL) {
+  if (run->data[DFT_SET_VALIDATION] != NULL) {
     dft_metrics metrics = {0};
-    DFT_TRY(dft_measure(run, run->validation, &metrics));
+    DFT_TRY(dft_measure(run, DFT_SET_VALIDATION, &metrics));
     e.val_accuracy = metrics.accuracy;
     e.val_loss = metrics.loss;
   }
@@ -231,7 +230,7 @@ static dft_status end_epoch(dft_run *run, int steps, double start_s) {
 dft_status dft_phase_fit(dft_run *run) {
   dft_position *at = &run->at;
   int epochs = run->config->phases[at->phase].epochs;
-  int64_t n = dft_dataset_count(run->train), b = run->config->data.batch_size;
+  int64_t n = dft_dataset_count(run->data[DFT_SET_TRAIN]), b = run->config->data.batch_size;
   int steps = (int)((n + b - 1) / b);
   while (at->phase_epoch < epochs) {
     double start_s = dft_now_s();

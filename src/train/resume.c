@@ -55,7 +55,7 @@ dft_status dft_state_of(const dft_run *run, dft_state *s) {
                    .best = at->best,
                    .best_epoch = at->best_epoch,
                    .data_fingerprint = run->fingerprint,
-                   .train_count = dft_dataset_count(run->train),
+                   .train_count = dft_dataset_count(run->data[DFT_SET_TRAIN]),
                    .finished = at->finished};
   s->model_name = strdup(c->model.name);
   s->pooling = strdup(pooling_words[c->model.pooling]);
@@ -96,7 +96,7 @@ static dft_status fits(const dft_run *run, const dft_state *s, const char *path)
     return dft_fail(
         DFT_EUSAGE,
         "%s was trained on other data (%lld samples then, %lld now, or other contents): use another run_dir",
-        path, (long long)s->train_count, (long long)dft_dataset_count(run->train));
+        path, (long long)s->train_count, (long long)dft_dataset_count(run->data[DFT_SET_TRAIN]));
   if (c->distributed.shards != 0 && c->distributed.shards != s->shards)
     return dft_fail(DFT_EUSAGE, "%s was trained with distributed.shards %d, the config says %d: set it back",
                     path, s->shards, c->distributed.shards);

@@ -11,11 +11,11 @@ static dft_status open_compute_and_data(dft_run *run) {
   const dft_config *c = run->config;
   DFT_TRY(dft_setup_compute(run->comm, c, &run->kernels, &run->ops, &run->threads));
   dft_comm_set_timeout(run->comm, c->distributed.timeout_s);
-  DFT_TRY(
-      dft_comm_agree(run->comm, dft_data_open(c, dft_comm_share(run->comm), &run->train, &run->validation)));
-  run->fingerprint = dft_dataset_fingerprint(run->train);
-  DFT_TRY(
-      dft_comm_agree(run->comm, dft_class_names(c, run->train, &run->class_names, &run->own_class_names)));
+  DFT_TRY(dft_comm_agree(run->comm, dft_data_open(c, dft_comm_share(run->comm), &run->data[DFT_SET_TRAIN],
+                                                  &run->data[DFT_SET_VALIDATION])));
+  run->fingerprint = dft_dataset_fingerprint(run->data[DFT_SET_TRAIN]);
+  DFT_TRY(dft_comm_agree(
+      run->comm, dft_class_names(c, run->data[DFT_SET_TRAIN], &run->class_names, &run->own_class_names)));
   return dft_comm_agree(run->comm, dft_model_new(c->model.alpha, c->model.height, c->model.width,
                                                  c->model.pooling, c->model.classes, &run->model));
 }
@@ -33,6 +33,23 @@ static dft_status choose_shards(dft_run *run) {
              run->shards, 100 * run->shards / (((run->shards + ranks - 1) / ranks) * ranks));
   return dft_reducer_new(run->comm, run->shards, run->config->distributed.reduction == DFT_REDUCTION_ORDERED,
                          &run->reducer);
+}
+
+/* Every phase is frozen once in advance: a wrong layer name must not end a run in its last phase. */
+static dft_status open_cache(dft_run *run) {
+  const dft_config *c = run->config;
+  int *starts = malloc((size_t)c->phase_count * sizeof *starts);
+  if (starts == NULL) return dft_fail_memory("phases", 0);
+  dft_status status = DFT_OK;
+  for (int p = 0; p < c->phase_count && status == DFT_OK; p++) {
+    status = dft_model_freeze(run->model, &c->phases[p], c->batch_norm);
+    starts[p] = dft_model_tail_start(run->model);
+  }
+  if (status == DFT_OK)
+    status = dft_cache_open(c, run->model, run->ops, dft_comm_share(run->comm), starts, c->phase_count,
+                            (const dft_dataset *const *)run->data, &run->cache);
+  free(starts);
+  return status;
 }
 
 /* Rank 0 writes the resolved config beside the results. */
@@ -55,8 +72,9 @@ static dft_status report_start(dft_run *run) {
   snprintf(shards, sizeof shards, "%d", run->shards);
   snprintf(kernels, sizeof kernels, "%s", run->ops->name);
   snprintf(data, sizeof data, "%lld training, %lld validation, batch %d",
-           (long long)dft_dataset_count(run->train),
-           run->validation ? (long long)dft_dataset_count(run->validation) : 0LL, c->data.batch_size);
+           (long long)dft_dataset_count(run->data[DFT_SET_TRAIN]),
+           run->data[DFT_SET_VALIDATION] ? (long long)dft_dataset_count(run->data[DFT_SET_VALIDATION]) : 0LL,
+           c->data.batch_size);
   snprintf(parameters, sizeof parameters, "%lld", (long long)dft_model_count(run->model, false));
   const dft_fact facts[] = {{"dft", DFT_VERSION " " DFT_GIT, false},
                             {"mpi", dft_comm_version(), false},
@@ -143,6 +161,7 @@ static dft_status open_run(dft_run *run, const dft_source *source, bool *resumed
   DFT_TRY(dft_load_config(run->comm, source, &run->config));
   dft_log_verbose(run->config->log.verbose);
   DFT_TRY(open_compute_and_data(run));
+  DFT_TRY(dft_comm_agree(run->comm, open_cache(run)));
   DFT_TRY(dft_comm_agree(run->comm, reports ? dft_store_open(run->config->run_dir, &run->store) : DFT_OK));
   DFT_TRY(dft_resume(run, resumed, slots, iterations));
   DFT_TRY(choose_shards(run));
@@ -156,13 +175,14 @@ static dft_status open_run(dft_run *run, const dft_source *source, bool *resumed
 static void close_run(dft_run *run) {
   dft_report_close(run->report);
   dft_store_close(run->store);
+  dft_cache_close(run->cache);
   dft_reducer_free(run->reducer);
   dft_model_free(run->model);
   for (int i = 0; i < run->history_count; i++) free(run->history[i].phase);
   free(run->history);
   if (run->config != NULL) dft_names_free(run->own_class_names, run->config->model.classes);
-  dft_dataset_free(run->validation);
-  dft_dataset_free(run->train);
+  dft_dataset_free(run->data[DFT_SET_VALIDATION]);
+  dft_dataset_free(run->data[DFT_SET_TRAIN]);
   dft_config_free(run->config);
 }
 

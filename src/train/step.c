@@ -17,15 +17,15 @@ void dft_defer(dft_run *run, dft_status status) {
 static void load_batch(dft_run *run, int64_t count) {
   dft_phase *ph = &run->phase;
   const dft_config *c = run->config;
-  int64_t n = dft_dataset_count(run->train);
+  int64_t n = dft_dataset_count(run->data[DFT_SET_TRAIN]);
   dft_defer(run, dft_shard_map_set(&ph->map, run->shards, dft_comm_size(run->comm), dft_comm_rank(run->comm),
                                    count));
   for (int i = 0; i < ph->map.samples; i++) {
     int64_t position = run->at.position + ph->map.begin + i;
     ph->samples[i] = dft_sampler((uint64_t)c->seed, c->data.shuffle, run->at.epoch, n, position);
-    ph->labels[i] = dft_dataset_label(run->train, ph->samples[i]);
+    ph->labels[i] = dft_dataset_label(run->data[DFT_SET_TRAIN], ph->samples[i]);
   }
-  dft_defer(run, dft_boundary_rows(run, run->train, ph->samples, ph->map.samples, ph->x));
+  dft_defer(run, dft_cache_rows(run->cache, DFT_SET_TRAIN, ph->samples, ph->map.samples, ph->x));
 }
 
 static void batch_sums(dft_run *run) {
@@ -42,13 +42,13 @@ static void batch_sums(dft_run *run) {
 
 static dft_status not_finite(dft_run *run, const char *what) {
   char names[512] = "";
-  int64_t n = dft_dataset_count(run->train);
+  int64_t n = dft_dataset_count(run->data[DFT_SET_TRAIN]);
   const dft_config *c = run->config;
   size_t used = 0;
   for (int64_t i = 0; i < c->data.batch_size && run->at.position + i < n && used < sizeof names - 80; i++) {
     int64_t sample = dft_sampler((uint64_t)c->seed, c->data.shuffle, run->at.epoch, n, run->at.position + i);
     char name[64];
-    dft_dataset_name(run->train, sample, name, sizeof name);
+    dft_dataset_name(run->data[DFT_SET_TRAIN], sample, name, sizeof name);
     used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", name);
   }
   return dft_fail(
@@ -82,7 +82,7 @@ static dft_status update(dft_run *run, double count) {
 dft_status dft_train_step(dft_run *run, dft_step_result *result) {
   dft_phase *ph = &run->phase;
   double start_s = dft_now_s();
-  int64_t left = dft_dataset_count(run->train) - run->at.position;
+  int64_t left = dft_dataset_count(run->data[DFT_SET_TRAIN]) - run->at.position;
   int64_t global = left < run->config->data.batch_size ? left : run->config->data.batch_size;
   dft_reducer_reset(run->reducer);
   load_batch(run, global);

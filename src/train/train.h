@@ -3,6 +3,7 @@
 #define DFT_TRAIN_PRIVATE_H
 
 #include "dft/buckets.h"
+#include "dft/cache.h"
 #include "dft/checkpoint.h"
 #include "dft/comm.h"
 #include "dft/config.h"
@@ -48,12 +49,13 @@ typedef struct dft_run {
   const dft_ops *ops;
   dft_kernels kernels;
   int threads, shards;
-  dft_dataset *train, *validation;
+  dft_dataset *data[DFT_SETS]; /* validation may be NULL */
   uint64_t fingerprint;
   const char *const *class_names; /* from the config, the data or numbers */
   char **own_class_names;
   dft_model *model;
   dft_reducer *reducer;
+  dft_cache *cache;
   dft_position at;
   dft_phase phase;
   dft_status pending; /* this rank's error, not yet known to the others; its words are in pending_text */
@@ -118,7 +120,7 @@ typedef struct dft_metrics {
   int64_t count;
   int64_t *confusion; /* [classes][classes] true x predicted; NULL: not wanted */
 } dft_metrics;
-dft_status dft_measure(dft_run *run, const dft_dataset *data, dft_metrics *metrics);
+dft_status dft_measure(dft_run *run, dft_set set, dft_metrics *metrics);
 
 /* signals.c: USR1, TERM and INT set a flag that the next exchange carries to all ranks. */
 void dft_signals_install(void);

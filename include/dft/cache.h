@@ -1,0 +1,55 @@
+/* Frozen work, done once: per image, the activations at the boundaries from which phases go on.
+ *
+ * All phases are known at start, and so are their boundaries (model.h: the start of the trainable tail). A
+ * phase that computes images up to its own boundary passes the shallower boundaries of later phases on the
+ * way; rows there stay true as long as no phase in between trains a layer before them. Such boundaries are
+ * the phase's levels, shallow to deep, the phase's own being the last. A row that is missing is computed from
+ * the deepest level that has it, else from the image, and kept at every level it passes. The chain of
+ * computations is the same with the cache off, so results are too, to the bit.
+ *
+ * Rows live in memory shared by the ranks of a host (dft_share), for as many samples as cache.memory_mb
+ * holds; the others are recomputed. Two ranks may compute the same row at once; they write the same bytes.
+ *
+ * Collective on the host: dft_cache_open, _phase, _close. dft_cache_rows is not. Main thread; OpenMP inside.
+ */
+#ifndef DFT_CACHE_H
+#define DFT_CACHE_H
+
+#include "dft/config.h"
+#include "dft/data.h"
+#include "dft/model.h"
+
+typedef struct dft_cache dft_cache;
+
+typedef enum { DFT_SET_TRAIN, DFT_SET_VALIDATION, DFT_SETS } dft_set;
+
+/* starts[phases]: each phase's dft_model_tail_start. data[set] may be NULL. The model and data must outlive
+ * the cache. */
+dft_status dft_cache_open(const dft_config *config, const dft_model *model, const dft_ops *ops,
+                          const dft_share *share, const int *starts, int phases,
+                          const dft_dataset *const data[DFT_SETS], dft_cache **cache);
+void dft_cache_close(dft_cache *c); /* NULL is fine */
+
+/* Begins `phase` with the model's weights as they are now: drops what they made untrue, makes room for the
+ * phase's levels. */
+dft_status dft_cache_phase(dft_cache *c, int phase);
+
+/* x[count][boundary of the phase]. Errors are the data's. */
+dft_status dft_cache_rows(dft_cache *c, dft_set set, const int64_t *samples, int count, float *x);
+
+/* Levels of `phase`, shallow to deep, into firsts[phases]; returns how many. The image itself is none. Pure.
+ */
+int dft_cache_levels(const int *starts, int phases, int phase, int *firsts);
+
+/* What the current phase keeps: bytes per image over its levels, and how many of the images fit. */
+typedef struct dft_cache_report {
+  int64_t bytes_per_image, images, fitting;
+} dft_cache_report;
+dft_cache_report dft_cache_describe(const dft_cache *c);
+/* Images decoded and rows found since the last call, on this rank. */
+typedef struct dft_cache_stats {
+  int64_t decoded, found;
+} dft_cache_stats;
+dft_cache_stats dft_cache_take_stats(dft_cache *c);
+
+#endif

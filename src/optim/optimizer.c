@@ -69,12 +69,20 @@ void dft_optimizer_apply(dft_optimizer *o, int param, const float *gradient, flo
     o->ops->sgd(p->data, o->slots[0][param], gradient, scale, (float)c->learning_rate, (float)c->momentum,
                 c->nesterov, decay, p->elements);
   else
-    o->ops->adam(p->data, o->slots[0][param], o->slots[1][param], gradient, scale, o->alpha_t,
-                 c->beta_1, c->beta_2, (float)c->epsilon, decay, p->elements);
+    o->ops->adam(p->data, o->slots[0][param], o->slots[1][param], gradient, scale, o->alpha_t, c->beta_1,
+                 c->beta_2, (float)c->epsilon, decay, p->elements);
 }
 
 int64_t dft_optimizer_iterations(const dft_optimizer *o) {
   return o->iterations;
+}
+
+void dft_optimizer_set_iterations(dft_optimizer *o, int64_t iterations) {
+  o->iterations = iterations;
+}
+
+float *dft_optimizer_slot(const dft_optimizer *o, int param, int slot) {
+  return o->slots[slot][param];
 }
 
 static void slot_variable(const dft_optimizer *o, int param, int slot, char *text, size_t bytes) {

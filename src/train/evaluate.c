@@ -149,7 +149,7 @@ dft_status dft_evaluate(dft_comm *comm, const char *checkpoint, const dft_source
   if (status == DFT_OK) status = evaluate(&run, &state, checkpoint, json_path);
   dft_cache_close(run.cache);
   dft_reducer_free(run.reducer);
-  if (run.config != NULL) dft_names_free(run.own_class_names, run.config->model.classes);
+  if (run.config != NULL) dft_class_names_free(run.own_class_names, run.config->model.classes);
   dft_model_free(run.model);
   dft_dataset_free(run.data[DFT_SET_VALIDATION]);
   dft_dataset_free(run.data[DFT_SET_TRAIN]);

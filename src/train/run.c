@@ -180,7 +180,7 @@ static void close_run(dft_run *run) {
   dft_model_free(run->model);
   for (int i = 0; i < run->history_count; i++) free(run->history[i].phase);
   free(run->history);
-  if (run->config != NULL) dft_names_free(run->own_class_names, run->config->model.classes);
+  if (run->config != NULL) dft_class_names_free(run->own_class_names, run->config->model.classes);
   dft_dataset_free(run->data[DFT_SET_VALIDATION]);
   dft_dataset_free(run->data[DFT_SET_TRAIN]);
   dft_config_free(run->config);

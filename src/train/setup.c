@@ -88,7 +88,7 @@ dft_status dft_class_names(const dft_config *config, const dft_dataset *data, co
   bool failed = numbers == NULL;
   for (int i = 0; i < classes && !failed; i++) failed = asprintf(&numbers[i], "%d", i) < 0;
   if (failed) {
-    dft_names_free(numbers, classes);
+    dft_class_names_free(numbers, classes);
     return dft_fail_memory("class names", 0);
   }
   *own = numbers;
@@ -96,7 +96,7 @@ dft_status dft_class_names(const dft_config *config, const dft_dataset *data, co
   return DFT_OK;
 }
 
-void dft_names_free(char **names, int count) {
+void dft_class_names_free(char **names, int count) {
   if (names == NULL) return;
   for (int i = 0; i < count; i++) free(names[i]);
   free(names);

@@ -70,10 +70,11 @@ typedef struct dft_run {
 /* setup.c: threads and kernels that all ranks agree on. */
 dft_status dft_setup_compute(dft_comm *comm, const dft_config *config, dft_kernels *kernels,
                              const dft_ops **ops, int *threads);
-/* Class names of a run: config, else data, else "0", "1", ...; `own` is to be freed by dft_names_free. */
+/* Class names of a run: config, else data, else "0", "1", ...; `own` is to be freed by dft_class_names_free.
+ */
 dft_status dft_class_names(const dft_config *config, const dft_dataset *data, const char *const **names,
                            char ***own);
-void dft_names_free(char **names, int count);
+void dft_class_names_free(char **names, int count);
 
 /* weights.c: rank 0 reads weights into the model; dft_broadcast_model hands them out. */
 dft_status dft_load_weights(const dft_config *config, dft_model *model, const char *const *class_names);

@@ -2,9 +2,11 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* One allocator for the plan: remembers the first failure, so that the plan reads as a list of what is
- * needed. */
+/* One allocator for the plan: counts, and remembers the first failure, so that the plan reads as a list of
+ * what is needed. When only counting, it hands out nothing. */
 static float *floats(dft_tail *t, int64_t count, bool *failed) {
+  t->bytes += (size_t)count * sizeof(float);
+  if (t->counting) return NULL;
   float *p = dft_arena_floats(t->arena, (size_t)count);
   if (p == NULL) *failed = true;
   return p;
@@ -110,10 +112,6 @@ void dft_tail_free(dft_tail *tail) {
   if (tail == NULL) return;
   dft_arena_free(tail->arena);
   free(tail);
-}
-
-size_t dft_tail_bytes(const dft_tail *tail) {
-  return dft_arena_bytes(tail->arena);
 }
 
 int dft_tail_travelling(const dft_tail *tail, const int **params) {

@@ -30,16 +30,15 @@ void DFT_SIMD(dft_gemm_pack)(const float *w, int k, int n, bool transposed, floa
 /* Adds the residual, clamps and stores. Without a clamp the bounds are infinite, so that there is no branch.
  */
 static inline __attribute__((always_inline)) void finish(const panel_call *call, vf sum[][2], float *y,
-                                                         const float *residual, int last, int rows,
-                                                         int vectors) {
-  ptrdiff_t y_stride = call->y_stride;
+                                                         int column, const float *residual, int last,
+                                                         int rows, int vectors) {
   vf low = vf_set1(call->relu6 ? 0 : -INFINITY), high = vf_set1(call->relu6 ? 6 : INFINITY);
 #pragma GCC unroll 12
-  for (int r = 0; r < rows; r++)
+  for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; v++) {
       bool whole = v < vectors - 1 || last == VF_LANES;
-      ptrdiff_t at = r * y_stride + (ptrdiff_t)v * VF_LANES;
+      int at = v * VF_LANES;
       vf value = sum[r][v];
       if (residual) value = vf_add(value, whole ? vf_load(residual + at) : vf_load_n(residual + at, last));
       value = vf_clamp(value, low, high);
@@ -48,12 +47,19 @@ static inline __attribute__((always_inline)) void finish(const panel_call *call,
       else
         vf_store_n(y + at, value, last);
     }
+    y += call->y_stride;
+    if (residual) residual += call->y_stride;
+    if (++column == call->y_row) {
+      column = 0;
+      y += call->y_gap;
+    }
+  }
 }
 
 /* One tile. `rows` and `vectors` are constants where this is inlined, so that the accumulators are registers;
  * `last` is the number of columns in the last vector. */
 static inline __attribute__((always_inline)) void tile(const panel_call *call, const float *x, float *y,
-                                                       const float *residual, int last, int rows,
+                                                       int column, const float *residual, int last, int rows,
                                                        int vectors) {
   vf sum[TILE_ROWS][2];
   ptrdiff_t x_stride = call->x_stride;
@@ -74,23 +80,26 @@ static inline __attribute__((always_inline)) void tile(const panel_call *call, c
     }
   }
   if (last == VF_LANES)
-    finish(call, sum, y, residual, VF_LANES, rows, vectors);
+    finish(call, sum, y, column, residual, VF_LANES, rows, vectors);
   else
-    finish(call, sum, y, residual, last, rows, vectors);
+    finish(call, sum, y, column, residual, last, rows, vectors);
 }
 
-typedef void (*tile_kernel)(const panel_call *, const float *, float *, const float *, int);
+typedef void (*tile_kernel)(const panel_call *, const float *, float *, int, const float *, int);
 
 #define TILE(rows)                                                                                           \
-  static void tile_##rows##x1(const panel_call *c, const float *x, float *y, const float *r, int last) {     \
-    tile(c, x, y, r, last, rows, 1);                                                                         \
+  static void tile_##rows##x1(const panel_call *c, const float *x, float *y, int column, const float *r,     \
+                              int last) {                                                                    \
+    tile(c, x, y, column, r, last, rows, 1);                                                                 \
   }                                                                                                          \
-  static void tile_##rows##x2(const panel_call *c, const float *x, float *y, const float *r, int last) {     \
-    tile(c, x, y, r, last, rows, 2);                                                                         \
+  static void tile_##rows##x2(const panel_call *c, const float *x, float *y, int column, const float *r,     \
+                              int last) {                                                                    \
+    tile(c, x, y, column, r, last, rows, 2);                                                                 \
   }
 
 TILE(1)
-TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
+TILE(2)
+TILE(3) TILE(4) TILE(5) TILE(6)
 #if VF_LANES == 16
     TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12)
 #endif
@@ -133,23 +142,51 @@ void DFT_SIMD(dft_gemm_panel)(const panel_call *call, int rows) {
   int last = call->n > VF_LANES ? call->n - VF_LANES : call->n;
   const float *x = call->x, *residual = call->residual;
   float *y = call->y;
+  int column = 0;
   for (int left = (rows + TILE_ROWS - 1) / TILE_ROWS; left > 0; left--) {
     int height = (rows + left - 1) / left; /* even tiles: 9+9 rather than 12+6 */
-    kernel[height](call, x, y, residual, last);
+    kernel[height](call, x, y, column, residual, last);
     rows -= height;
     x += height * call->x_stride;
     y += height * call->y_stride;
     if (residual) residual += height * call->y_stride;
+    for (column += height; call->y_row && column >= call->y_row; column -= call->y_row) y += call->y_gap;
   }
 }
 
-/* Rows to take through all panels at a time: where W stays in L1, one tile, so that x is read and y written
- * once; else as many as leave x in half of a small L2. */
+/* Rows to take through all panels at a time. Where W fits in L1, so few that x and y stay there too; else as
+ * many as leave x in half of a small L2, since each panel of W then comes from further away. */
 static int64_t chunk_rows(int k, int n) {
   enum { L1_BYTES = 24 << 10, L2_BYTES = 256 << 10 };
-  if ((size_t)k * n * sizeof(float) <= L1_BYTES) return TILE_ROWS;
-  int64_t rows = L2_BYTES / ((int64_t)k * (int64_t)sizeof(float)) / TILE_ROWS * TILE_ROWS;
-  return rows < TILE_ROWS ? TILE_ROWS : rows;
+  int64_t row = k * (int64_t)sizeof(float), rows = L2_BYTES / row;
+  if (row * n <= L1_BYTES) rows = L1_BYTES / (row + n * (int64_t)sizeof(float));
+  return rows < TILE_ROWS ? TILE_ROWS : rows / TILE_ROWS * TILE_ROWS;
+}
+
+/* Some rows through one panel. */
+static void run_panel(const float *x, const float *packed, float *y, int64_t row, int64_t rows, int panel,
+                      int k, int n, const dft_epilogue *epilogue) {
+  int first = panel * PANEL;
+  ptrdiff_t at = row * n + first;
+  panel_call call = {.x = x + row * k,
+                     .x_stride = k,
+                     .w = packed + (size_t)first * k,
+                     .k = k,
+                     .n = n - first < PANEL ? n - first : PANEL,
+                     .bias = epilogue->bias ? epilogue->bias + first : NULL,
+                     .residual = epilogue->residual ? epilogue->residual + at : NULL,
+                     .y = y + at,
+                     .y_stride = n,
+                     .relu6 = epilogue->relu6};
+  DFT_SIMD(dft_gemm_panel)(&call, (int)rows);
+}
+
+void DFT_SIMD(dft_gemm_serial)(const float *x, const float *packed, float *y, int64_t rows, int k, int n,
+                               const dft_epilogue *epilogue) {
+  int64_t step = chunk_rows(k, n);
+  for (int64_t row = 0; row < rows; row += step)
+    for (int panel = 0; panel * PANEL < n; panel++)
+      run_panel(x, packed, y, row, rows - row < step ? rows - row : step, panel, k, n, epilogue);
 }
 
 void DFT_SIMD(dft_gemm)(const float *x, const float *packed, float *y, int samples, int pixels, int k, int n,
@@ -158,19 +195,6 @@ void DFT_SIMD(dft_gemm)(const float *x, const float *packed, float *y, int sampl
   int panels = (n + PANEL - 1) / PANEL;
 #pragma omp parallel for collapse(2) schedule(static) num_threads(dft_ops_threads())
   for (int64_t row = 0; row < rows; row += step)
-    for (int panel = 0; panel < panels; panel++) {
-      int first = panel * PANEL;
-      ptrdiff_t at = row * n + first;
-      panel_call call = {.x = x + row * k,
-                         .x_stride = k,
-                         .w = packed + (size_t)first * k,
-                         .k = k,
-                         .n = n - first < PANEL ? n - first : PANEL,
-                         .bias = epilogue->bias ? epilogue->bias + first : NULL,
-                         .residual = epilogue->residual ? epilogue->residual + at : NULL,
-                         .y = y + at,
-                         .y_stride = n,
-                         .relu6 = epilogue->relu6};
-      DFT_SIMD(dft_gemm_panel)(&call, (int)(rows - row < step ? rows - row : step));
-    }
+    for (int panel = 0; panel < panels; panel++)
+      run_panel(x, packed, y, row, rows - row < step ? rows - row : step, panel, k, n, epilogue);
 }

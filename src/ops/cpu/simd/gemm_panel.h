@@ -2,6 +2,7 @@
 #ifndef DFT_SIMD_GEMM_PANEL_H
 #define DFT_SIMD_GEMM_PANEL_H
 
+#include "dft/ops.h"
 #include "simd.h"
 #include <stdbool.h>
 #include <stddef.h>
@@ -11,8 +12,9 @@
 enum { PANEL = 2 * VF_LANES };
 
 /* What one panel does: y[rows][n] = relu6?(bias + x[rows][k] . w[k][n] + residual), 1 <= n <= PANEL. Strides
- * in floats; residual has y's stride and may alias y. Each element is one FMA per k, in order, onto the bias:
- * a row's bits do not depend on `rows`. */
+ * in floats; residual has y's stride and may alias y. With y_row, y is an image with a border: after each
+ * y_row rows (pixels) it skips y_gap floats. Each element is one FMA per k, in order, onto the bias: a row's
+ * bits do not depend on `rows`. */
 typedef struct panel_call {
   const float *x;
   ptrdiff_t x_stride;
@@ -22,10 +24,20 @@ typedef struct panel_call {
   const float *residual;
   float *y;
   ptrdiff_t y_stride;
+  int y_row;
+  ptrdiff_t y_gap;
   bool relu6;
 } panel_call;
 
 void DFT_SIMD(dft_gemm_panel)(const panel_call *call, int rows);
+
+/* The whole product of `rows` rows, on the calling thread. */
+void DFT_SIMD(dft_gemm_serial)(const float *x, const float *packed, float *y, int64_t rows, int k, int n,
+                               const dft_epilogue *epilogue);
+
+/* The whole product of `rows` rows, on the calling thread. */
+void DFT_SIMD(dft_gemm_serial)(const float *x, const float *packed, float *y, int64_t rows, int k, int n,
+                               const dft_epilogue *epilogue);
 
 /* A NaN stays one: min and max return their second operand then. */
 static inline vf vf_clamp(vf a, vf low, vf high) {

@@ -142,7 +142,3 @@ void dft_frozen_generic_free(dft_frozen *f) {
 
 GENERIC(reference, DFT_KERNELS_REFERENCE)
 GENERIC(portable, DFT_KERNELS_PORTABLE)
-#ifdef DFT_HAVE_SIMD
-GENERIC(avx2, DFT_KERNELS_AVX2)
-GENERIC(avx512, DFT_KERNELS_AVX512)
-#endif

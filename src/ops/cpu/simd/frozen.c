@@ -1,0 +1,245 @@
+/* Cuts a run of folded layers into stages, packs their weights, and runs them on tiles of samples. */
+#include "frozen.h"
+
+#include "../frozen_generic.h"
+#include "../gemm.h"
+#include "dft/arena.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+  TILE_SAMPLES = 8,        /* through the stages with few pixels, whose weights are many */
+  WHOLE_BYTES = 16 << 10,  /* a bordered group of at most this stays in L1 as a whole */
+  STRIP_BYTES = 384 << 10, /* of the wide tensor, to stay in L2 */
+  NARROW = 2               /* tensors between stages: input and output */
+};
+
+/* What one thread works with. */
+typedef struct worker {
+  dft_arena *memory;
+  workspace space;
+  float *sample[NARROW]; /* between the stages that take one sample at a time */
+  float *tile[NARROW];   /* between those that take a tile; tile[0] also is what the former hand over */
+} worker;
+
+struct dft_frozen {
+  dft_arena *memory;
+  stage *stages;
+  int count;
+  int early; /* stages that take one sample at a time */
+  int in_floats, out_floats;
+  worker *workers;
+  int worker_count;
+};
+
+/* Copies or packs. They return NULL when memory is short. */
+
+static float *copied(dft_arena *a, const float *from, size_t count) {
+  float *to = dft_arena_floats(a, count);
+  if (to) memcpy(to, from, count * sizeof *to);
+  return to;
+}
+
+static float *packed(dft_arena *a, const float *w, int k, int n) {
+  float *to = dft_arena_floats(a, DFT_SIMD(dft_gemm_packed_floats)(k, n));
+  if (to) DFT_SIMD(dft_gemm_pack)(w, k, n, false, to);
+  return to;
+}
+
+/* [rows][channels] as [groups][rows][PANEL], zero where there is no channel. */
+static float *grouped(dft_arena *a, const float *w, int rows, int channels) {
+  size_t groups = (size_t)(channels + PANEL - 1) / PANEL;
+  float *to = dft_arena_floats(a, groups * (size_t)rows * PANEL);
+  if (!to) return NULL;
+  for (int row = 0; row < rows; row++)
+    for (int c = 0; c < channels; c++)
+      to[((size_t)(c / PANEL) * rows + row) * PANEL + c % PANEL] = w[(size_t)row * channels + c];
+  return to;
+}
+
+static bool add_source(dft_arena *a, stage *s, const dft_folded *layer) {
+  const dft_conv *c = &layer->conv;
+  s->source = layer->kind == DFT_STEM ? SOURCE_STEM : SOURCE_PRODUCT;
+  s->source_conv = *c;
+  s->source_relu6 = layer->relu6;
+  s->source_w =
+      packed(a, layer->weight, layer->kind == DFT_STEM ? 9 * c->in_channels : c->in_channels, c->channels);
+  s->source_bias = copied(a, layer->bias, (size_t)c->channels);
+  return s->source_w && s->source_bias;
+}
+
+static bool add_depthwise(dft_arena *a, stage *s, const dft_folded *layer) {
+  const dft_conv *c = &layer->conv;
+  s->depthwise = true;
+  s->conv = *c;
+  s->depthwise_relu6 = layer->relu6;
+  s->depthwise_w = grouped(a, layer->weight, 9, c->channels);
+  s->depthwise_bias = grouped(a, layer->bias, 1, c->channels);
+  size_t row = (size_t)c->out_w * (size_t)c->channels * sizeof(float);
+  s->strip = row * (size_t)c->out_h <= STRIP_BYTES ? c->out_h : (int)(STRIP_BYTES / row);
+  if (s->strip < 1) s->strip = 1;
+  s->whole = (size_t)(c->in_h + 2) * (size_t)(c->in_w + 2) * PANEL * sizeof(float) <= WHOLE_BYTES;
+  return s->depthwise_w && s->depthwise_bias;
+}
+
+static bool add_product(dft_arena *a, stage *s, const dft_folded *layer) {
+  s->product = true;
+  s->residual = layer->residual;
+  s->product_relu6 = layer->relu6;
+  s->product_k = layer->conv.in_channels;
+  s->product_n = layer->conv.channels;
+  s->product_w = packed(a, layer->weight, s->product_k, s->product_n);
+  s->product_bias = copied(a, layer->bias, (size_t)s->product_n);
+  return s->product_w && s->product_bias;
+}
+
+/* Whether the layer exists, is of that kind, and may join the stage of the layers before it. */
+static bool joins(const dft_folded *layers, int at, int count, dft_conv_kind kind) {
+  return at < count && layers[at].kind == kind && !layers[at].block_start;
+}
+
+/* Makes the stage that begins at layers[at]; *next is the layer after it. A stem joins the block after it
+ * unless that block adds its input, which a stage does not store. */
+static dft_status make_stage(dft_arena *a, stage *s, const dft_folded *layers, int at, int count, int *next) {
+  const dft_folded *first = &layers[at];
+  bool stem = first->kind == DFT_STEM, good = true;
+  bool depthwise = first->kind == DFT_DEPTHWISE || joins(layers, at + 1, count, DFT_DEPTHWISE);
+  if (stem && at + 1 < count && layers[at + 1].kind == DFT_DEPTHWISE)
+    depthwise = !(joins(layers, at + 2, count, DFT_POINTWISE) && layers[at + 2].residual);
+  s->in_floats = (int)dft_folded_in_floats(first);
+  if (stem || (depthwise && first->kind == DFT_POINTWISE)) good = add_source(a, s, &layers[at++]);
+  if (depthwise) good = good && add_depthwise(a, s, &layers[at++]);
+  if (at < count && layers[at].kind == DFT_POINTWISE &&
+      (&layers[at] == first || (depthwise && !layers[at].block_start)))
+    good = good && add_product(a, s, &layers[at++]);
+  const dft_folded *last = &layers[at - 1];
+  s->out_floats = (int)dft_folded_out_floats(last);
+  s->out_pixels = s->out_floats / last->conv.channels;
+  s->whole = s->whole && !stem;
+  *next = at;
+  if (!good) return dft_fail_memory("frozen weights", dft_arena_bytes(a));
+  for (const dft_folded *l = first; l <= last; l++)
+    if (l->residual && (l != last || !s->product || !first->block_start))
+      return dft_fail(DFT_EINTERNAL, "frozen forward: a residual outside the last product of a whole block");
+  return DFT_OK;
+}
+
+/* Stages with few pixels take a tile of samples. */
+static bool is_late(const stage *s) {
+  enum { FEW_PIXELS = 64 };
+  return s->depthwise ? s->whole : s->product && s->out_pixels <= FEW_PIXELS;
+}
+
+static bool make_worker(const dft_frozen *f, worker *w) {
+  size_t border = 0, zeros = 0, patch = 0, wide = 0, sample = 0, tile = 0;
+  for (int i = 0; i < f->count; i++) {
+    const stage *s = &f->stages[i];
+    int samples = i < f->early ? 1 : TILE_SAMPLES;
+    size_t row = (size_t)(s->conv.in_w + 2) * PANEL, gathered = (size_t)s->source_conv.out_w * 27;
+    size_t *narrow = i < f->early - 1 ? &sample : &tile;
+#define AT_LEAST(value, floats) value = value > (floats) ? value : (floats)
+    AT_LEAST(border, DFT_SIMD(dft_stage_border)(s));
+    AT_LEAST(wide, DFT_SIMD(dft_stage_wide)(s, samples));
+    AT_LEAST(zeros, row);
+    if (s->source == SOURCE_STEM) AT_LEAST(patch, gathered);
+    AT_LEAST(*narrow, (size_t)s->out_floats);
+#undef AT_LEAST
+  }
+  dft_arena *a = w->memory = dft_arena_new();
+  if (!a) return false;
+  w->space = (workspace){dft_arena_floats(a, border), dft_arena_floats(a, zeros), dft_arena_floats(a, patch),
+                         dft_arena_floats(a, wide)};
+  bool good = w->space.border && w->space.zeros && w->space.patch && w->space.wide;
+  for (int i = 0; i < NARROW; i++) {
+    w->sample[i] = dft_arena_floats(a, sample);
+    w->tile[i] = dft_arena_floats(a, TILE_SAMPLES * tile);
+    good = good && w->sample[i] && w->tile[i];
+  }
+  if (!good) dft_arena_free(a);
+  return good;
+}
+
+/* Workers for up to `wanted` threads, as far as memory goes; returns how many there are. */
+static int workers_for(dft_frozen *f, int wanted) {
+  if (wanted <= f->worker_count) return wanted;
+  worker *grown = realloc(f->workers, (size_t)wanted * sizeof *grown);
+  if (!grown) return f->worker_count;
+  f->workers = grown;
+  while (f->worker_count < wanted && make_worker(f, &f->workers[f->worker_count])) f->worker_count++;
+  return f->worker_count;
+}
+
+static dft_status make_stages(dft_frozen *f, const dft_folded *layers, int count) {
+  f->stages = dft_arena_alloc(f->memory, (size_t)count * sizeof *f->stages);
+  if (!f->stages) return dft_fail_memory("frozen stages", (size_t)count * sizeof *f->stages);
+  for (int at = 0; at < count; f->count++)
+    DFT_TRY(make_stage(f->memory, &f->stages[f->count], layers, at, count, &at));
+  for (f->early = f->count; f->early > 0 && is_late(&f->stages[f->early - 1]);) f->early--;
+  for (int i = 0; i < f->early; i++) f->stages[i].whole = f->stages[i].whole && f->stages[i].depthwise;
+  f->in_floats = f->stages[0].in_floats;
+  f->out_floats = f->stages[f->count - 1].out_floats;
+  return DFT_OK;
+}
+
+dft_status DFT_SIMD(dft_frozen_new)(const dft_folded *layers, int count, dft_frozen **frozen) {
+  DFT_TRY(dft_frozen_check(layers, count));
+  dft_arena *memory = dft_arena_new();
+  dft_frozen *f = memory ? dft_arena_alloc(memory, sizeof *f) : NULL;
+  if (!f) {
+    dft_arena_free(memory);
+    return dft_fail_memory("frozen forward", sizeof *f);
+  }
+  f->memory = memory;
+  dft_status status = make_stages(f, layers, count);
+  if (status == DFT_OK && workers_for(f, 1) < 1)
+    status = dft_fail_memory("frozen activations", sizeof(worker));
+  if (status != DFT_OK)
+    DFT_SIMD(dft_frozen_free)(f);
+  else
+    *frozen = f;
+  return status;
+}
+
+/* Stages [from, to) on `samples` samples, from x to y, by way of the two buffers. */
+static void run_stages(const dft_frozen *f, const workspace *space, int from, int to, const float *x,
+                       float *y, float *const buffers[NARROW], int samples) {
+  for (int i = from; i < to; i++) {
+    float *out = i == to - 1 ? y : x == buffers[0] ? buffers[1] : buffers[0];
+    DFT_SIMD(dft_stage_run)(&f->stages[i], space, x, out, samples);
+    x = out;
+  }
+}
+
+static void run_tile(const dft_frozen *f, const worker *w, const float *x, float *y, int samples) {
+  bool all = f->early == f->count;
+  float *handed = all ? y : w->tile[0];
+  if (f->early > 0) {
+    size_t handed_floats = (size_t)f->stages[f->early - 1].out_floats;
+    for (int i = 0; i < samples; i++)
+      run_stages(f, &w->space, 0, f->early, x + (size_t)i * f->in_floats, handed + i * handed_floats,
+                 w->sample, 1);
+    x = handed;
+  }
+  run_stages(f, &w->space, f->early, f->count, x, y, w->tile, samples);
+}
+
+void DFT_SIMD(dft_frozen_run)(dft_frozen *f, const float *x, float *y, int samples) {
+  int threads = dft_ops_threads() < samples ? dft_ops_threads() : samples;
+  if (samples == 0) return;
+  threads = workers_for(f, threads);
+#pragma omp parallel for schedule(static, 1) num_threads(threads)
+  for (int t = 0; t < threads; t++) {
+    int end = (int)((int64_t)samples * (t + 1) / threads);
+    for (int at = (int)((int64_t)samples * t / threads); at < end; at += TILE_SAMPLES)
+      run_tile(f, &f->workers[t], x + (size_t)at * f->in_floats, y + (size_t)at * f->out_floats,
+               end - at < TILE_SAMPLES ? end - at : TILE_SAMPLES);
+  }
+}
+
+void DFT_SIMD(dft_frozen_free)(dft_frozen *f) {
+  if (!f) return;
+  for (int i = 0; i < f->worker_count; i++) dft_arena_free(f->workers[i].memory);
+  free(f->workers);
+  dft_arena_free(f->memory);
+}

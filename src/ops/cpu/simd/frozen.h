@@ -1,0 +1,45 @@
+/* The fused frozen forward: the run of layers is cut in stages, each of which keeps its wide tensor in cache.
+ *
+ * A stage is [source] -> depthwise -> product, where any but one may be absent. The source of a depthwise
+ * convolution's input is a product (the block's expansion), the stem, or the stage's input itself. Channels
+ * go by groups of PANEL: the source writes a group's rows into a bordered buffer in L1, the depthwise
+ * convolution reads it there and writes the wide tensor's columns (row-major, in L2), and the last product
+ * takes all of them with bias, residual and clamp in its epilogue. */
+#ifndef DFT_SIMD_FROZEN_H
+#define DFT_SIMD_FROZEN_H
+
+#include "gemm_panel.h"
+
+typedef enum stage_source { SOURCE_INPUT, SOURCE_PRODUCT, SOURCE_STEM } stage_source;
+
+typedef struct stage {
+  stage_source source;
+  bool depthwise, product;    /* without depthwise, the source's layer or the product is the whole stage */
+  bool whole;                 /* a group of an image's bordered input fits in L1: no ring */
+  bool residual;              /* the product adds the stage's input */
+  dft_conv source_conv, conv; /* of the stem or product that makes the depthwise input; of the depthwise */
+  int product_k, product_n;
+  bool source_relu6, depthwise_relu6, product_relu6;
+  const float *source_w, *source_bias;       /* packed; bias [n] */
+  const float *depthwise_w, *depthwise_bias; /* [groups][9][PANEL], [groups][PANEL] */
+  const float *product_w, *product_bias;
+  int in_floats, out_floats; /* per sample */
+  int out_pixels;
+  int strip; /* output rows of the depthwise convolution at a time */
+} stage;
+
+/* One thread's working memory. */
+typedef struct workspace {
+  float *border; /* the ring or the whole bordered input of one group */
+  float *zeros;  /* a bordered row of zeros */
+  float *patch;  /* the stem's input, [out_w][27] */
+  float *wide;   /* the depthwise output: a strip of one sample, or a tile of samples */
+} workspace;
+
+/* Floats that a stage needs in each part of the workspace, for `samples` at a time. */
+size_t DFT_SIMD(dft_stage_border)(const stage *s);
+size_t DFT_SIMD(dft_stage_wide)(const stage *s, int samples);
+
+void DFT_SIMD(dft_stage_run)(const stage *s, const workspace *space, const float *x, float *y, int samples);
+
+#endif

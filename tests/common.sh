@@ -2,6 +2,10 @@
 # Uses DFT (the program), DFT_SOURCE. Sourced, not run.
 set -uo pipefail
 : "${DFT:?the path of the dft program}"
+# root may run mpirun here; more ranks than cores must not spin
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_mpi_yield_when_idle=1
+# mpirun waits this long for ranks that leave with an error
+export OMPI_MCA_odls_base_sigkill_timeout=0
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 fail() {

@@ -46,7 +46,14 @@ both 2 "another run" "$config" run_dir="$work/locked"
 kill -9 %1
 wait 2>/dev/null
 # a loss that is not finite
-both 70 "not finite" "$config" run_dir="$work/nan" phases.2.optimizer.learning_rate=1e30 phases.2.epochs=3
+npy_header() { # DESCR SHAPE: the first 128 bytes of an .npy file
+  printf '\x93NUMPY\x01\x00\x76\x00%-117s\n' "{'descr': '$1', 'fortran_order': False, 'shape': $2, }"
+}
+{ npy_header '<f4' '(24, 33, 40, 3)' && head -c $((24 * 33 * 40 * 3 * 4)) /dev/zero | tr '\0' '\377'; } >"$work/nan.npy"
+{ npy_header '|u1' '(24,)' && head -c 24 /dev/zero; } >"$work/zeros.npy"
+both 70 "not finite" "$config" run_dir="$work/nan" data.format=npy \
+  "data.train={images: $work/nan.npy, labels: $work/zeros.npy}" data.validation=null
+grep -q "nan.npy\[" "$work/out" || { cat "$work/out" >&2; fail "the samples of the batch are not named"; }
 [ -e "$work/nan/final.pb" ] && fail "a diverged run is called final"
 # usage
 expect 2 "usage: dft inspect" "$DFT" inspect

@@ -3,7 +3,8 @@
 usage: keras_files.py TOOL DIRECTORY        TOOL is the built keras_file_tool; DIRECTORY is scratch space
 
 1. Keras saves base, flat and nested models in both layouts: dft must read the same values under the same names.
-2. dft writes both layouts: Keras must load them into every model that weights.h says, all weights equal.
+2. dft's model takes their weights, by name or, where layers have other names or none, by order.
+3. dft writes both layouts: Keras must load them into every model that weights.h says, all weights equal.
 """
 
 import itertools
@@ -88,10 +89,11 @@ def randomize(model, seed):
             v.assign(rng.standard_normal(v.shape).astype("float32"))
 
 
-def read_with_dft(path):
-    """What dft reads: (layout, class names, {(layer, variable): values})."""
+def read_with_dft(path, bind=False):
+    """What dft reads, or its model binds: (layout, class names, {(layer, variable): values})."""
     out = os.path.join(DIRECTORY, "read.bin")
-    subprocess.run([TOOL, "read", path, out], check=True)
+    model = ["bind", str(ALPHA), str(SIZE), str(CLASSES)] if bind else ["read"]
+    subprocess.run([TOOL, *model, path, out], check=True)
     tensors = {}
     with open(out, "rb") as f:
         kind, classes = map(int, f.readline().split())
@@ -138,6 +140,47 @@ def check_reading():
     print("ok: dft reads model.save's .h5")
 
 
+def without_names(path):
+    """A `.weights.h5` as Keras 2 and early Keras 3 wrote it: by class and number only."""
+    def strip(_, o):  # returns None: goes on
+        if "name" in o.attrs:
+            del o.attrs["name"]
+
+    with h5py.File(path, "a") as f:
+        f.visititems(strip)
+
+
+def with_other_names(path):
+    """A published file whose layers are named as nobody names them."""
+    with h5py.File(path, "a") as f:
+        names = [n if isinstance(n, str) else n.decode() for n in f.attrs["layer_names"]]
+        for i, name in enumerate(names):
+            f.move(name, f"some_layer_{i}")
+        f.attrs["layer_names"] = [f"some_layer_{i}" for i in range(len(names))]
+
+
+def check_binding():
+    for make, layout, change in itertools.product(
+            (flat, sequential), ("h5", "weights.h5"), (None, "other names")):
+        model = make()
+        randomize(model, 4)
+        path = os.path.join(DIRECTORY, f"bind_{make.__name__}.{layout}")
+        save(model, layout, path)
+        if change and layout == "weights.h5":
+            without_names(path)
+        elif change and make is sequential:
+            continue  # there the names are inside weight_names
+        elif change:
+            with_other_names(path)
+        assert_same(read_with_dft(path, bind=True)[2], tensors_of(model), f"dft's model binds {path}")
+    layers = os.path.join(DIRECTORY, "model.txt")
+    subprocess.run([TOOL, "layers", str(ALPHA), str(SIZE), str(CLASSES), layers], check=True)
+    want = [f"{l.name} {type(l).__name__}" for l in flat().layers]
+    got = open(layers).read().split("\n")[:-1]
+    assert got == want, f"dft's layers are not Keras': {set(got) ^ set(want)}"
+    print("ok: dft's model binds them, and has Keras' layers")
+
+
 def export(model, layout, name):
     """dft's own file with `model`'s weights and layers."""
     source = os.path.join(DIRECTORY, "source.weights.h5")
@@ -181,4 +224,5 @@ def check_writing():
 
 
 check_reading()
+check_binding()
 check_writing()

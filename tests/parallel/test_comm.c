@@ -1,5 +1,5 @@
-/* The communicator at any number of ranks. With an argument: the ways to lose a peer, for
- * tests/faults/test_lost_peer.sh. */
+/* The communicator at any number of ranks. With an argument: how it starts, for test_comm_start.sh,
+ * and the ways to lose a peer, for tests/faults/test_lost_peer.sh. */
 #include "dft/clock.h"
 #include "world.h"
 #include <signal.h>
@@ -208,6 +208,15 @@ int main(int argc, char **argv) {
   rank = dft_comm_rank(world);
   size = dft_comm_size(world);
   dft_comm_set_timeout(world, 30);
+  if (argc > 1 && strcmp(argv[1], "transport") == 0) {
+    if (rank == 0) printf("transport %s %s\n", getenv("OMPI_MCA_pml"), getenv("OMPI_MCA_btl"));
+    dft_comm_close(world);
+    return 0;
+  }
+  if (argc > 1 && strcmp(argv[1], "abort") == 0) {
+    if (rank == size - 1) dft_comm_abort(world, 74);
+    sleep(30);
+  }
   if (argc > 1) return lose_peer(argv[1]);
   everyone_knows_the_places();
   messages_arrive_in_any_order_of_waiting();

@@ -1,6 +1,6 @@
 /* Processes that train together. The only module that includes <mpi.h>.
  *
- * Waiting polls, and gives the core away. Every rank passes signs of life on (a few bytes to log2(N) others
+ * Waiting polls, and gives the core away. Every rank passes signs of life on (a few bytes to 2*log2(N) others
  * every timeout_s/16), whether it waits or works, so that a wait ends with DFT_EPEER when and only when
  *   - some rank has shown no sign of life for timeout_s: "rank 3 (host n2): no progress for 300 s in step 17,
  *     noticed by rank 0 (host n1)", naming the lost rank even if this one waits for another that waits for

@@ -1,7 +1,8 @@
 /* Signs of life. Each rank keeps two counters for every rank: how often it came by, and how often it came by
- * at work rather than waiting. It adds to its own, and sends all it knows to the ranks 1, 2, 4, ... above it;
- * what it hears from those below it is merged by maximum. So news reach everyone in log2(N) hops whatever a
- * rank waits for, and no rank talks to more than log2(N) others. */
+ * at work rather than waiting. It adds to its own, and sends all it knows to the ranks 1, 2, 4, ... above
+ * and below it; what it hears from them is merged by maximum. So news reach everyone in log2(N) hops whatever
+ * a rank waits for, also among those left when a host falls off, and no rank talks to more than 2*log2(N)
+ * others. */
 #include "comm_impl.h"
 #include "dft/clock.h"
 #include <stdlib.h>
@@ -92,14 +93,17 @@ dft_status dft_beat(dft_comm *comm, double now_s, bool working) {
   return pass_on(comm);
 }
 
-int dft_beats_lost(const dft_comm *comm, double now_s, double since_s) {
+int dft_beats_lost(const dft_comm *comm, double now_s, double since_s, int *lowest) {
   const dft_beats *b = comm->beats;
-  if (b->closing) return -1; /* whoever has not said goodbye is the one waited for */
-  for (int r = 0; r < comm->size; ++r) {
+  int lost = 0;
+  if (b->closing) return 0; /* whoever has not said goodbye is the one waited for */
+  for (int r = comm->size; r-- > 0;) {
     const double seen_s = b->seen_s[1 + r] > since_s ? b->seen_s[1 + r] : since_s;
-    if (r != comm->rank && now_s - seen_s > comm->timeout_s) return r;
+    if (r == comm->rank || now_s - seen_s <= comm->timeout_s) continue;
+    *lowest = r;
+    lost++;
   }
-  return -1;
+  return lost;
 }
 
 bool dft_beats_all_wait(const dft_comm *comm, double now_s, double since_s) {
@@ -111,30 +115,40 @@ bool dft_beats_all_wait(const dft_comm *comm, double now_s, double since_s) {
   return true;
 }
 
-static dft_status open_channels(dft_comm *comm, channel **channels, int sign) {
-  dft_beats *b = comm->beats;
-  *channels = calloc((size_t)b->neighbours, sizeof **channels);
-  if (*channels == NULL) return dft_fail_memory("signs of life", (size_t)b->neighbours * sizeof **channels);
-  for (int k = 0; k < b->neighbours; ++k) {
-    channel *c = &(*channels)[k];
-    c->peer = (comm->rank + sign * (1 << k) + comm->size) % comm->size;
-    c->request = MPI_REQUEST_NULL;
-    c->words = calloc((size_t)words_of(comm), sizeof *c->words);
-    if (c->words == NULL) return dft_fail_memory("signs of life", (size_t)words_of(comm) * sizeof *c->words);
-  }
+static bool has_peer(const channel *channels, int count, int peer) {
+  for (int k = 0; k < count; ++k)
+    if (channels[k].peer == peer) return true;
+  return false;
+}
+
+static dft_status open_channels(const dft_comm *comm, channel **channels, int *count) {
+  const int most = 2 * 31; /* two signs, distances 1, 2, 4, ... */
+  *count = 0;
+  *channels = calloc((size_t)most, sizeof **channels);
+  if (*channels == NULL) return dft_fail_memory("signs of life", (size_t)most * sizeof **channels);
+  for (int distance = 1; distance < comm->size; distance *= 2)
+    for (int sign = -1; sign <= 1; sign += 2) {
+      const int peer = (comm->rank + sign * distance + comm->size) % comm->size;
+      if (has_peer(*channels, *count, peer)) continue;
+      channel *c = &(*channels)[(*count)++];
+      c->peer = peer;
+      c->request = MPI_REQUEST_NULL;
+      c->words = calloc((size_t)words_of(comm), sizeof *c->words);
+      if (c->words == NULL)
+        return dft_fail_memory("signs of life", (size_t)words_of(comm) * sizeof *c->words);
+    }
   return DFT_OK;
 }
 
 dft_status dft_beats_open(dft_comm *comm) {
   dft_beats *b = comm->beats = calloc(1, sizeof *b);
   if (b == NULL) return dft_fail_memory("signs of life", sizeof *b);
-  while (1 << b->neighbours < comm->size) b->neighbours++;
   b->known = calloc((size_t)words_of(comm), sizeof *b->known);
   b->seen_s = calloc((size_t)words_of(comm), sizeof *b->seen_s);
   if (b->known == NULL || b->seen_s == NULL)
     return dft_fail_memory("signs of life", (size_t)words_of(comm) * sizeof *b->seen_s);
-  DFT_TRY(open_channels(comm, &b->out, 1));
-  DFT_TRY(open_channels(comm, &b->in, -1));
+  DFT_TRY(open_channels(comm, &b->out, &b->neighbours));
+  DFT_TRY(open_channels(comm, &b->in, &b->neighbours));
   for (int k = 0; k < b->neighbours; ++k) DFT_TRY(listen(comm, &b->in[k]));
   b->sent_s = dft_now_s();
   return pass_on(comm); /* makes the connections while everyone is here */

@@ -49,8 +49,8 @@ dft_status dft_beats_close(dft_comm *comm);
 void dft_beats_free(dft_comm *comm);
 /* Passes on and takes in what is due. `working`: this rank did something since. */
 dft_status dft_beat(dft_comm *comm, double now_s, bool working);
-/* For a rank that has waited since since_s: the lowest rank without a sign of life for timeout_s, or -1. */
-int dft_beats_lost(const dft_comm *comm, double now_s, double since_s);
+/* For a rank that has waited since since_s: how many ranks gave no sign of life for timeout_s; the lowest. */
+int dft_beats_lost(const dft_comm *comm, double now_s, double since_s, int *lowest);
 /* Whether nobody has worked for timeout_s. */
 bool dft_beats_all_wait(const dft_comm *comm, double now_s, double since_s);
 

@@ -18,13 +18,13 @@ static_assert(sizeof(MPI_Request) <= sizeof(void *), "a request fits the slot");
 
 static MPI_Request request_of(const dft_message *m) {
   MPI_Request request;
-  memcpy(&request, &m->request, sizeof request);
+  memcpy(&request, &m->request, sizeof(MPI_Request));
   return request;
 }
 
 static void keep_request(dft_message *m, MPI_Request request) {
   m->request = NULL;
-  if (request != MPI_REQUEST_NULL) memcpy(&m->request, &request, sizeof request);
+  if (request != MPI_REQUEST_NULL) memcpy(&m->request, &request, sizeof(MPI_Request));
 }
 
 static void name_peer(const dft_comm *comm, int peer, char *text, size_t bytes) {
@@ -56,10 +56,11 @@ dft_status dft_comm_check(dft_comm *comm, int mpi_error, const char *doing, int 
   return dft_comm_break(comm, text);
 }
 
-static dft_status give_up(dft_comm *comm, int peer, const char *why) {
-  char who[128], text[DFT_TEXT_BYTES];
+static dft_status give_up(dft_comm *comm, int peer, int others, const char *why) {
+  char who[128], more[32] = "", text[DFT_TEXT_BYTES];
   name_peer(comm, peer, who, sizeof who);
-  snprintf(text, sizeof text, "%s: no progress for %g s%s%s, noticed by rank %d (host %s)%s", who,
+  if (others > 0) snprintf(more, sizeof more, " and %d more", others);
+  snprintf(text, sizeof text, "%s%s: no progress for %g s%s%s, noticed by rank %d (host %s)%s", who, more,
            comm->timeout_s, comm->where[0] ? " in " : "", comm->where, comm->rank,
            dft_comm_host(comm, comm->rank), why);
   return dft_comm_break(comm, text);
@@ -79,9 +80,9 @@ dft_status dft_comm_pause(dft_comm *comm, dft_pause *pause, bool progressed, int
   const double now_s = dft_now_s();
   DFT_TRY(dft_beat(comm, now_s, false));
   if (now_s - pause->since_s <= comm->timeout_s) return DFT_OK;
-  const int lost = dft_beats_lost(comm, now_s, pause->since_s);
-  if (lost >= 0) return give_up(comm, lost, "");
-  if (dft_beats_all_wait(comm, now_s, pause->since_s)) return give_up(comm, peer, ": all ranks wait");
+  const int lost = dft_beats_lost(comm, now_s, pause->since_s, &peer);
+  if (lost > 0) return give_up(comm, peer, lost - 1, "");
+  if (dft_beats_all_wait(comm, now_s, pause->since_s)) return give_up(comm, peer, 0, ": all ranks wait");
   return DFT_OK;
 }
 

@@ -152,9 +152,9 @@ static void for_each_parent(builder *b, const owned *o, int shards, int *live,
     for (int i = 0; i < count; ++i) {
       const int at = o->first_shard[live[i]];
       const bool left_child = at % (2 * size) == 0;
-      const int next = i + 1 < count ? o->first_shard[live[i + 1]] : shards;
-      if (left_child && next == at + size) combine(b, o, live[i], live[i + 1]);
-      if (left_child || at % size != 0) live[kept++] = live[i];
+      if (left_child && i + 1 < count && o->first_shard[live[i + 1]] == at + size)
+        combine(b, o, live[i], live[i + 1]);
+      if (left_child) live[kept++] = live[i];
     }
     count = kept;
     end_stage(b);

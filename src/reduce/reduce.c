@@ -279,7 +279,7 @@ dft_status dft_reduce_wait(dft_reducer *r, dft_reduction_handle *handle) {
 }
 
 dft_status dft_reduce(dft_reducer *r, dft_dtype dtype, void *data, size_t count) {
-  dft_reduction_handle *handle;
+  dft_reduction_handle *handle = NULL;
   DFT_TRY(dft_reduce_start(r, dtype, data, count, &handle));
   return dft_reduce_wait(r, handle);
 }

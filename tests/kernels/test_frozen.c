@@ -1,6 +1,7 @@
 /* The frozen forward of every kernel set: the reference against a direct convolution in double, the others
  * against the reference, and each sample's bits against company and threads. */
 #include "dft/ops.h"
+#include "kernels/mobilenet.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -9,77 +10,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-
-enum { MOST_LAYERS = 60 };
-
-typedef struct network {
-  dft_folded layers[MOST_LAYERS];
-  int count, h, w, channels;
-} network;
-
-static uint32_t seed = 1;
-
-/* Uniform in [-1, 1). */
-static float draw(void) {
-  seed = seed * 1664525u + 1013904223u;
-  return (float)(int32_t)seed / 2147483648.0f;
-}
-
-static float *filled(size_t count, float scale) {
-  float *values = malloc(count * sizeof *values);
-  assert_non_null(values);
-  for (size_t i = 0; i < count; i++) values[i] = scale * draw();
-  return values;
-}
-
-static void add(network *net, dft_conv_kind kind, int channels, int stride, bool relu6, bool residual,
-                bool start) {
-  int pad_h = stride == 1 ? 1 : net->h % 2, pad_w = stride == 1 ? 1 : net->w % 2; /* Keras' correct_pad */
-  int out_h = (net->h + stride - 1) / stride, out_w = (net->w + stride - 1) / stride;
-  dft_conv conv = {net->h, net->w, out_h, out_w, net->channels, channels, stride, pad_h, pad_w};
-  if (kind == DFT_POINTWISE)
-    conv = (dft_conv){net->h, net->w, net->h, net->w, net->channels, channels, 1, 0, 0};
-  int taps = kind == DFT_POINTWISE ? net->channels : kind == DFT_STEM ? 9 * net->channels : 9;
-  size_t weights = (size_t)taps * channels;
-  net->layers[net->count++] = (dft_folded){.kind = kind,
-                                           .conv = conv,
-                                           .weight = filled(weights, sqrtf(4.0f / (float)taps)),
-                                           .bias = filled(channels, 0.5f),
-                                           .relu6 = relu6,
-                                           .residual = residual,
-                                           .block_start = start};
-  net->h = conv.out_h;
-  net->w = conv.out_w;
-  net->channels = channels;
-}
-
-static int rounded(double channels) {
-  int value = (int)(channels + 4) / 8 * 8;
-  if (value < 8) value = 8;
-  return value < 0.9 * channels ? value + 8 : value;
-}
-
-/* MobileNetV2 up to Conv_1 (Sandler et al. 2018, table 2). */
-static void build(network *net, double alpha, int height, int width) {
-  static const int table[][4] = {{1, 16, 1, 1}, {6, 24, 2, 2},  {6, 32, 3, 2}, {6, 64, 4, 2},
-                                 {6, 96, 3, 1}, {6, 160, 3, 2}, {6, 320, 1, 1}};
-  *net = (network){.h = height, .w = width, .channels = 3};
-  add(net, DFT_STEM, rounded(32 * alpha), 2, true, false, true);
-  for (size_t t = 0; t < sizeof table / sizeof *table; t++)
-    for (int i = 0; i < table[t][2]; i++) {
-      int stride = i == 0 ? table[t][3] : 1, in = net->channels, out = rounded(alpha * table[t][1]);
-      bool expand = table[t][0] > 1;
-      if (expand) add(net, DFT_POINTWISE, in * table[t][0], 1, true, false, true);
-      add(net, DFT_DEPTHWISE, net->channels, stride, true, false, !expand);
-      add(net, DFT_POINTWISE, out, 1, false, stride == 1 && in == out, false);
-    }
-  add(net, DFT_POINTWISE, alpha > 1 ? rounded(1280 * alpha) : 1280, 1, true, false, true);
-}
-
-static void clear(network *net) {
-  for (int i = 0; i < net->count; i++)
-    free((float *)net->layers[i].weight), free((float *)net->layers[i].bias);
-}
 
 static size_t in_floats(const dft_folded *l) {
   return (size_t)l->conv.in_h * l->conv.in_w * l->conv.in_channels;
@@ -157,7 +87,7 @@ static void assert_near(const float *value, const float *expected, size_t count,
 static void test_direct(void **state) {
   (void)state;
   network net;
-  build(&net, 0.35, 33, 40);
+  network_build(&net, 0.35, 33, 40);
   float *x = filled(in_floats(net.layers), 1), *expected = run_direct(net.layers, net.count, x);
   size_t out = out_floats(&net.layers[net.count - 1]);
   float *y = malloc(out * sizeof *y);
@@ -167,7 +97,7 @@ static void test_direct(void **state) {
   assert_near(y, expected, out, "reference");
   ops->frozen_free(frozen);
   free(x), free(expected), free(y);
-  clear(&net);
+  network_clear(&net);
 }
 
 /* Layers [from, to) of a network on `samples` images, by the set and by the reference. */
@@ -191,9 +121,9 @@ static void compare(const dft_ops *ops, const network *net, int from, int to, in
 
 static void compare_whole(const dft_ops *ops, double alpha, int height, int width, int samples) {
   network net;
-  build(&net, alpha, height, width);
+  network_build(&net, alpha, height, width);
   compare(ops, &net, 0, net.count, samples);
-  clear(&net);
+  network_clear(&net);
 }
 
 static void test_whole(void **state) {
@@ -208,11 +138,11 @@ static void test_whole(void **state) {
 /* Runs that begin at any block and end at any layer. */
 static void test_runs(void **state) {
   network net;
-  build(&net, 0.35, 41, 38);
+  network_build(&net, 0.35, 41, 38);
   for (int from = 0; from < net.count; from++)
     for (int to = from + 1; to <= net.count && net.layers[from].block_start; to += to < from + 7 ? 1 : 11)
       compare(*state, &net, from, to, 2);
-  clear(&net);
+  network_clear(&net);
 }
 
 static void test_company(void **state) {
@@ -221,7 +151,7 @@ static void test_company(void **state) {
   static const int sizes[] = {33, 64};
   for (int s = 0; s < 2; s++) {
     network net;
-    build(&net, s == 0 ? 0.5 : 0.35, sizes[s], sizes[s]);
+    network_build(&net, s == 0 ? 0.5 : 0.35, sizes[s], sizes[s]);
     size_t in = in_floats(net.layers), out = out_floats(&net.layers[net.count - 1]);
     float *x = filled(SAMPLES * in, 1), *alone = malloc(SAMPLES * out * sizeof *alone);
     float *y = malloc(SAMPLES * out * sizeof *y);
@@ -238,7 +168,7 @@ static void test_company(void **state) {
     dft_ops_set_threads(2);
     ops->frozen_free(frozen);
     free(x), free(alone), free(y);
-    clear(&net);
+    network_clear(&net);
   }
 }
 
@@ -246,7 +176,7 @@ static void test_refusals(void **state) {
   const dft_ops *ops = *state;
   dft_frozen *frozen = NULL;
   network net;
-  build(&net, 0.35, 32, 32);
+  network_build(&net, 0.35, 32, 32);
   assert_int_equal(ops->frozen_new(net.layers, 0, &frozen), DFT_EINTERNAL);
   dft_folded odd[2] = {net.layers[0], net.layers[4]};
   assert_int_equal(ops->frozen_new(odd, 2, &frozen), DFT_EINTERNAL);
@@ -258,7 +188,7 @@ static void test_refusals(void **state) {
   assert_non_null(strstr(dft_error(), "layer 0 cannot add"));
   assert_null(frozen);
   ops->frozen_free(NULL);
-  clear(&net);
+  network_clear(&net);
 }
 
 int main(void) {

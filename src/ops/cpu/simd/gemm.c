@@ -27,131 +27,124 @@ void DFT_SIMD(dft_gemm_pack)(const float *w, int k, int n, bool transposed, floa
   }
 }
 
+/* Where the next tile begins. */
+typedef struct cursor {
+  const float *x, *residual;
+  float *y;
+  int column; /* in an image with a border */
+} cursor;
+
 /* Adds the residual, clamps and stores. Without a clamp the bounds are infinite, so that there is no branch.
  */
-static inline __attribute__((always_inline)) void finish(const panel_call *call, vf sum[][2], float *y,
-                                                         int column, const float *residual, int last,
-                                                         int rows, int vectors) {
+static inline __attribute__((always_inline)) void finish(const panel_call *call, vf sum[][2], cursor *at,
+                                                         int last, int rows, int vectors) {
+  const ptrdiff_t y_stride = call->y_stride, gap = call->y_gap;
+  const float *residual = at->residual;
+  float *y = at->y;
+  int column = at->column, row_end = call->y_row;
   vf low = vf_set1(call->relu6 ? 0 : -INFINITY), high = vf_set1(call->relu6 ? 6 : INFINITY);
 #pragma GCC unroll 12
   for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; v++) {
       bool whole = v < vectors - 1 || last == VF_LANES;
-      int at = v * VF_LANES;
+      int lane = v * VF_LANES;
       vf value = sum[r][v];
-      if (residual) value = vf_add(value, whole ? vf_load(residual + at) : vf_load_n(residual + at, last));
+      if (residual)
+        value = vf_add(value, whole ? vf_load(residual + lane) : vf_load_n(residual + lane, last));
       value = vf_clamp(value, low, high);
       if (whole)
-        vf_store(y + at, value);
+        vf_store(y + lane, value);
       else
-        vf_store_n(y + at, value, last);
+        vf_store_n(y + lane, value, last);
     }
-    y += call->y_stride;
-    if (residual) residual += call->y_stride;
-    if (++column == call->y_row) {
+    y += y_stride;
+    if (residual) residual += y_stride;
+    if (++column == row_end) {
       column = 0;
-      y += call->y_gap;
+      y += gap;
     }
   }
+  at->residual = residual;
+  at->y = y;
+  at->column = column;
 }
 
-/* One tile. `rows` and `vectors` are constants where this is inlined, so that the accumulators are registers;
- * `last` is the number of columns in the last vector. */
-static inline __attribute__((always_inline)) void tile(const panel_call *call, const float *x, float *y,
-                                                       int column, const float *residual, int last, int rows,
-                                                       int vectors) {
-  vf sum[TILE_ROWS][2];
-  ptrdiff_t x_stride = call->x_stride;
-  for (int v = 0; v < vectors; v++) {
-    vf bias =
-        call->bias ? vf_load_n(call->bias + v * VF_LANES, v == vectors - 1 ? last : VF_LANES) : vf_zero();
+/* `count` tiles below each other. `rows` and `vectors` are constants where this is inlined, so that the
+ * accumulators are registers; `last` is the number of columns in the last vector. */
+static inline __attribute__((always_inline)) void tiles(const panel_call *call, cursor *to, int last,
+                                                        int count, int rows, int vectors) {
+  const ptrdiff_t x_stride = call->x_stride;
+  cursor at = *to;
+  for (; count > 0; count--, at.x += rows * x_stride) {
+    vf sum[TILE_ROWS][2];
+    for (int v = 0; v < vectors; v++) {
+      int lanes = v == vectors - 1 ? last : VF_LANES;
+      vf bias = call->bias ? vf_load_n(call->bias + v * VF_LANES, lanes) : vf_zero();
 #pragma GCC unroll 12
-    for (int r = 0; r < rows; r++) sum[r][v] = bias;
-  }
-  const float *w = call->w;
-  for (int k = call->k; k > 0; k--, x++, w += (ptrdiff_t)vectors * VF_LANES) {
-    vf w0 = vf_load(w), w1 = vectors == 2 ? vf_load(w + VF_LANES) : vf_zero();
-#pragma GCC unroll 12
-    for (int r = 0; r < rows; r++) {
-      vf a = vf_set1(x[r * x_stride]);
-      sum[r][0] = vf_fma(a, w0, sum[r][0]);
-      if (vectors == 2) sum[r][1] = vf_fma(a, w1, sum[r][1]);
+      for (int r = 0; r < rows; r++) sum[r][v] = bias;
     }
+    const float *x = at.x, *w = call->w;
+    for (int k = call->k; k > 0; k--, x++, w += (ptrdiff_t)vectors * VF_LANES) {
+      vf w0 = vf_load(w), w1 = vectors == 2 ? vf_load(w + VF_LANES) : vf_zero();
+#pragma GCC unroll 12
+      for (int r = 0; r < rows; r++) {
+        vf factor = vf_set1(x[r * x_stride]);
+        sum[r][0] = vf_fma(factor, w0, sum[r][0]);
+        if (vectors == 2) sum[r][1] = vf_fma(factor, w1, sum[r][1]);
+      }
+    }
+    if (last == VF_LANES)
+      finish(call, sum, &at, VF_LANES, rows, vectors);
+    else
+      finish(call, sum, &at, last, rows, vectors);
   }
-  if (last == VF_LANES)
-    finish(call, sum, y, column, residual, VF_LANES, rows, vectors);
-  else
-    finish(call, sum, y, column, residual, last, rows, vectors);
+  *to = at;
 }
 
-typedef void (*tile_kernel)(const panel_call *, const float *, float *, int, const float *, int);
+typedef void (*tile_kernel)(const panel_call *, cursor *, int last, int count);
 
 #define TILE(rows)                                                                                           \
-  static void tile_##rows##x1(const panel_call *c, const float *x, float *y, int column, const float *r,     \
-                              int last) {                                                                    \
-    tile(c, x, y, column, r, last, rows, 1);                                                                 \
+  static void tile_##rows##x1(const panel_call *call, cursor *to, int last, int count) {                     \
+    tiles(call, to, last, count, rows, 1);                                                                   \
   }                                                                                                          \
-  static void tile_##rows##x2(const panel_call *c, const float *x, float *y, int column, const float *r,     \
-                              int last) {                                                                    \
-    tile(c, x, y, column, r, last, rows, 2);                                                                 \
+  static void tile_##rows##x2(const panel_call *call, cursor *to, int last, int count) {                     \
+    tiles(call, to, last, count, rows, 2);                                                                   \
   }
 
 TILE(1)
 TILE(2)
-TILE(3) TILE(4) TILE(5) TILE(6)
+TILE(3)
+TILE(4)
+TILE(5)
+TILE(6)
 #if VF_LANES == 16
-    TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12)
+TILE(7)
+TILE(8)
+TILE(9)
+TILE(10)
+TILE(11)
+TILE(12)
+static const tile_kernel kernels[2][TILE_ROWS] = {
+    {tile_1x1, tile_2x1, tile_3x1, tile_4x1, tile_5x1, tile_6x1, tile_7x1, tile_8x1, tile_9x1, tile_10x1,
+     tile_11x1, tile_12x1},
+    {tile_1x2, tile_2x2, tile_3x2, tile_4x2, tile_5x2, tile_6x2, tile_7x2, tile_8x2, tile_9x2, tile_10x2,
+     tile_11x2, tile_12x2}};
+#else
+static const tile_kernel kernels[2][TILE_ROWS] = {
+    {tile_1x1, tile_2x1, tile_3x1, tile_4x1, tile_5x1, tile_6x1},
+    {tile_1x2, tile_2x2, tile_3x2, tile_4x2, tile_5x2, tile_6x2}};
 #endif
 
-        static const tile_kernel kernels[2][TILE_ROWS] = {{
-                                                              tile_1x1,
-                                                              tile_2x1,
-                                                              tile_3x1,
-                                                              tile_4x1,
-                                                              tile_5x1,
-                                                              tile_6x1,
-#if VF_LANES == 16
-                                                              tile_7x1,
-                                                              tile_8x1,
-                                                              tile_9x1,
-                                                              tile_10x1,
-                                                              tile_11x1,
-                                                              tile_12x1,
-#endif
-                                                          },
-                                                          {
-                                                              tile_1x2,
-                                                              tile_2x2,
-                                                              tile_3x2,
-                                                              tile_4x2,
-                                                              tile_5x2,
-                                                              tile_6x2,
-#if VF_LANES == 16
-                                                              tile_7x2,
-                                                              tile_8x2,
-                                                              tile_9x2,
-                                                              tile_10x2,
-                                                              tile_11x2,
-                                                              tile_12x2,
-#endif
-                                                          }};
-
+/* Tiles of even height, 9+9 rather than 12+6: some of `height` rows, the others one lower. */
 void DFT_SIMD(dft_gemm_panel)(const panel_call *call, int rows) {
   const tile_kernel *kernel = kernels[call->n > VF_LANES] - 1;
   int last = call->n > VF_LANES ? call->n - VF_LANES : call->n;
-  const float *x = call->x, *residual = call->residual;
-  float *y = call->y;
-  int column = 0;
-  for (int left = (rows + TILE_ROWS - 1) / TILE_ROWS; left > 0; left--) {
-    int height = (rows + left - 1) / left; /* even tiles: 9+9 rather than 12+6 */
-    kernel[height](call, x, y, column, residual, last);
-    rows -= height;
-    x += height * call->x_stride;
-    y += height * call->y_stride;
-    if (residual) residual += height * call->y_stride;
-    for (column += height; call->y_row && column >= call->y_row; column -= call->y_row) y += call->y_gap;
-  }
+  int count = (rows + TILE_ROWS - 1) / TILE_ROWS, height = (rows + count - 1) / count;
+  int lower = count * height - rows;
+  cursor at = {call->x, call->residual, call->y, 0};
+  kernel[height](call, &at, last, count - lower);
+  if (lower > 0) kernel[height - 1](call, &at, last, lower);
 }
 
 /* Rows to take through all panels at a time. Where W fits in L1, so few that x and y stay there too; else as

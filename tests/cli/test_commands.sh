@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# The commands around training: plan, check, eval, predict, export, inspect.
+source "$DFT_SOURCE/tests/common.sh"
+export OMP_NUM_THREADS=1
+small_config "$work/run" >"$work/config.yaml"
+config=$work/config.yaml
+ok "train" np 2 "$config"
+final=$work/run/final.pb
+
+# plan: Keras' unfreeze_last 20 cuts in the middle of block 15; only what learns travels
+expect 0 "MobileNetV2 alpha 0.35" "$DFT" plan "$config"
+grep -Eq "^block_15_expand +2x2x336 .* frozen +frozen \(tail\) +train *$" "$work/out" || fail "plan: block_15_expand"
+grep -Eq "^block_15_expand_BN .* moving stats +train, batch +train, batch" "$work/out" || fail "plan: block_15_expand_BN"
+grep -q "gradients per step        15372 bytes" "$work/out" || fail "plan: (1280+1)*3*4 bytes in the head's phase"
+
+expect 0 "training: 24 samples, 0 unreadable" "$DFT" check "$config"
+
+# eval: integer counts, the same at every np, and the history's last validation
+for ranks in 1 2 3 8; do
+  ok "eval at np $ranks" np $ranks eval "$final" "$config" --json "$work/eval$ranks.json"
+  grep -v "^dft: warning" "$work/out" >"$work/eval$ranks.txt"
+  same "$work/eval1.json" "$work/eval$ranks.json" "eval at np $ranks"
+  same "$work/eval1.txt" "$work/eval$ranks.txt" "eval at np $ranks"
+done
+grep -q '"samples": 11,' "$work/eval1.json" || fail "not each sample once"
+history=$(tail -1 "$work/run/history.csv" | cut -d, -f5)
+measured=$(sed 's/.*"accuracy": \([0-9.]*\).*/\1/' "$work/eval1.json")
+awk -v a="$history" -v b="$measured" 'BEGIN {d = a - b; exit !(d < 1e-6 && d > -1e-6)}' ||
+  fail "eval's accuracy $measured is not the history's $history"
+
+# predict: 7 images of bytes; the same table and array at every np; rows sum to 1
+printf '\x93NUMPY\x01\x00\x76\x00%-117s\n' "{'descr': '|u1', 'fortran_order': False, 'shape': (7, 20, 30, 3), }" >"$work/x.npy"
+head -c $((7 * 20 * 30 * 3)) "$DFT" >>"$work/x.npy"
+for ranks in 1 3 8; do
+  ok "predict at np $ranks" np $ranks predict "$final" "$work/x.npy" --output "$work/p$ranks.csv"
+  ok "predict at np $ranks" np $ranks predict "$final" "$work/x.npy" "$work/x.npy" --output "$work/p$ranks.npy"
+  same "$work/p1.csv" "$work/p$ranks.csv" "predict at np $ranks"
+  same "$work/p1.npy" "$work/p$ranks.npy" "predict at np $ranks"
+done
+[ "$(head -1 "$work/p1.csv")" = "input,predicted,probability,0,1,2" ] || fail "header: $(head -1 "$work/p1.csv")"
+[ "$(wc -l <"$work/p1.csv")" = 8 ] || fail "not 7 rows"
+awk -F, 'NR>1 {s=$4+$5+$6; if (s<0.999999||s>1.000001) exit 1}' "$work/p1.csv" || fail "probabilities do not sum to 1"
+[ "$(stat -c %s "$work/p1.npy")" = $((128 + 14 * 3 * 4)) ] || fail "size of the .npy: $(stat -c %s "$work/p1.npy")"
+expect 2 ".csv or .npy" "$DFT" predict "$final" "$work/x.npy" --output "$work/p.txt"
+expect 65 "absent.npy" "$DFT" predict "$final" "$work/absent.npy"
+
+# export and back: a run that starts from the exported weights has the same evaluation
+for kind in pb h5 weights.h5; do
+  expect 0 "" "$DFT" export "$final" "$work/model.$kind"
+  ok "train from .$kind" np 1 "$config" run_dir="$work/from.$kind" model.weights="$work/model.$kind" \
+    "phases=[{name: still, epochs: 1, optimizer: {name: sgd, learning_rate: 0.0}}]" model.dropout=0
+  grep -q "head: from the file" "$work/out" || { cat "$work/out" >&2; fail "$kind: the head did not come along"; }
+  ok "eval from .$kind" np 1 eval "$work/from.$kind/final.pb" "$config" --json "$work/from.$kind.json"
+  sed 's/"checkpoint": "[^"]*"//' "$work/from.$kind.json" >"$work/a.json"
+  sed 's/"checkpoint": "[^"]*"//' "$work/eval1.json" >"$work/b.json"
+  same "$work/b.json" "$work/a.json" "weights through .$kind"
+  expect 0 "" "$DFT" export "$final" "$work/base.$kind" --no-head
+  ok "train from headless .$kind" np 1 "$config" run_dir="$work/base.$kind.run" model.weights="$work/base.$kind" phases.1.epochs=1
+  grep -q "head: starts fresh, the file has no head" "$work/out" || { cat "$work/out" >&2; fail "$kind: a head out of nothing"; }
+done
+expect 0 "finished: 3 epochs" "$DFT" inspect "$final"
+echo "plan, check, eval, predict, export and inspect agree"

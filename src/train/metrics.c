@@ -96,8 +96,10 @@ dft_status dft_measure(dft_run *run, dft_set set, dft_metrics *metrics) {
   int classes = run->model->classes;
   bool confusion = metrics->confusion != NULL;
   dft_status status = open_evaluation(run, dft_dataset_count(run->data[set]), confusion, &e);
-  for (int first = 0; status == DFT_OK && first < e.map.samples; first += TILE)
+  for (int first = 0; status == DFT_OK && first < e.map.samples; first += TILE) {
     status = measure_tile(run, set, &e, first, e.map.samples - first < TILE ? e.map.samples - first : TILE);
+    dft_comm_tick(run->comm); /* a slow rank is no lost rank */
+  }
   status = dft_comm_agree(run->comm, status);
   if (status == DFT_OK) {
     sum_up(&e, classes, confusion);

@@ -1,0 +1,136 @@
+#!/usr/bin/env bash
+# The layout's rules, on src/ and include/dft/: includes point one way, foreign headers stay in their module,
+# library code neither ends the process nor writes to stderr, and no file is too long.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+# base <- config <- {data, ops, comm, formats} <- reduce <- {model, loss, optim} <- {cache, checkpoint}
+# <- {train, report} <- cli. Of its neighbours, an optimizer knows the model whose tensors it updates.
+declare -A level=(
+  [base]=0 [config]=1 [data]=2 [ops]=2 [comm]=2 [formats]=2 [reduce]=3 [model]=4 [loss]=5 [optim]=5
+  [cache]=6 [checkpoint]=6 [train]=7 [report]=7 [cli]=8
+)
+# Headers in include/dft that are not named like their module; the version is generated, and anyone's.
+declare -A module_of=(
+  [status]=base [log]=base [arena]=base [rng]=base [clock]=base [share]=base [version]=base
+  [shards]=ops [weights]=formats [buckets]=reduce
+)
+# Foreign headers that one module alone knows.
+declare -A owner=(
+  [mpi.h]=comm [hdf5.h]=formats [yaml.h]=config [cblas.h]=ops [immintrin.h]=ops [zlib.h]=data
+  [dft.pb-c.h]=checkpoint [protobuf-c/protobuf-c.h]=checkpoint
+)
+MOST_LINES=420
+
+header_module() { # status.h -> base
+  local name=${1%.h}
+  if [ -n "${module_of[$name]:-}" ]; then echo "${module_of[$name]}"
+  elif [ -n "${level[$name]:-}" ]; then echo "$name"; fi
+}
+
+file_module() { # src/comm/wait.c -> comm, include/dft/status.h -> base
+  case $1 in
+  src/*) local rest=${1#src/}; echo "${rest%%/*}" ;;
+  include/dft/*) header_module "${1##*/}" ;;
+  esac
+}
+
+# A module may include itself and what is below it, not its neighbours.
+check_dft_include() { # FILE MODULE HEADER
+  local target
+  target=$(header_module "${3#dft/}")
+  if [ -z "$target" ]; then
+    echo "$1: $3: of no known module; add it to tests/lint/test_includes.sh"
+  elif [ "$target" != "$2" ] && [ "${level[$target]}" -ge "${level[$2]}" ]; then
+    echo "$1: upward include: $2 includes $3, which is $target's"
+  fi
+}
+
+check_include() { # FILE MODULE HEADER
+  case $3 in
+  dft/*) check_dft_include "$1" "$2" "$3" ;;
+  ../*)
+    local target
+    target=$(realpath -m --relative-to=src "$(dirname "$1")/$3")
+    [ "${target%%/*}" = "$2" ] || echo "$1: private header of another module: $3"
+    ;;
+  *)
+    local only=${owner[$3]:-}
+    [ -z "$only" ] || [ "$only" = "$2" ] || echo "$1: only src/$only includes $3"
+    ;;
+  esac
+}
+
+check_file() {
+  local file=$1 module header code
+  module=$(file_module "$file")
+  if [ -z "$module" ] || [ -z "${level[$module]:-}" ]; then
+    echo "$file: of no known module; add it to tests/lint/test_includes.sh"
+    return
+  fi
+  while read -r header; do check_include "$file" "$module" "$header"; done < <(
+    sed -nE 's/^[[:space:]]*#[[:space:]]*include[[:space:]]*[<"]([^">]+)[">].*/\1/p' "$file")
+  [ "$(wc -l <"$file")" -le $MOST_LINES ] || echo "$file: more than $MOST_LINES lines"
+  [ "$module" != cli ] || return 0
+  code=$(gcc -fpreprocessed -dD -E -P "$file" 2>/dev/null) # without comments
+  # dft_comm_abort is the one door out.
+  if [ "$file" != src/comm/open.c ] && grep -qE '\b(exit|_exit|_Exit|quick_exit|abort|assert) *\(' <<<"$code"; then
+    echo "$file: ends the process"
+  fi
+  if [ "$file" != src/base/log.c ] && grep -qE '\b(stderr|perror)\b' <<<"$code"; then
+    echo "$file: writes to stderr; dft_note, dft_warn and dft_print_error do that"
+  fi
+}
+
+check_tree() { # in the current directory; prints what is wrong
+  local file
+  while read -r file; do check_file "$file"; done < <(find src include/dft -name '*.[ch]' | sort)
+}
+
+self_test() {
+  local root found expected
+  root=$(mktemp -d)
+  mkdir -p "$root"/{src/base,src/data,src/comm,src/report,src/cli,src/strange,include/dft}
+  (
+    cd "$root"
+    printf '#include "dft/status.h"\n#include "dft/comm.h"\n#include <mpi.h>\n' >src/data/a.c
+    printf '#include <mpi.h>\n/* abort() on stderr */\nint dft_comm_abort(int);\n' >src/comm/good.c
+    printf '#include "dft/config.h"\n' >src/base/b.c
+    printf '#include "dft/checkpoint.h"\n#include "../data/a.h"\nvoid f(void) { abort(); }\n' >src/report/c.c
+    printf 'void f(void) { fprintf(stderr, "x"); exit(1); }\n' | tee src/cli/good.c >src/data/d.c
+    printf '#include "dft/train.h"\n' >include/dft/report.h
+    printf '#include "dft/odd.h"\n' >src/data/e.h
+    printf '\n' >src/strange/f.c
+    printf '\n%.0s' {1..421} >src/data/long.c
+    check_tree
+  ) >"$root/found"
+  found=$(cat "$root/found")
+  rm -r "$root"
+  while read -r expected; do
+    grep -qF "$expected" <<<"$found" || { echo "self-test: not found: $expected"; return 1; }
+  done <<'END'
+src/data/a.c: upward include: data includes dft/comm.h, which is comm's
+src/data/a.c: only src/comm includes mpi.h
+src/base/b.c: upward include: base includes dft/config.h, which is config's
+src/report/c.c: private header of another module: ../data/a.h
+src/report/c.c: ends the process
+src/data/d.c: ends the process
+src/data/d.c: writes to stderr
+include/dft/report.h: upward include: report includes dft/train.h, which is train's
+src/data/e.h: dft/odd.h: of no known module
+src/strange/f.c: of no known module
+src/data/long.c: more than 420 lines
+END
+  if grep -q good <<<"$found" || [ "$(wc -l <<<"$found")" != 11 ]; then
+    echo "self-test: too much found:"
+    echo "$found"
+    return 1
+  fi
+}
+
+self_test
+found=$(check_tree)
+if [ -n "$found" ]; then
+  echo "$found"
+  exit 1
+fi

@@ -5,10 +5,11 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 # base <- config <- {data, ops, comm, formats} <- reduce <- {model, loss, optim} <- {cache, checkpoint}
-# <- {train, report} <- cli. Of its neighbours, an optimizer knows the model whose tensors it updates.
+# <- {train, report} <- cli. Of neighbours, an optimizer
+# knows the model whose tensors it updates, and train knows all others.
 declare -A level=(
   [base]=0 [config]=1 [data]=2 [ops]=2 [comm]=2 [formats]=2 [reduce]=3 [model]=4 [loss]=5 [optim]=5
-  [cache]=6 [checkpoint]=6 [train]=7 [report]=7 [cli]=8
+  [cache]=6 [checkpoint]=6 [report]=7 [train]=8 [cli]=9
 )
 # Headers in include/dft that are not named like their module; the version is generated, and anyone's.
 declare -A module_of=(

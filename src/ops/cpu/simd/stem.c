@@ -1,0 +1,172 @@
+/* The first convolution: three input channels, so an output pixel is 27 scalars times vectors of channels.
+ * Input rows are read in place where a run of outputs lies inside the image, else from a zero-padded copy. */
+#include "../kernels.h"
+#include "../sums.h"
+#include "lanes.h"
+#include <string.h>
+
+#define RUN       32                       /* output pixels whose input rows are fetched together */
+#define RUN_PIXEL (2 * (RUN - 1) + 3)      /* input pixels they see at stride 2 */
+#define TILE      (VF_LANES == 16 ? 8 : 4) /* output pixels side by side */
+#define WIDEST    80                       /* channels of a leaf: DFT_SUMS_MAX/27, in whole vectors */
+
+typedef struct run {
+  const float *row[3]; /* [pixels][3] from the first output's first column */
+  float padded[3][RUN_PIXEL * 3];
+} run;
+
+/* The input rows of outputs [ow, ow + count) of row oh. */
+static void fetch(const float *x, const dft_conv *g, int oh, int ow, int count, run *r) {
+  const int iw = ow * g->stride - g->pad_left, pixels = (count - 1) * g->stride + 3;
+  const int from = iw < 0 ? 0 : iw, to = iw + pixels > g->in_w ? g->in_w : iw + pixels;
+  for (int kh = 0; kh < 3; kh++) {
+    const int ih = oh * g->stride - g->pad_top + kh;
+    const bool inside = ih >= 0 && ih < g->in_h;
+    r->row[kh] = r->padded[kh];
+    if (inside && to - from == pixels) {
+      r->row[kh] = x + ((int64_t)ih * g->in_w + iw) * 3;
+      continue;
+    }
+    memset(r->padded[kh], 0, sizeof r->padded[kh]);
+    if (inside && to > from)
+      memcpy(r->padded[kh] + (from - iw) * 3, x + ((int64_t)ih * g->in_w + from) * 3,
+             (size_t)(to - from) * 3 * sizeof(float));
+  }
+}
+
+/* Outputs p ... p + tile - 1 of the run, `vectors` vectors of channels; `at` is output p's place in y. */
+INLINE void tile_outputs(const run *r, const float *w, const dft_conv *g, const dft_epilogue *e, int p,
+                         int ch, int64_t at, int tile, int stride, int vectors, int lanes, float *y) {
+  const int c = g->channels;
+  vf sum[TILE][2];
+  for (int v = 0; v < vectors; v++) {
+    const vf bias = e->bias == NULL ? vf_zero() : vf_get(e->bias + ch + v * VF_LANES, lanes);
+    for (int t = 0; t < tile; t++) sum[t][v] = bias;
+  }
+  for (int kh = 0; kh < 3; kh++) {
+    const float *x = r->row[kh] + (int64_t)p * stride * 3;
+    const float *wp = w + (int64_t)kh * 9 * c + ch;
+#pragma GCC unroll 9
+    for (int j = 0; j < 9; j++) {
+      vf weight[2];
+      for (int v = 0; v < vectors; v++) weight[v] = vf_get(wp + (int64_t)j * c + v * VF_LANES, lanes);
+#pragma GCC unroll 8
+      for (int t = 0; t < tile; t++) {
+        const vf value = vf_set1(x[t * stride * 3 + j]);
+        for (int v = 0; v < vectors; v++) sum[t][v] = vf_fma(value, weight[v], sum[t][v]);
+      }
+    }
+  }
+  for (int t = 0; t < tile; t++)
+    for (int v = 0; v < vectors; v++) {
+      const int64_t i = at + (int64_t)t * c + ch + v * VF_LANES;
+      vf s = sum[t][v];
+      if (e->residual != NULL) s = vf_add(s, vf_get(e->residual + i, lanes));
+      vf_put(y + i, e->relu6 ? vf_relu6(s) : s, lanes);
+    }
+}
+
+INLINE void run_outputs(const run *r, const float *w, const dft_conv *g, const dft_epilogue *e, int64_t at,
+                        int count, int stride, float *y) {
+  const int c = g->channels;
+  for (int p = 0; p < count;) {
+    const bool whole = count - p >= TILE;
+    const int64_t here = at + (int64_t)p * c;
+    int ch = 0;
+    for (; whole && c - ch >= 2 * VF_LANES; ch += 2 * VF_LANES)
+      tile_outputs(r, w, g, e, p, ch, here, TILE, stride, 2, VF_LANES, y);
+    for (; ch < c; ch += VF_LANES) {
+      const int lanes = c - ch < VF_LANES ? c - ch : VF_LANES;
+      if (whole)
+        tile_outputs(r, w, g, e, p, ch, here, TILE, stride, 1, lanes, y);
+      else
+        tile_outputs(r, w, g, e, p, ch, here, 1, stride, 1, lanes, y);
+    }
+    p += whole ? TILE : 1;
+  }
+}
+
+void DFT_SIMD(dft_stem)(const float *x, const float *w, float *y, int samples, const dft_conv *conv,
+                        const dft_epilogue *epilogue) {
+  static const dft_epilogue nothing;
+  const dft_epilogue *e = epilogue == NULL ? &nothing : epilogue;
+  const int64_t rows = (int64_t)samples * conv->out_h;
+  const int threads = dft_threads_for(rows * conv->out_w * conv->channels);
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+  for (int64_t row = 0; row < rows; row++) {
+    const float *sample = x + row / conv->out_h * conv->in_h * conv->in_w * 3;
+    for (int ow = 0; ow < conv->out_w; ow += RUN) {
+      const int count = conv->out_w - ow < RUN ? conv->out_w - ow : RUN;
+      const int64_t at = (row * conv->out_w + ow) * conv->channels;
+      run r;
+      fetch(sample, conv, (int)(row % conv->out_h), ow, count, &r);
+      if (conv->stride == 1)
+        run_outputs(&r, w, conv, e, at, count, 1, y);
+      else
+        run_outputs(&r, w, conv, e, at, count, 2, y);
+    }
+  }
+}
+
+typedef struct dw_job {
+  const float *x, *dy;
+  const dft_conv *conv;
+} dw_job;
+
+/* sums[27] += the run's inputs times dy, one vector of channels; nine taps in registers at a time. */
+INLINE void dw_run(const run *r, const float *dy, const dft_conv *g, int count, int stride, int lanes,
+                   float (*sums)[WIDEST]) {
+  for (int kh = 0; kh < 3; kh++) {
+    vf sum[9];
+    for (int j = 0; j < 9; j++) sum[j] = vf_load(sums[kh * 9 + j]);
+    for (int p = 0; p < count; p++) {
+      const vf d = vf_get(dy + (int64_t)p * g->channels, lanes);
+      const float *x = r->row[kh] + (int64_t)p * stride * 3;
+#pragma GCC unroll 9
+      for (int j = 0; j < 9; j++) sum[j] = vf_fma(vf_set1(x[j]), d, sum[j]);
+    }
+    for (int j = 0; j < 9; j++) vf_store(sums[kh * 9 + j], sum[j]);
+  }
+}
+
+/* One output row of channels [channel, channel + width). */
+static void dw_row(const dw_job *job, int64_t row, int channel, int width, float (*sums)[WIDEST]) {
+  const dft_conv *g = job->conv;
+  const float *sample = job->x + row / g->out_h * g->in_h * g->in_w * 3;
+  for (int ow = 0; ow < g->out_w; ow += RUN) {
+    const int count = g->out_w - ow < RUN ? g->out_w - ow : RUN;
+    const float *dy = job->dy + (row * g->out_w + ow) * g->channels + channel;
+    run r;
+    fetch(sample, g, (int)(row % g->out_h), ow, count, &r);
+    for (int i = 0; i < width; i += VF_LANES)
+      WITH_LANES(width - i,
+                 dw_run(&r, dy + i, g, count, g->stride, lanes, (float(*)[WIDEST])(void *)(sums[0] + i)));
+  }
+}
+
+#define STRIP_VALUES 512 /* output pixels whose sums stay float32, rounded down to rows, at least one */
+
+static void dw_leaf(const void *context, int first, int count, int channel, int width, double *sums) {
+  const dw_job *job = context;
+  const dft_conv *g = job->conv;
+  const int64_t begin = (int64_t)first * g->out_h, end = begin + (int64_t)count * g->out_h;
+  const int rows = g->out_w < STRIP_VALUES ? STRIP_VALUES / g->out_w : 1;
+  for (int64_t from = begin; from < end; from += rows) {
+    float part[27][WIDEST] = {{0}};
+    for (int64_t row = from; row < from + rows && row < end; row++) dw_row(job, row, channel, width, part);
+    for (int k = 0; k < 27; k++)
+      for (int i = 0; i < width; i++) sums[(int64_t)k * width + i] += (double)part[k][i];
+  }
+}
+
+void DFT_SIMD(dft_stem_dw)(const float *x, const float *dy, const dft_conv *conv, const dft_shard_map *map,
+                           float *dw) {
+  const dw_job job = {x, dy, conv};
+  const dft_sums s = {.leaf = dw_leaf,
+                      .job = &job,
+                      .values = 27,
+                      .c = conv->channels,
+                      .work = 27LL * conv->out_h * conv->out_w * conv->channels,
+                      .out32 = dw};
+  dft_sum_shards(&s, map);
+}

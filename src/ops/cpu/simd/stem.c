@@ -144,7 +144,7 @@ static void dw_row(const dw_job *job, int64_t row, int channel, int width, float
   }
 }
 
-#define STRIP_VALUES 512 /* output pixels whose sums stay float32, rounded down to rows, at least one */
+#define STRIP_VALUES 128 /* output pixels whose sums stay float32, rounded down to rows, at least one */
 
 static void dw_leaf(const void *context, int first, int count, int channel, int width, double *sums) {
   const dw_job *job = context;

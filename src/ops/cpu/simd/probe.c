@@ -1,5 +1,0 @@
-#include "simd.h"
-int DFT_SIMD(dft_probe)(void);
-int DFT_SIMD(dft_probe)(void) {
-  return 1;
-}

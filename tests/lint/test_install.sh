@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# What `cmake --install` puts down is enough: each header compiles alone, and a stranger's program finds, links and runs
+# libdft through pkg-config.
+set -euo pipefail
+build=${DFT_BUILD:-$(dirname "$0")/../../build}
+if grep -q '^DFT_SANITIZE:STRING=.' "$build/CMakeCache.txt"; then
+  echo "skipped: a sanitizer build is not for installation"
+  exit 77
+fi
+prefix=$(mktemp -d)
+trap 'rm -rf "$prefix"' EXIT
+cmake --install "$build" --prefix "$prefix/first" >/dev/null
+mv "$prefix/first" "$prefix/moved"
+cd "$prefix"
+
+PKG_CONFIG_PATH=$(dirname "$(find "$prefix/moved" -name dft.pc)")
+export PKG_CONFIG_PATH
+flags=$(pkg-config --cflags dft)
+for header in moved/include/dft/*.h; do
+  printf '#include "dft/%s"\nextern int not_empty;\n' "${header##*/}" >header.c
+  gcc -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -pedantic $flags -fsyntax-only header.c
+done
+
+cat >stranger.c <<'END'
+#include <dft/checkpoint.h>
+#include <dft/config.h>
+#include <dft/version.h>
+#include <stdio.h>
+
+int main(void) {
+  dft_config *config = NULL;
+  const char *text = "epochz: 3\n";
+  if (dft_config_parse("mine.yaml", text, NULL, 0, &config) != DFT_EUSAGE) return 1;
+  printf("%s %08x %s\n", DFT_VERSION, (unsigned)dft_crc32c(0, "123456789", 9), dft_error());
+  return 0;
+}
+END
+gcc -std=c11 -Wall -Wextra -Werror stranger.c -o stranger $flags $(pkg-config --libs dft)
+said=$(./stranger)
+version=$(pkg-config --modversion dft)
+case $said in
+"$version e3069283 mine.yaml"*epochz*) ;;
+*) echo "the program said: $said"; exit 1 ;;
+esac
+case $(moved/bin/dft --version) in
+"dft $version "*) ;;
+*) echo "dft --version said: $(moved/bin/dft --version)"; exit 1 ;;
+esac

@@ -55,6 +55,7 @@ typedef struct dft_state {
   int64_t step;                            /* optimizer steps over all phases */
   int64_t position;                        /* samples done in the running epoch */
   double loss_sum, correct_sum, count_sum; /* running sums of the running epoch */
+  int skipped;                             /* the last steps in a row that were skipped as not finite */
   int64_t seed;
   double best; /* best monitored value; NAN: none yet */
   int best_epoch;

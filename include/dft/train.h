@@ -23,6 +23,10 @@ typedef struct dft_source {
 dft_status dft_load_config(dft_comm *comm, const dft_source *source, dft_config **config);
 
 dft_status dft_train(dft_comm *comm, const dft_source *source);
+/* Asks a dft_train under way, or yet to come, to stop: the ranks finish the same step (an evaluation is left
+ * and done again by the next start), save, and dft_train returns DFT_ESTOPPED everywhere. One rank's request
+ * is enough. Safe in a signal handler. */
+void dft_request_stop(void);
 
 /* Prints the plan of a config: per phase the layers' states, bytes exchanged per step, memory. Not
  * collective. */

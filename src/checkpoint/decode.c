@@ -126,7 +126,8 @@ static dft_status get_model(const char *name, const Dft__Model *m, dft_state *s)
 }
 
 static dft_status get_position(const char *name, const Dft__Position *p, int64_t iterations, dft_state *s) {
-  if (p->phase < 0 || p->phase_epoch < 0 || p->epoch < 0 || p->step < 0 || p->samples < 0 || iterations < 0)
+  if (p->phase < 0 || p->phase_epoch < 0 || p->epoch < 0 || p->step < 0 || p->samples < 0 || p->skipped < 0 ||
+      iterations < 0)
     return dft_fail(DFT_EDATA, "%s: a position is negative (phase %d, epoch %d, step %lld)", name, p->phase,
                     p->epoch, (long long)p->step);
   s->phase = p->phase;
@@ -138,6 +139,7 @@ static dft_status get_position(const char *name, const Dft__Position *p, int64_t
   s->correct_sum = p->correct_sum;
   s->count_sum = p->count_sum;
   s->finished = p->finished;
+  s->skipped = p->skipped;
   s->iterations = iterations;
   return DFT_OK;
 }

@@ -101,6 +101,8 @@ static void set_position(Dft__Position *p, const dft_state *s) {
   p->correct_sum = s->correct_sum;
   p->count_sum = s->count_sum;
   p->finished = s->finished;
+  p->has_skipped = s->skipped > 0;
+  p->skipped = s->skipped;
 }
 
 static void set_run(Dft__Run *r, const dft_state *s) {

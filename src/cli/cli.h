@@ -9,7 +9,8 @@
 
 typedef struct dft_command {
   const char *name, *arguments, *summary, *help;
-  bool mpi; /* starts MPI; the others run alone */
+  bool mpi;   /* starts MPI; the others run alone */
+  bool stops; /* signals ask it to save and stop */
   dft_status (*run)(dft_comm *comm, int argc, char **argv);
 } dft_command;
 
@@ -20,5 +21,8 @@ extern const dft_command dft_command_train, dft_command_plan, dft_command_check,
 dft_status dft_cli_source(const dft_command *command, int argc, char **argv, dft_source *source);
 /* DFT_EUSAGE with the command's usage line. */
 dft_status dft_cli_usage(const dft_command *command, const char *what);
+
+/* From here on signals ask for a stop (signals.c). */
+void dft_cli_signals(void);
 
 #endif

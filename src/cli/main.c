@@ -78,6 +78,7 @@ static int print_command_help(const dft_command *c) {
 static int run(const dft_command *command, int argc, char **argv) {
   dft_comm *comm = NULL;
   dft_status status = DFT_OK;
+  if (command->stops) dft_cli_signals();
   if (command->mpi)
     status = dft_comm_open(&comm);
   else

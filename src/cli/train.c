@@ -15,4 +15,5 @@ const dft_command dft_command_train = {
             "file: phases.1.epochs=5. Started again it goes on from the newest checkpoint in run_dir.\n"
             "`dft --help config` lists the keys.",
     .mpi = true,
+    .stops = true,
     .run = run};

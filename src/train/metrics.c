@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TILE = 64 };
+enum { TILE = 64, TILES_PER_QUESTION = 8 };
 
 /* What evaluation needs beside the run: the network after the boundary, and results per local sample. */
 typedef struct evaluation {
@@ -91,16 +91,34 @@ static void sum_up(evaluation *e, int classes, bool confusion) {
   }
 }
 
+/* This rank's samples. Now and then all ranks ask whether one of them failed or was told to stop: then all
+ * leave together. */
+static dft_status measure_all(dft_run *run, dft_set set, evaluation *e) {
+  int64_t most = e->map.samples, leave = 0;
+  DFT_TRY(dft_comm_max(run->comm, &most));
+  dft_status status = DFT_OK;
+  for (int64_t first = 0; first < most && !leave; first += TILE) {
+    int left = e->map.samples - (int)first;
+    if (first % (TILE * TILES_PER_QUESTION) == 0) {
+      leave = status != DFT_OK || dft_stop_requested();
+      DFT_TRY(dft_comm_max(run->comm, &leave));
+    }
+    if (!leave && left > 0 && status == DFT_OK)
+      status = measure_tile(run, set, e, (int)first, left < TILE ? left : TILE);
+    dft_comm_tick(run->comm);
+  }
+  DFT_TRY(dft_comm_agree(run->comm, status));
+  return leave ? dft_fail(DFT_ESTOPPED, "stopped by a signal while evaluating") : DFT_OK;
+}
+
 dft_status dft_measure(dft_run *run, dft_set set, dft_metrics *metrics) {
   evaluation e = {0};
   int classes = run->model->classes;
   bool confusion = metrics->confusion != NULL;
-  dft_status status = open_evaluation(run, dft_dataset_count(run->data[set]), confusion, &e);
-  for (int first = 0; status == DFT_OK && first < e.map.samples; first += TILE) {
-    status = measure_tile(run, set, &e, first, e.map.samples - first < TILE ? e.map.samples - first : TILE);
-    dft_comm_tick(run->comm); /* a slow rank is no lost rank */
-  }
-  status = dft_comm_agree(run->comm, status);
+  dft_at(run, "the evaluation after step", 0);
+  dft_status status =
+      dft_comm_agree(run->comm, open_evaluation(run, dft_dataset_count(run->data[set]), confusion, &e));
+  if (status == DFT_OK) status = measure_all(run, set, &e);
   if (status == DFT_OK) {
     sum_up(&e, classes, confusion);
     size_t width = DFT_SUMS + (confusion ? (size_t)classes * (size_t)classes : 0);

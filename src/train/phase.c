@@ -176,6 +176,7 @@ static bool improves(dft_run *run, const dft_epoch *e) {
   bool accuracy = run->config->checkpoint.monitor == DFT_MONITOR_VAL_ACCURACY;
   double score = accuracy ? (isnan(e->val_accuracy) ? e->accuracy : e->val_accuracy)
                           : (isnan(e->val_loss) ? e->loss : e->val_loss);
+  if (!isfinite(score)) return false; /* all its steps were skipped */
   double best = run->at.best;
   if (!isnan(best) && (accuracy ? score <= best : score >= best)) return false;
   run->at.best = score;
@@ -208,7 +209,9 @@ static dft_status end_epoch(dft_run *run, int steps, double start_s) {
                  .learning_rate = phase->optimizer.learning_rate};
   if (run->data[DFT_SET_VALIDATION] != NULL) {
     dft_metrics metrics = {0};
-    DFT_TRY(dft_measure(run, DFT_SET_VALIDATION, &metrics));
+    dft_status status = dft_measure(run, DFT_SET_VALIDATION, &metrics);
+    if (status == DFT_ESTOPPED) return stop(run); /* the epoch's steps are done: the next start evaluates */
+    DFT_TRY(status);
     e.val_accuracy = metrics.accuracy;
     e.val_loss = metrics.loss;
   }

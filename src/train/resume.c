@@ -51,6 +51,7 @@ dft_status dft_state_of(const dft_run *run, dft_state *s) {
                    .loss_sum = at->loss_sum,
                    .correct_sum = at->correct_sum,
                    .count_sum = at->count_sum,
+                   .skipped = at->skipped,
                    .seed = c->seed,
                    .best = at->best,
                    .best_epoch = at->best_epoch,
@@ -83,6 +84,7 @@ static dft_status save(const dft_run *run, const char *name) {
 }
 
 dft_status dft_save(dft_run *run, const char *name) {
+  dft_at(run, "saving step", 0);
   return dft_comm_agree(run->comm, dft_comm_rank(run->comm) == 0 ? save(run, name) : DFT_OK);
 }
 
@@ -119,6 +121,7 @@ static dft_status adopt(dft_run *run, dft_state *s, const char *path) {
                            .loss_sum = s->loss_sum,
                            .correct_sum = s->correct_sum,
                            .count_sum = s->count_sum,
+                           .skipped = s->skipped,
                            .best = s->best,
                            .best_epoch = s->best_epoch,
                            .finished = s->finished};

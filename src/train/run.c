@@ -197,7 +197,6 @@ dft_status dft_train(dft_comm *comm, const dft_source *source) {
   dft_weights slots = {0};
   bool resumed = false;
   int64_t iterations = 0;
-  dft_signals_install();
   dft_status status = open_run(&run, source, &resumed, &slots, &iterations);
   if (status == DFT_OK && !nothing_left(&run)) {
     run.at.finished = 0;

@@ -1,15 +1,24 @@
 /* One optimizer step: rows -> forward -> loss -> backward, the exchange beside it -> update. */
 #include "dft/clock.h"
+#include "dft/log.h"
 #include "dft/loss.h"
 #include "train.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
+enum { TILE = 64, MOST_SKIPPED = 10 /* steps in a row under on_nonfinite: skip */ };
+
 void dft_defer(dft_run *run, dft_status status) {
   if (status == DFT_OK || run->pending != DFT_OK) return;
   run->pending = status;
   snprintf(run->pending_text, sizeof run->pending_text, "%s", dft_error());
+}
+
+void dft_at(dft_run *run, const char *what, int ahead) {
+  char where[64];
+  snprintf(where, sizeof where, "%s %lld", what, (long long)run->at.step + ahead);
+  dft_comm_at(run->comm, where);
 }
 
 /* Which samples this rank has in the batch, and what the prefix makes of them. A failure here must not keep
@@ -25,7 +34,12 @@ static void load_batch(dft_run *run, int64_t count) {
     ph->samples[i] = dft_sampler((uint64_t)c->seed, c->data.shuffle, run->at.epoch, n, position);
     ph->labels[i] = dft_dataset_label(run->data[DFT_SET_TRAIN], ph->samples[i]);
   }
-  dft_defer(run, dft_cache_rows(run->cache, DFT_SET_TRAIN, ph->samples, ph->map.samples, ph->x));
+  int64_t row = dft_model_boundary(run->model, ph->first);
+  for (int done = 0; done < ph->map.samples; done += TILE) {
+    int some = ph->map.samples - done < TILE ? ph->map.samples - done : TILE;
+    dft_defer(run, dft_cache_rows(run->cache, DFT_SET_TRAIN, ph->samples + done, some, ph->x + done * row));
+    dft_comm_tick(run->comm); /* slow files are no lost rank */
+  }
 }
 
 static void batch_sums(dft_run *run) {
@@ -36,7 +50,7 @@ static void batch_sums(dft_run *run) {
   for (int n = 0; n < ph->map.nodes; n++)
     ph->sums[n * DFT_SUMS + DFT_SUM_COUNT] =
         ph->map.first[ph->map.node_first[n + 1]] - ph->map.first[ph->map.node_first[n]];
-  ph->sums[DFT_SUM_STOP] = dft_signals_pending();
+  ph->sums[DFT_SUM_STOP] = dft_stop_requested();
   ph->sums[DFT_SUM_FAILED] = run->pending != DFT_OK;
 }
 
@@ -55,6 +69,17 @@ static dft_status not_finite(dft_run *run, const char *what) {
       DFT_ENONFINITE,
       "step %lld (epoch %d): the %s is not finite; lower the learning rate or look at the batch: %s",
       (long long)run->at.step + 1, run->at.epoch + 1, what, names);
+}
+
+/* Whether a step that is not finite may be passed over: it leaves no trace but its place in the epoch. */
+static bool may_skip(dft_run *run, dft_status status) {
+  if (status != DFT_ENONFINITE || run->config->on_nonfinite != DFT_NONFINITE_SKIP) return false;
+  if (++run->at.skipped > MOST_SKIPPED) {
+    dft_context(status, "after %d skipped steps in a row", MOST_SKIPPED);
+    return false;
+  }
+  if (dft_comm_rank(run->comm) == 0) dft_warn("skipped: %s", dft_error());
+  return true;
 }
 
 /* The update, the same on all ranks because the totals are. Nothing is touched unless everything is finite.
@@ -82,6 +107,7 @@ static dft_status update(dft_run *run, double count) {
 dft_status dft_train_step(dft_run *run, dft_step_result *result) {
   dft_phase *ph = &run->phase;
   double start_s = dft_now_s();
+  dft_at(run, "step", 1);
   int64_t left = dft_dataset_count(run->data[DFT_SET_TRAIN]) - run->at.position;
   int64_t global = left < run->config->data.batch_size ? left : run->config->data.batch_size;
   dft_reducer_reset(run->reducer);
@@ -109,12 +135,15 @@ dft_status dft_train_step(dft_run *run, dft_step_result *result) {
     if (run->pending != DFT_OK) dft_fail(run->pending, "%s", run->pending_text);
     return dft_comm_agree(run->comm, run->pending);
   }
-  if (!isfinite(ph->sums[DFT_SUM_LOSS])) return not_finite(run, "loss");
-  DFT_TRY(update(run, ph->sums[DFT_SUM_COUNT]));
+  double count = ph->sums[DFT_SUM_COUNT];
+  dft_status status = isfinite(ph->sums[DFT_SUM_LOSS]) ? update(run, count) : not_finite(run, "loss");
+  bool skipped = may_skip(run, status);
+  if (!skipped) DFT_TRY(status);
+  if (!skipped) run->at.skipped = 0;
   double wait_s = dft_reducer_stats(run->reducer).wait_s;
-  *result = (dft_step_result){.loss = ph->sums[DFT_SUM_LOSS],
-                              .correct = ph->sums[DFT_SUM_CORRECT],
-                              .count = ph->sums[DFT_SUM_COUNT],
+  *result = (dft_step_result){.loss = skipped ? 0 : ph->sums[DFT_SUM_LOSS],
+                              .correct = skipped ? 0 : ph->sums[DFT_SUM_CORRECT],
+                              .count = skipped ? 0 : count,
                               .stop = ph->sums[DFT_SUM_STOP] > 0,
                               .data_s = loaded_s - start_s,
                               .compute_s = dft_now_s() - loaded_s - wait_s,

@@ -38,6 +38,7 @@ typedef struct dft_position {
   int phase, phase_epoch, epoch;
   int64_t step, position;
   double loss_sum, correct_sum, count_sum;
+  int skipped; /* steps in a row */
   double best;
   int best_epoch;
   int finished;
@@ -102,11 +103,14 @@ dft_status dft_phase_fit(dft_run *run);
 /* step.c: one optimizer step on the batch at run->at.position; adds to the epoch's sums. */
 enum { DFT_SUM_LOSS, DFT_SUM_CORRECT, DFT_SUM_COUNT, DFT_SUM_STOP, DFT_SUM_FAILED, DFT_SUMS };
 typedef struct dft_step_result {
-  double loss, correct, count; /* sums over the global batch */
+  double loss, correct, count; /* sums over the global batch; 0 when it was skipped as not finite */
   bool stop;                   /* some rank was told to stop */
   double data_s, compute_s, communication_s;
 } dft_step_result;
 dft_status dft_train_step(dft_run *run, dft_step_result *result);
+/* Tells the communicator what is being done, for the words about a lost rank: "what N", N counted in steps.
+ */
+void dft_at(dft_run *run, const char *what, int ahead);
 /* Remembers an error that only this rank knows: the next exchange tells the others, and all leave together.
  */
 void dft_defer(dft_run *run, dft_status status);
@@ -115,7 +119,8 @@ void dft_defer(dft_run *run, dft_status status);
 void dft_node_sums(const dft_shard_map *map, const float *values, double *out, size_t stride);
 void dft_node_sums_u8(const dft_shard_map *map, const unsigned char *values, double *out, size_t stride);
 
-/* metrics.c: evaluation of a dataset with the model's current weights (moving statistics). Collective. */
+/* metrics.c: evaluation of a dataset with the model's current weights (moving statistics). Collective.
+ * DFT_ESTOPPED when some rank was told to stop before it was done. */
 typedef struct dft_metrics {
   double loss, accuracy;
   int64_t count;
@@ -123,8 +128,7 @@ typedef struct dft_metrics {
 } dft_metrics;
 dft_status dft_measure(dft_run *run, dft_set set, dft_metrics *metrics);
 
-/* signals.c: USR1, TERM and INT set a flag that the next exchange carries to all ranks. */
-void dft_signals_install(void);
-bool dft_signals_pending(void);
+/* stop.c: whether dft_request_stop was called in this process; the next exchange tells the others. */
+bool dft_stop_requested(void);
 
 #endif

@@ -126,7 +126,7 @@ static void test_round_trip(void **state) {
   assert_true(a.position == b.position && a.loss_sum == b.loss_sum && a.correct_sum == b.correct_sum);
   assert_true(a.count_sum == b.count_sum && a.seed == b.seed && a.best == b.best);
   assert_true(a.best_epoch == b.best_epoch && a.data_fingerprint == b.data_fingerprint);
-  assert_true(a.train_count == b.train_count && a.finished == b.finished);
+  assert_true(a.train_count == b.train_count && a.finished == b.finished && a.skipped == b.skipped);
   assert_same_weights(&a.weights, &b.weights);
   assert_same_weights(&a.slots, &b.slots);
   assert_same_history(&a, &b);

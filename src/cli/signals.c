@@ -1,0 +1,29 @@
+/* What signals mean to a run: USR1, TERM and INT ask it to save and stop. A launcher sends TERM and INT more
+ * than once for one wish, so only a TERM or INT at least 2 s after the first one means "at once"; USR1, which
+ * batch systems send as a warning, never does. */
+#include "cli.h"
+#include "dft/clock.h"
+#include <signal.h>
+#include <stddef.h>
+#include <unistd.h>
+
+static const double patience_s = 2.0;
+static volatile sig_atomic_t told; /* a TERM or INT has come */
+static double told_s;              /* when; the handlers block each other */
+
+static void ask(int number) {
+  dft_request_stop();
+  if (number == SIGUSR1) return;
+  double now_s = dft_now_s();
+  if (told && now_s - told_s >= patience_s) _exit(128 + number);
+  if (!told) told_s = now_s;
+  told = 1;
+}
+
+void dft_cli_signals(void) {
+  static const int numbers[] = {SIGUSR1, SIGTERM, SIGINT};
+  struct sigaction action = {.sa_handler = ask, .sa_flags = SA_RESTART};
+  sigemptyset(&action.sa_mask);
+  for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) sigaddset(&action.sa_mask, numbers[i]);
+  for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) sigaction(numbers[i], &action, NULL);
+}

@@ -35,7 +35,6 @@ static inline void sample_state(dft_state *s) {
                    .loss_sum = 12.5,
                    .correct_sum = 31.0,
                    .count_sum = 39.0,
-                   .skipped = 3,
                    .seed = -42,
                    .best = 0.75,
                    .best_epoch = 1,

@@ -13,9 +13,3 @@ build OFF dft
 mpi_environment
 say "mpirun -np $cores dft $config"
 mpirun --oversubscribe --bind-to none -np "$cores" build/dft "$config"
-
-run_dir=$(sed -n 's/^run_dir: *//p' "$config")
-accuracy=$(awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i } END { print $column["val_accuracy"] }' \
-  "$run_dir/history.csv")
-say "final accuracy on the test images: $accuracy"
-say "results are in $run_dir: final.pb (weights), history.csv, log.jsonl"

@@ -49,7 +49,7 @@ typedef struct dft_state {
   int64_t iterations; /* optimizer steps taken in this phase */
   /* position */
   int shards;
-  int phase;                               /* 0-based; == number of phases when the run is finished */
+  int phase;                               /* 0-based; the last one when the run is finished */
   int phase_epoch;                         /* finished epochs in this phase */
   int epoch;                               /* finished epochs over all phases */
   int64_t step;                            /* optimizer steps over all phases */

@@ -20,14 +20,17 @@ static void print_model(const dft_state *s, FILE *out) {
 }
 
 static void print_position(const dft_state *s, FILE *out) {
-  fprintf(out,
-          "%-14s%s: %d epochs, %" PRId64 " steps done; phase %d, %d epochs and %" PRId64 " steps of it\n",
-          "position", s->finished ? "finished" : "not finished", s->epoch, s->step,
-          s->finished ? s->phase : s->phase + 1, s->phase_epoch, s->iterations);
+  fprintf(out, "%-14s%s: %d epochs, %" PRId64 " steps done", "position",
+          s->finished ? "finished" : "not finished", s->epoch, s->step);
+  if (!s->finished)
+    fprintf(out, "; phase %d, %d epochs and %" PRId64 " steps of it", s->phase + 1, s->phase_epoch,
+            s->iterations);
+  fputc('\n', out);
   if (s->position > 0)
     fprintf(out, "%-14sin the running epoch %" PRId64 " samples: accuracy %.4f, loss %.4f\n", "", s->position,
             s->count_sum > 0 ? s->correct_sum / s->count_sum : NAN,
             s->count_sum > 0 ? s->loss_sum / s->count_sum : NAN);
+  if (s->skipped > 0) fprintf(out, "%-14sthe last %d steps were skipped as not finite\n", "", s->skipped);
   if (isnan(s->best))
     print_row(out, "best", "none yet");
   else

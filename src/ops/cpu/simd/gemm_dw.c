@@ -15,10 +15,10 @@ enum { TILE_ROWS = 6 };
 #endif
 enum {
   TILE_COLUMNS = 2 * VF_LANES,
-  BLOCK_ROWS = 48, /* a block of tiles is read together; its partial sums stay in L2 */
-  BLOCK_COLUMNS = 128,
-  BLOCK_TILES = (BLOCK_ROWS / TILE_ROWS) * (BLOCK_COLUMNS / TILE_COLUMNS),
-  GROUP_ROWS = 192, /* samples' rows that a block takes at a time, so that they too stay in L2 */
+  BLOCK_TILES = 6144 / (TILE_ROWS * TILE_COLUMNS), /* read together; their pending sums stay in L2 */
+  NEAR_BYTES = 1 << 20,                            /* factors up to this size stay in L2 themselves */
+  GROUP_ROWS = 96, /* samples' rows that a block takes at a time, so that they stay near too */
+  PACK_TILES = 4,  /* from so many tiles of one panel on, it is worth packing */
   SEGMENTS = 64
 };
 
@@ -39,59 +39,71 @@ typedef struct factors {
   bool transposed; /* a is dy and b is x: tiles are stored transposed */
 } factors;
 
-static inline __attribute__((always_inline)) void accumulate(const float *a, ptrdiff_t a_stride,
-                                                             const float *b, ptrdiff_t b_stride, int count,
-                                                             vf sum[][2], int last, int rows, int vectors) {
-  for (; count > 0; count--, a += a_stride, b += b_stride) {
-    const float *tail = b + (ptrdiff_t)(vectors - 1) * VF_LANES;
-    vf b_last = last == VF_LANES ? vf_load(tail) : vf_load_n(tail, last);
-    vf b0 = vectors == 2 ? vf_load(b) : b_last;
+/* One tile: its rows' factors begin at `a`, its columns at `b`, both at the group's first row. */
+typedef struct tile_call {
+  const float *a, *b;
+  ptrdiff_t a_stride, b_stride;
+  const segment *parts; /* of the group */
+  int count;
+  partial *level; /* pending sums */
+  float *out;     /* where the node's sum goes; NULL: it is not complete, or left in level[0] */
+  ptrdiff_t out_stride;
+  int last; /* columns of the last vector */
+} tile_call;
+
+/* `rows` and `vectors` are constants where this is inlined, so that the sums are registers. */
+static inline __attribute__((always_inline)) void tile(const tile_call *call, int rows, int vectors) {
+  const float *a = call->a, *b = call->b;
+  const ptrdiff_t a_stride = call->a_stride, b_stride = call->b_stride;
+  if (call->out) /* it is written soon */
 #pragma GCC unroll 12
     for (int r = 0; r < rows; r++) {
-      vf factor = vf_set1(a[r]);
-      sum[r][0] = vf_fma(factor, b0, sum[r][0]);
-      if (vectors == 2) sum[r][1] = vf_fma(factor, b_last, sum[r][1]);
+      __builtin_prefetch(call->out + r * call->out_stride, 1);
+      __builtin_prefetch(call->out + r * call->out_stride + (vectors - 1) * VF_LANES, 1);
+    }
+  for (const segment *part = call->parts, *end = part + call->count; part < end; part++) {
+    partial *top = call->level + __builtin_popcount((unsigned)part->shard);
+    vf sum[TILE_ROWS][2];
+#pragma GCC unroll 12
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; v++)
+        sum[r][v] = part->begins ? vf_zero() : vf_load(&(*top)[r][v * VF_LANES]);
+    for (int left = part->rows; left > 0; left--, a += a_stride, b += b_stride) {
+      vf b0 = vf_load(b), b1 = vectors == 2 ? vf_load(b + VF_LANES) : vf_zero();
+#pragma GCC unroll 12
+      for (int r = 0; r < rows; r++) {
+        vf factor = vf_set1(a[r]);
+        sum[r][0] = vf_fma(factor, b0, sum[r][0]);
+        if (vectors == 2) sum[r][1] = vf_fma(factor, b1, sum[r][1]);
+      }
+    }
+    for (int joins = part->ends ? __builtin_ctz(~(unsigned)part->shard) : 0; joins > 0; joins--) {
+      top--;
+#pragma GCC unroll 12
+      for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) sum[r][v] = vf_add(vf_load(&(*top)[r][v * VF_LANES]), sum[r][v]);
+    }
+    float *out = call->out && part == end - 1 ? call->out : (*top)[0];
+    ptrdiff_t out_stride = out == call->out ? call->out_stride : TILE_COLUMNS;
+    int last = out == call->out ? call->last : VF_LANES;
+#pragma GCC unroll 12
+    for (int r = 0; r < rows; r++, out += out_stride) {
+      if (vectors == 2) vf_store(out, sum[r][0]);
+      if (last == VF_LANES)
+        vf_store(out + (vectors - 1) * VF_LANES, sum[r][vectors - 1]);
+      else
+        vf_store_n(out + (vectors - 1) * VF_LANES, sum[r][vectors - 1], last);
     }
   }
 }
 
-/* One segment of one tile. `level` holds the tile's pending sums; `rows` and `vectors` are constants where
- * this is inlined. */
-static inline __attribute__((always_inline)) void tile(const factors *f, ptrdiff_t a_at, ptrdiff_t b_at,
-                                                       const segment *part, partial *level, int last,
-                                                       int rows, int vectors) {
-  partial *top = level + __builtin_popcount((unsigned)part->shard);
-  int joins = part->ends ? __builtin_ctz(~(unsigned)part->shard) : 0;
-  const float *a = f->a + part->row * f->a_columns + a_at, *b = f->b + part->row * f->b_columns + b_at;
-  vf sum[TILE_ROWS][2];
-#pragma GCC unroll 12
-  for (int r = 0; r < rows; r++)
-#pragma GCC unroll 2
-    for (int v = 0; v < vectors; v++)
-      sum[r][v] = part->begins ? vf_zero() : vf_load(&(*top)[r][v * VF_LANES]);
-  if (last == VF_LANES)
-    accumulate(a, f->a_columns, b, f->b_columns, part->rows, sum, VF_LANES, rows, vectors);
-  else
-    accumulate(a, f->a_columns, b, f->b_columns, part->rows, sum, last, rows, vectors);
-  for (; joins > 0; joins--) {
-    top--;
-#pragma GCC unroll 12
-    for (int r = 0; r < rows; r++)
-#pragma GCC unroll 2
-      for (int v = 0; v < vectors; v++) sum[r][v] = vf_add(vf_load(&(*top)[r][v * VF_LANES]), sum[r][v]);
-  }
-#pragma GCC unroll 12
-  for (int r = 0; r < rows; r++)
-#pragma GCC unroll 2
-    for (int v = 0; v < vectors; v++) vf_store(&(*top)[r][v * VF_LANES], sum[r][v]);
-}
-
-typedef void (*tile_kernel)(const factors *, ptrdiff_t, ptrdiff_t, const segment *, partial *, int);
+typedef void (*tile_kernel)(const tile_call *);
 
 #define TILE(rows, vectors)                                                                                  \
-  static void tile_##rows##x##vectors(const factors *f, ptrdiff_t a_at, ptrdiff_t b_at, const segment *part, \
-                                      partial *level, int last) {                                            \
-    tile(f, a_at, b_at, part, level, last, rows, vectors);                                                   \
+  static void tile_##rows##x##vectors(const tile_call *call) {                                               \
+    tile(call, rows, vectors);                                                                               \
   }
 #define TILES_UP_TO_6(vectors)                                                                               \
   TILE(1, vectors) TILE(2, vectors) TILE(3, vectors) TILE(4, vectors) TILE(5, vectors) TILE(6, vectors)
@@ -139,15 +151,51 @@ static int next_group(const dft_shard_map *map, int node, int pixels, int *shard
   return count;
 }
 
-/* Writes a finished tile to dw[k][n]. */
-static void store(const factors *f, const partial *sum, int row, int rows, int column, int columns,
-                  float *dw) {
-  if (f->transposed) {
-    for (int c = 0; c < columns; c++)
-      for (int r = 0; r < rows; r++) dw[(size_t)(column + c) * f->a_columns + row + r] = (*sum)[r][c];
-  } else {
-    for (int r = 0; r < rows; r++)
-      memcpy(dw + (size_t)(row + r) * f->b_columns + column, (*sum)[r], (size_t)columns * sizeof(float));
+/* `rows` rows of one panel of b, without its stride. */
+static void pack(const float *b, ptrdiff_t stride, int rows, int columns, float *to) {
+  int last = columns > VF_LANES ? columns - VF_LANES : columns;
+  for (; rows > 0; rows--, b += stride, to += TILE_COLUMNS) {
+    if (columns > VF_LANES) vf_store(to, vf_load(b));
+    vf_store(to + columns - last, vf_load_n(b + columns - last, last));
+  }
+}
+
+/* The node's sum of a tile of the transposed matrix, to dw[k][n]. */
+static void store_transposed(const factors *f, const partial *sum, int row, int rows, int column, int columns,
+                             float *dw) {
+  for (int c = 0; c < columns; c++)
+    for (int r = 0; r < rows; r++) dw[(size_t)(column + c) * f->a_columns + row + r] = (*sum)[r][c];
+}
+
+/* One panel of a block takes a group. */
+static void run_panel(const factors *f, const block *area, int column, const segment *parts, int count,
+                      partial (*level)[DFT_GEMM_LEVELS], ptrdiff_t level_step, bool complete, float *dw) {
+  _Alignas(64) float packed[GROUP_ROWS * TILE_COLUMNS];
+  int columns = area->column_end - column < TILE_COLUMNS ? area->column_end - column : TILE_COLUMNS;
+  int64_t row = parts[0].row, rows = parts[count - 1].row + parts[count - 1].rows - row;
+  const tile_kernel *kernel = kernels[columns > VF_LANES] - 1;
+  int at = area->row, left = (area->row_end - at + TILE_ROWS - 1) / TILE_ROWS;
+  tile_call call = {.b = f->b + row * f->b_columns + column,
+                    .b_stride = f->b_columns,
+                    .a_stride = f->a_columns,
+                    .parts = parts,
+                    .count = count,
+                    .out_stride = f->b_columns,
+                    .last = columns > VF_LANES ? columns - VF_LANES : columns};
+  if (left >= PACK_TILES || columns % VF_LANES != 0) {
+    pack(call.b, f->b_columns, (int)rows, columns, packed);
+    call.b = packed;
+    call.b_stride = TILE_COLUMNS;
+  }
+  for (; left > 0; left--, level += level_step) {
+    int height = (area->row_end - at + left - 1) / left;
+    call.a = f->a + row * f->a_columns + at;
+    call.level = *level;
+    call.out = complete && !f->transposed ? dw + (size_t)at * f->b_columns + column : NULL;
+    kernel[height](&call);
+    if (complete && f->transposed)
+      store_transposed(f, (const partial *)*level, at, height, column, columns, dw);
+    at += height;
   }
 }
 
@@ -161,20 +209,10 @@ static void run_block(const factors *f, const block *area, int pixels, const dft
   for (bool first = true; shard < end; first = false) {
     int count = next_group(map, node, pixels, &shard, &row, parts);
     bool alone = first && shard == end; /* one group: all tiles can use the same place in L1 */
-    int tiles = (area->row_end - area->row + TILE_ROWS - 1) / TILE_ROWS, at = 0;
-    for (int column = area->column; column < area->column_end; column += TILE_COLUMNS) {
-      int columns = area->column_end - column < TILE_COLUMNS ? area->column_end - column : TILE_COLUMNS;
-      const tile_kernel *kernel = kernels[columns > VF_LANES] - 1;
-      int last = columns > VF_LANES ? columns - VF_LANES : columns;
-      int a_at = area->row;
-      for (int left = tiles; left > 0; left--, at++) {
-        int rows = (area->row_end - a_at + left - 1) / left;
-        partial *pending = level[alone ? 0 : at];
-        for (int p = 0; p < count; p++) kernel[rows](f, a_at, column, parts + p, pending, last);
-        if (shard == end) store(f, (const partial *)pending, a_at, rows, column, columns, dw);
-        a_at += rows;
-      }
-    }
+    int tiles = (area->row_end - area->row + TILE_ROWS - 1) / TILE_ROWS, panel = 0;
+    for (int column = area->column; column < area->column_end; column += TILE_COLUMNS, panel++)
+      run_panel(f, area, column, parts, count, level + (alone ? 0 : panel * tiles), alone ? 0 : 1,
+                shard == end, dw);
   }
 }
 
@@ -187,7 +225,10 @@ void DFT_SIMD(dft_gemm_dw)(const float *x, const float *dy, int pixels, int k, i
                            const dft_shard_map *map, float *dw) {
   factors f = {x, dy, k, n, false};
   if (vectors_of(n, k) < vectors_of(k, n)) f = (factors){dy, x, n, k, true};
-  int height = BLOCK_ROWS, width = BLOCK_COLUMNS, threads = dft_ops_threads();
+  /* A block is one panel wide, so that packing it pays; or square, when what counts is to read less. */
+  bool near = (size_t)map->samples * pixels * (size_t)(k + n) * sizeof(float) <= NEAR_BYTES;
+  int wide = near ? 1 : 4, width = wide * TILE_COLUMNS, height = BLOCK_TILES / wide * TILE_ROWS;
+  int threads = dft_ops_threads();
   while (height > TILE_ROWS &&
          ((f.a_columns + height - 1) / height) * ((f.b_columns + width - 1) / width) < 2 * threads) {
     if (width > TILE_COLUMNS) width /= 2;

@@ -1,0 +1,59 @@
+# Shared by the tests of runs that are disturbed. Sourced after tests/common.sh.
+export OMP_NUM_THREADS=1
+pgrep -f no-such-process >/dev/null 2>&1
+[ $? -le 1 ] || skip "pgrep is missing (Debian: procps)"
+job=
+# The job and its ranks are in one process group; whatever a failing test leaves behind ends with it.
+trap '[ -z "$job" ] || kill -KILL -- -"$job" 2>/dev/null; rm -rf "$work"' EXIT
+
+# start COMMAND...: in the background, in a process group of its own; output in $work/out.
+start() {
+  setsid "$@" >"$work/out" 2>&1 </dev/null &
+  job=$!
+}
+start_np() {
+  local ranks=$1
+  shift
+  start mpirun --oversubscribe --bind-to none -np "$ranks" "$DFT" "$@"
+}
+broken() {
+  cat "$work/out" >&2
+  fail "$@"
+}
+# until_true SECONDS WHAT COMMAND...
+until_true() {
+  local end=$((SECONDS + $1)) what=$2
+  shift 2
+  until "$@"; do
+    [ $SECONDS -lt $end ] || broken "$what has not come"
+    [ -z "$job" ] || kill -0 "$job" 2>/dev/null || broken "the run ended before $what"
+    sleep 0.05
+  done
+}
+steps_in() {
+  local count
+  count=$(grep -c '"type":"step"' "$1/log.jsonl" 2>/dev/null)
+  echo "${count:-0}"
+}
+has_steps() { [ "$(steps_in "$1")" -ge "$2" ]; }
+# until_step DIR N: the run in DIR has logged N more steps than it had when this was called.
+until_step() { until_true 60 "step $2 more in $1" has_steps "$1" $(($(steps_in "$1") + $2)); }
+# ranks_of RUN_DIR: the pids of the ranks that were started with this run_dir, rank 0 first.
+ranks_of() { pgrep -f "^$DFT .*run_dir=$1( |\$)"; }
+rank_of() { ranks_of "$1" | sed -n "$(($2 + 1))p"; }
+# ended CODE WHAT: the job ends within 60 s with this code, and nothing of it is left.
+ended() {
+  local end=$((SECONDS + 60)) code=$1 what=$2 rc=0 left
+  while kill -0 "$job" 2>/dev/null && [ $SECONDS -lt $end ]; do sleep 0.05; done
+  kill -0 "$job" 2>/dev/null && broken "$what: it does not end"
+  wait "$job"
+  rc=$?
+  for _ in 1 2 3 4 5 6 7 8 9 10; do
+    left=$(pgrep -g "$job" -r D,R,S,T,t) || break
+    sleep 0.1
+  done
+  [ -z "$left" ] || broken "$what: processes survive: $left"
+  job=
+  [ "$rc" = "$code" ] || broken "$what: exit code $rc instead of $code"
+}
+says() { grep -qE -- "$1" "$work/out" || broken "$2: no line like '$1'"; }

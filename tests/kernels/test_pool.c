@@ -7,7 +7,7 @@ static void check_shape(const dft_ops *ops, int pixels, int c) {
   const size_t in = (size_t)pixels * (size_t)c, out = (size_t)c;
   float *x = filled(SAMPLES * in), *dy = filled(SAMPLES * out), *y = empty(SAMPLES * out);
   float *want = empty(SAMPLES * out), *dx = empty(SAMPLES * in), *want_dx = empty(SAMPLES * in);
-  for (size_t i = 0; i < SAMPLES * in; i++) x[i] = roundf(4 * x[i]) / 4; /* ties */
+  for (size_t i = 0; i < SAMPLES * in; i++) x[i] = roundf(4 * x[i]) / 4 + 0.0f; /* ties, no -0 */
 
   for (size_t i = 0; i < SAMPLES * out; i++) {
     double sum = 0;

@@ -10,7 +10,7 @@
 
 enum {
   TILE_SAMPLES = 8,        /* through the stages with few pixels, whose weights are many */
-  WHOLE_BYTES = 16 << 10,  /* a bordered group of at most this stays in L1 as a whole */
+  WHOLE_PIXELS = 128,      /* a bordered group of at most so many stays in L1 as a whole */
   STRIP_BYTES = 384 << 10, /* of the wide tensor, to stay in L2 */
   NARROW = 2               /* tensors between stages: input and output */
 };
@@ -79,7 +79,7 @@ static bool add_depthwise(dft_arena *a, stage *s, const dft_folded *layer) {
   size_t row = (size_t)c->out_w * (size_t)c->channels * sizeof(float);
   s->strip = row * (size_t)c->out_h <= STRIP_BYTES ? c->out_h : (int)(STRIP_BYTES / row);
   if (s->strip < 1) s->strip = 1;
-  s->whole = (size_t)(c->in_h + 2) * (size_t)(c->in_w + 2) * PANEL * sizeof(float) <= WHOLE_BYTES;
+  s->whole = (size_t)(c->in_h + 2) * (size_t)(c->in_w + 2) <= WHOLE_PIXELS;
   return s->depthwise_w && s->depthwise_bias;
 }
 

@@ -75,8 +75,13 @@ static inline __attribute__((always_inline)) void finish(const panel_call *call,
 static inline __attribute__((always_inline)) void tiles(const panel_call *call, cursor *to, int last,
                                                         int count, int rows, int vectors) {
   const ptrdiff_t x_stride = call->x_stride;
+  const float *ahead = call->w + (ptrdiff_t)call->k * vectors * VF_LANES,
+              *ahead_end = ahead + (ahead - call->w);
   cursor at = *to;
   for (; count > 0; count--, at.x += rows * x_stride) {
+    /* The first tiles fetch the next panel of a large W to L2, a line per k; then they ask for what is there.
+     */
+    const ptrdiff_t line = ahead < ahead_end ? 16 : 0;
     vf sum[TILE_ROWS][2];
     for (int v = 0; v < vectors; v++) {
       int lanes = v == vectors - 1 ? last : VF_LANES;
@@ -87,6 +92,8 @@ static inline __attribute__((always_inline)) void tiles(const panel_call *call, 
     const float *x = at.x, *w = call->w;
     for (int k = call->k; k > 0; k--, x++, w += (ptrdiff_t)vectors * VF_LANES) {
       vf w0 = vf_load(w), w1 = vectors == 2 ? vf_load(w + VF_LANES) : vf_zero();
+      if (vectors == 2) __builtin_prefetch(ahead, 0, 2);
+      ahead += line;
 #pragma GCC unroll 12
       for (int r = 0; r < rows; r++) {
         vf factor = vf_set1(x[r * x_stride]);

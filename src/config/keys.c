@@ -173,7 +173,8 @@ const dft_key dft_keys[] = {
      .help = "What best.pb is best in; val_loss means loss where there is no validation."},
     {"on_nonfinite", DFT_KEY_WORD, AT(on_nonfinite), .words = "abort skip", .preset = "abort", DECIDES,
      .keras = "TerminateOnNaN",
-     .help = "A loss or gradient that is not finite: abort with exit code 70, or skip the step (10 in a row are the most)."},
+     .help = "A loss or gradient that is not finite: abort with exit code 70, or skip the step (10 in a row "
+             "are the most)."},
     {"log.verbose", DFT_KEY_INT, AT(log.verbose), FROM(0, 2), .words = "auto", .word_value = -1,
      .preset = "auto", .keras = "fit(verbose)",
      .help = "0 silent, 1 progress bar, 2 one line per epoch; auto: 1 on a terminal, else 2."},

@@ -23,64 +23,72 @@ declare -A owner=(
 )
 MOST_LINES=420
 
+# The functions below answer in REPLY: a subshell for each of some thousand includes would take a minute.
 header_module() { # status.h -> base
   local name=${1%.h}
-  if [ -n "${module_of[$name]:-}" ]; then echo "${module_of[$name]}"
-  elif [ -n "${level[$name]:-}" ]; then echo "$name"; fi
+  REPLY=${module_of[$name]:-}
+  [ -n "$REPLY" ] || [ -z "${level[$name]:-}" ] || REPLY=$name
 }
 
 file_module() { # src/comm/wait.c -> comm, include/dft/status.h -> base
   case $1 in
-  src/*) local rest=${1#src/}; echo "${rest%%/*}" ;;
+  src/*) REPLY=${1#src/} REPLY=${REPLY%%/*} ;;
   include/dft/*) header_module "${1##*/}" ;;
   esac
 }
 
 # A module may include itself and what is below it, not its neighbours.
 check_dft_include() { # FILE MODULE HEADER
-  local target
-  target=$(header_module "${3#dft/}")
-  if [ -z "$target" ]; then
+  header_module "${3#dft/}"
+  if [ -z "$REPLY" ]; then
     echo "$1: $3: of no known module; add it to tests/lint/test_includes.sh"
-  elif [ "$target" != "$2" ] && [ "${level[$target]}" -ge "${level[$2]}" ]; then
-    echo "$1: upward include: $2 includes $3, which is $target's"
+  elif [ "$REPLY" != "$2" ] && [ "${level[$REPLY]}" -ge "${level[$2]}" ]; then
+    echo "$1: upward include: $2 includes $3, which is $REPLY's"
   fi
 }
 
 check_include() { # FILE MODULE HEADER
+  local target
   case $3 in
   dft/*) check_dft_include "$1" "$2" "$3" ;;
   ../*)
-    local target
     target=$(realpath -m --relative-to=src "$(dirname "$1")/$3")
     [ "${target%%/*}" = "$2" ] || echo "$1: private header of another module: $3"
     ;;
   *)
-    local only=${owner[$3]:-}
-    [ -z "$only" ] || [ "$only" = "$2" ] || echo "$1: only src/$only includes $3"
+    target=${owner[$3]:-}
+    [ -z "$target" ] || [ "$target" = "$2" ] || echo "$1: only src/$target includes $3"
     ;;
   esac
 }
 
+# dft_comm_abort is the one door out, the log the one voice.
+check_code() { # FILE
+  local code
+  code=$(gcc -fpreprocessed -dD -E -P "$1" 2>/dev/null) # without comments
+  if [ "$1" != src/comm/open.c ] && [[ $code =~ (^|[^a-zA-Z0-9_])(exit|_exit|_Exit|quick_exit|abort|assert)\ *\( ]]; then
+    echo "$1: ends the process"
+  fi
+  if [ "$1" != src/base/log.c ] && [[ $code =~ (^|[^a-zA-Z0-9_])(stderr|perror)($|[^a-zA-Z0-9_]) ]]; then
+    echo "$1: writes to stderr; dft_note, dft_warn and dft_print_error do that"
+  fi
+}
+
 check_file() {
-  local file=$1 module header code
-  module=$(file_module "$file")
+  local file=$1 module line lines=0
+  file_module "$file"
+  module=$REPLY
   if [ -z "$module" ] || [ -z "${level[$module]:-}" ]; then
     echo "$file: of no known module; add it to tests/lint/test_includes.sh"
     return
   fi
-  while read -r header; do check_include "$file" "$module" "$header"; done < <(
-    sed -nE 's/^[[:space:]]*#[[:space:]]*include[[:space:]]*[<"]([^">]+)[">].*/\1/p' "$file")
-  [ "$(wc -l <"$file")" -le $MOST_LINES ] || echo "$file: more than $MOST_LINES lines"
-  [ "$module" != cli ] || return 0
-  code=$(gcc -fpreprocessed -dD -E -P "$file" 2>/dev/null) # without comments
-  # dft_comm_abort is the one door out.
-  if [ "$file" != src/comm/open.c ] && grep -qE '\b(exit|_exit|_Exit|quick_exit|abort|assert) *\(' <<<"$code"; then
-    echo "$file: ends the process"
-  fi
-  if [ "$file" != src/base/log.c ] && grep -qE '\b(stderr|perror)\b' <<<"$code"; then
-    echo "$file: writes to stderr; dft_note, dft_warn and dft_print_error do that"
-  fi
+  while IFS= read -r line; do
+    lines=$((lines + 1))
+    [[ $line =~ ^[[:space:]]*\#[[:space:]]*include[[:space:]]*[\<\"]([^\">]+) ]] &&
+      check_include "$file" "$module" "${BASH_REMATCH[1]}"
+  done <"$file"
+  [ "$lines" -le $MOST_LINES ] || echo "$file: more than $MOST_LINES lines"
+  [ "$module" = cli ] || check_code "$file"
 }
 
 check_tree() { # in the current directory; prints what is wrong

@@ -3,12 +3,14 @@ export OMP_NUM_THREADS=1
 pgrep -f no-such-process >/dev/null 2>&1
 [ $? -le 1 ] || skip "pgrep is missing (Debian: procps)"
 job=
-# The job and its ranks are in one process group; whatever a failing test leaves behind ends with it.
-trap '[ -z "$job" ] || kill -KILL -- -"$job" 2>/dev/null; rm -rf "$work"' EXIT
+# A rank of this test, wherever its parents are, has this test's directory in its command line.
+survivors() { pgrep -f "^$DFT .*$work"; }
+trap '[ -z "$job" ] || kill -KILL "$job" 2>/dev/null; kill -KILL $(survivors) 2>/dev/null; rm -rf "$work"' EXIT
 
-# start COMMAND...: in the background, in a process group of its own; output in $work/out.
+# start COMMAND...: in the background, in a process group of its own, and not deaf to INT as background jobs are; output in
+# $work/out.
 start() {
-  setsid "$@" >"$work/out" 2>&1 </dev/null &
+  setsid env --default-signal=INT "$@" >"$work/out" 2>&1 </dev/null &
   job=$!
 }
 start_np() {
@@ -49,7 +51,7 @@ ended() {
   wait "$job"
   rc=$?
   for _ in 1 2 3 4 5 6 7 8 9 10; do
-    left=$(pgrep -g "$job" -r D,R,S,T,t) || break
+    left=$(survivors) || break
     sleep 0.1
   done
   [ -z "$left" ] || broken "$what: processes survive: $left"

@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# launch/dft-run: signals become 75, lost ranks a restart, lost hosts fewer ranks; its end is the run's end.
+source "$DFT_SOURCE/tests/common.sh"
+source "$DFT_SOURCE/tests/faults/running.sh"
+dft_run=$DFT_SOURCE/launch/dft-run
+small_config "$work/none" >"$work/config.yaml"
+dir=$work/run
+run=(--oversubscribe --bind-to none -np 2 "$DFT" "$work/config.yaml" phases.2.epochs=60 log.verbose=0
+  checkpoint.every_epochs=1000 checkpoint.every_steps=5 run_dir="$dir")
+gone() { ! ranks_of "$dir" >/dev/null; }
+
+for signal in TERM INT; do
+  start "$dft_run" "${run[@]}"
+  until_step "$dir" 6
+  kill -$signal "$job"
+  ended 75 "$signal to dft-run"
+  says "stopped by a signal after step" "$signal to dft-run"
+done
+# a killed rank: started again by itself, once
+start "$dft_run" "${run[@]}"
+until_step "$dir" 6
+kill -9 "$(rank_of "$dir" 1)"
+until_true 60 "the restart" grep -q "exit code 76: restart 1 of 3" "$work/out"
+# a stop that only a rank was told of: not asked for here, so started again
+until_step "$dir" 6
+kill -USR1 "$(rank_of "$dir" 0)"
+until_true 60 "the restart" grep -q "exit code 75: restart 2 of 3" "$work/out"
+until_step "$dir" 6
+# dft-run itself killed: the run saves and ends
+kill -9 "$job"
+wait "$job" 2>/dev/null
+job=
+until_true 60 "the end of the ranks" gone
+says "stopped by a signal after step" "dft-run killed"
+# no restarts allowed: the code comes out
+export DFT_RESTARTS=0
+start "$dft_run" "${run[@]}"
+until_step "$dir" 6
+kill -9 "$(rank_of "$dir" 0)"
+ended 76 "a killed rank without restarts"
+says "0 restarts are used up" "a killed rank without restarts"
+unset DFT_RESTARTS
+start "$dft_run" "${run[@]}"
+ended 0 "to the end"
+ok "undisturbed" np 1 "$work/config.yaml" phases.2.epochs=60 log.verbose=0 checkpoint.every_epochs=1000 run_dir="$work/whole"
+same "$work/whole/final.pb" "$dir/final.pb" "stopped and killed six times"
+
+# codes and hosts, with an mpirun that only pretends
+mkdir "$work/bin"
+cat >"$work/bin/mpirun" <<'END'
+#!/usr/bin/env bash
+echo "mpirun $*"
+for ((i = 1; i < $#; i++)); do [ "${!i}" != --hostfile ] || { i=$((i + 1)); sed 's/^/hosts: /' "${!i}"; }; done
+count=$(cat "$COUNT")
+echo $((count + 1)) >"$COUNT"
+exit "$(cut -d' ' -f$((count + 1)) <<<"$CODES")"
+END
+printf '#!/bin/sh\n[ "$1" != dead ]\n' >"$work/bin/agent"
+chmod +x "$work"/bin/*
+export PATH=$work/bin:$PATH COUNT=$work/count OMPI_MCA_plm_rsh_agent=$work/bin/agent DFT_RESTARTS=1
+pretend() { # CODES EXPECTED TEXT ARGS...
+  local codes=$1 code=$2 text=$3
+  shift 3
+  echo 0 >"$COUNT"
+  CODES=$codes expect "$code" "$text" "$dft_run" "$@"
+}
+for code in 0 1 2 65 70 74 139; do pretend $code $code "mpirun -np 4 dft" -np 4 dft a.yaml; done
+for code in 76 137 143 205; do
+  pretend "$code 0" 0 "restart 1 of 1" -np 4 dft a.yaml
+  pretend "$code $code" 76 "used up" -np 4 dft a.yaml
+done
+pretend "75 2" 2 "restart 1 of 1" -np 4 dft a.yaml
+pretend "205 0" 0 "mpirun --host good:2,fine:2 -np 4 dft" --host good:2,dead:2,fine:2 -np 6 dft a.yaml
+pretend "205 0" 0 "without dead: 1 ranks on 1 of 2 hosts" --host dead:9,good -np 3 dft a.yaml
+printf 'dead slots=4 # the first\n\ngood slots=4\n' >"$work/hosts"
+pretend "205 0" 0 "hosts: good slots=4" --hostfile "$work/hosts" -np 8 dft a.yaml
+grep -q "^mpirun .* -np 4 dft" "$work/out" || broken "the ranks did not shrink with the hosts"
+grep -q dead "$work/hosts" || fail "the user's hostfile was changed"
+pretend 205 76 "no host answers" --host dead -np 3 dft a.yaml
+expect 2 "dft-run -np 4" "$dft_run"
+# an mpirun that does not listen: the second TERM ends it, when it comes 2 s later
+printf '#!/bin/sh\ntrap "" USR1\ntrap "exit 1" TERM\nwhile :; do sleep 0.1; done\n' >"$work/bin/mpirun"
+start "$dft_run" -np 4 dft a.yaml
+sleep 0.5
+kill -TERM "$job"
+sleep 0.3
+kill -TERM "$job"
+sleep 1.9
+kill -0 "$job" 2>/dev/null || broken "an early second TERM ended dft-run"
+kill -TERM "$job"
+ended 143 "TERM twice to dft-run"
+echo "dft-run stops, restarts and shrinks"

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# A killed or a stopped rank, a killed mpirun: the whole job ends soon, one line says who is missing where, and the next
+# start goes on to the same bytes. A slow rank is waited for.
+source "$DFT_SOURCE/tests/common.sh"
+source "$DFT_SOURCE/tests/faults/running.sh"
+small_config "$work/none" >"$work/config.yaml"
+dir=$work/run
+run=("$work/config.yaml" phases.2.epochs=60 log.verbose=0 checkpoint.every_epochs=1000 checkpoint.every_steps=2)
+timeout_s=2
+host=$(hostname)
+lose() { # SIGNAL RANK RANKS CODE
+  start_np "$3" "${run[@]}" run_dir="$dir" distributed.timeout_s=$timeout_s
+  until_step "$dir" 5
+  local begin=$SECONDS
+  kill "-$1" "$(rank_of "$dir" "$2")"
+  ended "$4" "$1 to rank $2 of $3"
+  [ $((SECONDS - begin)) -le $((timeout_s + 8)) ] || fail "$1 to rank $2 of $3: the end took $((SECONDS - begin)) s"
+}
+lose KILL 1 2 137
+lose KILL 0 3 137
+for rank in 0 2; do
+  lose STOP $rank 3 76
+  says "rank $rank \\(host $host\\): no progress for $timeout_s s in (step|saving step|the evaluation after step) [0-9]+, noticed by rank" \
+    "STOP to rank $rank"
+done
+# mpirun killed: no rank is left behind
+start_np 2 "${run[@]}" run_dir="$dir"
+until_step "$dir" 5
+kill -9 "$job"
+ended 137 "mpirun killed" 2>/dev/null
+ok "to the end" np 2 "${run[@]}" run_dir="$dir"
+ok "undisturbed" np 2 "${run[@]}" run_dir="$work/whole"
+same "$work/whole/final.pb" "$dir/final.pb" "lost five times"
+same "$work/whole/history.csv" "$dir/history.csv" "history after five losses"
+
+# Slow is not lost: a rank that gets a sixth of its time needs longer for its step than the timeout, and is waited for
+start_np 2 "$work/config.yaml" run_dir="$work/slow" "phases=[{name: head, epochs: 1}]" data.validation=null log.verbose=2 \
+  model.input_shape=[96,96,3] data.batch_size=8000 data.train.samples=8000 distributed.timeout_s=4
+until_true 60 "the phase" grep -q "^Phase 1/1" "$work/out"
+slow=$(rank_of "$work/slow" 1)
+while kill -0 "$job" 2>/dev/null; do
+  kill -STOP "$slow" 2>/dev/null
+  sleep 0.5
+  kill -CONT "$slow" 2>/dev/null
+  sleep 0.1
+done
+ended 0 "a slow rank"
+echo "a lost rank ends the job, a slow one does not"

@@ -99,9 +99,6 @@ dft_status dft_store_save(dft_store *s, const dft_state *state, int keep);
 /* Writes best.pb / final.pb. */
 dft_status dft_store_save_as(dft_store *s, const dft_state *state, const char *name);
 
-/* Writes a whole small file atomically, the same way. */
-dft_status dft_write_file(const char *path, const void *data, size_t bytes);
-
 /* CRC32C of `bytes` bytes, continuing from `crc` (0 to start). */
 uint32_t dft_crc32c(uint32_t crc, const void *data, size_t bytes);
 

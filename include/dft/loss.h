@@ -4,6 +4,9 @@
 #ifndef DFT_LOSS_H
 #define DFT_LOSS_H
 
+/* Index of the first largest of `classes` values. */
+int dft_argmax(const float *values, int classes);
+
 /* probabilities[samples][classes] */
 void dft_softmax(const float *logits, int samples, int classes, float *probabilities);
 /* loss[samples]; dlogits[samples][classes]; correct[samples] 1 where the first largest logit is the label. */

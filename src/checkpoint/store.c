@@ -1,5 +1,6 @@
 /* The run directory: its lock, its checkpoints, which of them is the newest good one. */
 #include "dft/checkpoint.h"
+#include "dft/file.h"
 #include "dft/log.h"
 #include "internal.h"
 #include <dirent.h>

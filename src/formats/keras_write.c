@@ -1,14 +1,11 @@
 /* Writing Keras' two HDF5 layouts (keras_read.c describes them). The file is built in memory and then written
  * in one go, so a full disk is our error and not libhdf5's. Equal weights give equal bytes: no times are
  * stored. */
+#include "dft/file.h"
 #include "keras.h"
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 /* "BatchNormalization" gives "batch_normalization", "ReLU" "re_lu", "Conv2D" "conv2d": Keras'
  * naming.to_snake_case for names of letters and digits. */
@@ -242,46 +239,6 @@ static dft_status build_image(dft_file_kind kind, const dft_weights *w, const df
 
 /* ---- onto the disk ---- */
 
-static bool write_all(int fd, const char *data, size_t bytes) {
-  while (bytes > 0) {
-    ssize_t n = write(fd, data, bytes);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return false;
-    data += n;
-    bytes -= (size_t)n;
-  }
-  return true;
-}
-
-/* So that the rename itself survives a crash. Some file systems cannot; the data are safe by then. */
-static void sync_directory(const char *path) {
-  const char *slash = strrchr(path, '/');
-  char *directory = !slash ? strdup(".") : strndup(path, slash == path ? 1 : (size_t)(slash - path));
-  int fd = directory ? open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-  if (fd >= 0) {
-    fsync(fd);
-    close(fd);
-  }
-  free(directory);
-}
-
-static dft_status write_atomically(const char *path, const void *data, size_t bytes) {
-  size_t length = strlen(path) + 32;
-  char *temporary = malloc(length);
-  if (!temporary) return dft_fail_memory("a path", length);
-  snprintf(temporary, length, "%s.tmp%ld", path, (long)getpid());
-  int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  bool good = fd >= 0 && write_all(fd, data, bytes) && fsync(fd) == 0;
-  int reason = errno;
-  if (fd >= 0 && close(fd) != 0 && good) good = false, reason = errno;
-  if (good && rename(temporary, path) != 0) good = false, reason = errno;
-  if (!good && fd >= 0) unlink(temporary);
-  free(temporary);
-  if (!good) return dft_fail(DFT_EIO, "%s: cannot write: %s", path, strerror(reason));
-  sync_directory(path);
-  return DFT_OK;
-}
-
 dft_status dft_keras_write(const char *path, dft_file_kind kind, const dft_weights *w,
                            const dft_keras_layer *layers, int layer_count) {
   if (kind != DFT_FILE_KERAS_H5 && kind != DFT_FILE_KERAS_WEIGHTS_H5)
@@ -290,7 +247,7 @@ dft_status dft_keras_write(const char *path, dft_file_kind kind, const dft_weigh
   size_t bytes = 0;
   dft_status status = build_image(kind, w, layers, layer_count, &image, &bytes);
   if (status != DFT_OK) return dft_context(status, "%s", path);
-  status = write_atomically(path, image, bytes);
+  status = dft_write_file(path, image, bytes);
   free(image);
   return status;
 }

@@ -13,17 +13,17 @@ static float softmax_row(const float *z, int classes, float max, float *p) {
   return logf(sum);
 }
 
-static int largest(const float *z, int classes) {
+int dft_argmax(const float *values, int classes) {
   int best = 0;
   for (int c = 1; c < classes; c++)
-    if (z[c] > z[best]) best = c;
+    if (values[c] > values[best]) best = c;
   return best;
 }
 
 void dft_softmax(const float *logits, int samples, int classes, float *probabilities) {
   for (int i = 0; i < samples; i++) {
     const float *z = logits + (size_t)i * (size_t)classes;
-    softmax_row(z, classes, z[largest(z, classes)], probabilities + (size_t)i * (size_t)classes);
+    softmax_row(z, classes, z[dft_argmax(z, classes)], probabilities + (size_t)i * (size_t)classes);
   }
 }
 
@@ -32,7 +32,7 @@ void dft_cross_entropy(const float *logits, const int *labels, int samples, int 
   for (int i = 0; i < samples; i++) {
     const float *z = logits + (size_t)i * (size_t)classes;
     float *d = dlogits + (size_t)i * (size_t)classes;
-    int best = largest(z, classes);
+    int best = dft_argmax(z, classes);
     float log_sum = softmax_row(z, classes, z[best], d);
     loss[i] = log_sum - (z[labels[i]] - z[best]);
     d[labels[i]] -= 1.0F;

@@ -1,5 +1,6 @@
 #include "logs.h"
 #include "dft/checkpoint.h"
+#include "dft/file.h"
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>

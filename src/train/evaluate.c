@@ -1,4 +1,5 @@
 /* `dft eval`: loss, accuracy, per-class table and confusion matrix on data.validation. */
+#include "dft/file.h"
 #include "train.h"
 #include <stdio.h>
 #include <stdlib.h>

@@ -50,13 +50,6 @@ static void close_evaluation(evaluation *e) {
   dft_arena_free(e->arena);
 }
 
-static int largest(const float *z, int classes) {
-  int best = 0;
-  for (int c = 1; c < classes; c++)
-    if (z[c] > z[best]) best = c;
-  return best;
-}
-
 static dft_status measure_tile(dft_run *run, dft_set set, evaluation *e, int first, int n) {
   const dft_model *m = run->model;
   for (int i = 0; i < n; i++) {
@@ -73,7 +66,7 @@ static dft_status measure_tile(dft_run *run, dft_set set, evaluation *e, int fir
   dft_cross_entropy(e->logits, e->labels + first, n, m->classes, e->loss + first, e->dlogits,
                     e->correct + first);
   for (int i = 0; i < n; i++)
-    e->predicted[first + i] = largest(e->logits + (size_t)i * (size_t)m->classes, m->classes);
+    e->predicted[first + i] = dft_argmax(e->logits + (size_t)i * (size_t)m->classes, m->classes);
   return DFT_OK;
 }
 

@@ -1,4 +1,5 @@
 /* `dft predict`: probabilities for images, each once, whatever the number of ranks. */
+#include "dft/file.h"
 #include "dft/loss.h"
 #include "train.h"
 #include <stdio.h>
@@ -21,22 +22,12 @@ typedef struct prediction {
   int64_t count;
 } prediction;
 
-static int word_index(const char *word, const char *const *words, int count) {
-  for (int i = 0; i < count; i++)
-    if (strcmp(word, words[i]) == 0) return i;
-  return -1;
-}
-
 static dft_status read_words(prediction *p, const char *path) {
-  static const char *const preprocessing[] = {"mobilenet_v2", "unit", "none"};
-  static const char *const resize[] = {"stretch", "crop", "pad"};
-  int first = word_index(p->state->preprocessing, preprocessing, 3),
-      second = word_index(p->state->resize, resize, 3);
-  if (first < 0 || second < 0)
-    return dft_fail(DFT_EDATA, "%s: preprocessing '%s', resize '%s': not known to this version", path,
-                    p->state->preprocessing, p->state->resize);
-  p->preprocessing = (dft_preprocessing)first;
-  p->resize = (dft_resize)second;
+  int preprocessing = 0, resize = 0;
+  DFT_TRY(dft_word_value(path, p->state->preprocessing, dft_preprocessing_words, &preprocessing));
+  DFT_TRY(dft_word_value(path, p->state->resize, dft_resize_words, &resize));
+  p->preprocessing = (dft_preprocessing)preprocessing;
+  p->resize = (dft_resize)resize;
   return DFT_OK;
 }
 
@@ -127,13 +118,6 @@ static dft_status predict_input(prediction *p, const char *path) {
   return status;
 }
 
-static int largest(const float *row, int classes) {
-  int best = 0;
-  for (int c = 1; c < classes; c++)
-    if (row[c] > row[best]) best = c;
-  return best;
-}
-
 /* A CSV field, quoted where it must be (RFC 4180). */
 static void csv_field(FILE *f, const char *text) {
   if (strpbrk(text, ",\"\r\n") == NULL) {
@@ -165,7 +149,7 @@ static void write_csv(const prediction *p, FILE *f) {
   fputc('\n', f);
   for (int64_t i = 0; i < p->count; i++) {
     const float *row = p->probabilities + i * classes;
-    int best = largest(row, classes);
+    int best = dft_argmax(row, classes);
     class_name(p, best, name, sizeof name);
     csv_field(f, p->names[i]);
     fputc(',', f);

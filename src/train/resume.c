@@ -6,13 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const pooling_words[] = {[DFT_POOL_AVG] = "avg", [DFT_POOL_MAX] = "max"};
-static const char *const preprocessing_words[] = {[DFT_PREPROCESS_MOBILENET_V2] = "mobilenet_v2",
-                                                  [DFT_PREPROCESS_UNIT] = "unit",
-                                                  [DFT_PREPROCESS_NONE] = "none"};
-static const char *const resize_words[] = {
-    [DFT_RESIZE_STRETCH] = "stretch", [DFT_RESIZE_CROP] = "crop", [DFT_RESIZE_PAD] = "pad"};
-
 static dft_status copy_names(const dft_run *run, dft_weights *w) {
   int classes = run->model->classes;
   w->class_names = calloc((size_t)classes, sizeof *w->class_names);
@@ -59,9 +52,9 @@ dft_status dft_state_of(const dft_run *run, dft_state *s) {
                    .train_count = dft_dataset_count(run->data[DFT_SET_TRAIN]),
                    .finished = at->finished};
   s->model_name = strdup(c->model.name);
-  s->pooling = strdup(pooling_words[c->model.pooling]);
-  s->preprocessing = strdup(preprocessing_words[c->data.preprocessing]);
-  s->resize = strdup(resize_words[c->data.resize]);
+  s->pooling = strdup(dft_pooling_words[c->model.pooling]);
+  s->preprocessing = strdup(dft_preprocessing_words[c->data.preprocessing]);
+  s->resize = strdup(dft_resize_words[c->data.resize]);
   if (!s->model_name || !s->pooling || !s->preprocessing || !s->resize) return dft_fail_memory("state", 0);
   DFT_TRY(dft_model_export(run->model, &s->weights));
   DFT_TRY(copy_names(run, &s->weights));

@@ -1,4 +1,5 @@
 /* The whole program: open; for each phase: freeze, plan, fit; close. */
+#include "dft/file.h"
 #include "dft/log.h"
 #include "dft/version.h"
 #include "train.h"

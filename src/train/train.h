@@ -87,7 +87,11 @@ dft_status dft_resume(dft_run *run, bool *resumed, dft_weights *slots, int64_t *
 dft_status dft_save(dft_run *run, const char *name); /* NULL: a numbered checkpoint. Collective */
 dft_status dft_restore_optimizer(dft_run *run, const dft_weights *slots, int64_t iterations);
 
-/* restore.c: a model out of a checkpoint. Rank 0 reads the file; all ranks get the state. */
+/* restore.c: the config's words in a checkpoint, by value, ended by NULL; and back (DFT_EDATA naming the
+ * file). */
+extern const char *const dft_pooling_words[], *const dft_preprocessing_words[], *const dft_resize_words[];
+dft_status dft_word_value(const char *path, const char *word, const char *const *words, int *value);
+/* A model out of a checkpoint. Rank 0 reads the file; all ranks get the state. */
 dft_status dft_model_of_state(const dft_state *state, const char *path, dft_model **model);
 dft_status dft_read_checkpoint(dft_comm *comm, const char *path, dft_state *state);
 

@@ -1,0 +1,18 @@
+/* Files that are there whole or not at all.
+ *
+ * Written to a temporary name in the same directory, fsync, rename, fsync of the directory. On failure the
+ * temporary file is removed and what was there before stays. Errors: DFT_EIO naming the path and the reason.
+ * Not collective; any thread. */
+#ifndef DFT_FILE_H
+#define DFT_FILE_H
+
+#include "dft/status.h"
+#include <stddef.h>
+
+/* End of the names under which files are written before their rename; the process id stands before it. What a
+ * killed run left behind is removed when its directory is opened again. */
+#define DFT_TEMPORARY_SUFFIX ".dft-tmp"
+
+dft_status dft_write_file(const char *path, const void *data, size_t bytes);
+
+#endif

@@ -2,6 +2,7 @@
 #include "dft/config.h"
 #include "dft/log.h"
 #include "dft/version.h"
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,6 +79,7 @@ static int print_command_help(const dft_command *c) {
 static int run(const dft_command *command, int argc, char **argv) {
   dft_comm *comm = NULL;
   dft_status status = DFT_OK;
+  signal(SIGXFSZ, SIG_IGN); /* beyond the limit on file sizes a write fails, as on a full disk */
   if (command->stops) dft_cli_signals();
   if (command->mpi)
     status = dft_comm_open(&comm);

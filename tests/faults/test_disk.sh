@@ -13,7 +13,7 @@ kept() { # DIR WHAT: no half-written file, and all that is there is good
   ! ls "$1"/*.tmp >/dev/null 2>&1 || fail "$2: a half-written file is left"
   for state in "$1"/*.pb; do
     "$DFT" inspect "$state" >/dev/null || fail "$2: $state is damaged"
-    [ ! -e "$whole/$(basename "$state")" ] || same "$whole/$(basename "$state")" "$state" "$2"
+    case $state in */ckpt-*) [ ! -e "$whole/${state##*/}" ] || same "$whole/${state##*/}" "$state" "$2" ;; esac
   done
 }
 goes_on() { # DIR WHAT
@@ -21,6 +21,7 @@ goes_on() { # DIR WHAT
   ok "$2: to the end" np 3 "${run[@]}" run_dir="$1"
   grep -q "resuming from" "$work/out" || broken "$2: did not resume"
   same "$whole/final.pb" "$1/final.pb" "$2"
+  same "$whole/best.pb" "$1/best.pb" "$2"
   same "$whole/history.csv" "$1/history.csv" "$2"
 }
 

@@ -45,8 +45,9 @@ typedef struct dft_epilogue {
   bool relu6;
 } dft_epilogue;
 
-/* One layer with its frozen BatchNorm folded in, for inference. */
 typedef enum dft_conv_kind { DFT_STEM, DFT_DEPTHWISE, DFT_POINTWISE } dft_conv_kind;
+
+/* One layer with its frozen BatchNorm folded in, for inference. */
 typedef struct dft_folded {
   dft_conv_kind kind;
   dft_conv conv;       /* pointwise: in_h, in_w, in_channels, channels */
@@ -58,7 +59,49 @@ typedef struct dft_folded {
 } dft_folded;
 typedef struct dft_frozen dft_frozen;
 
-typedef struct dft_ops {
+/* A BatchNorm, with its ReLU6 if it has one, as training kernels apply it: y = relu6?(z*scale + shift)
+ * wherever y is read, so that only z is stored; with g = dy where y is inside (0, 6), else 0 (without relu6:
+ * g = dy), dz = a*g + b*z + d. b and d NULL together (frozen statistics): dz = a*g. All [c]. */
+typedef struct dft_norm {
+  const float *scale, *shift;
+  bool relu6;
+  const float *mean; /* of the batch; for the sums of backward */
+  const float *a, *b, *d;
+} dft_norm;
+
+/* One convolution in training. x[samples][in] is what the layer below stored: its z, read through x_norm, or,
+ * with x_norm NULL, the input itself. */
+typedef struct dft_train_conv {
+  dft_conv_kind kind;
+  dft_conv conv;
+  const dft_shard_map *map;
+  const float *x;
+  const dft_norm *x_norm;
+  const float *weight;    /* depthwise, stem: the kernel; pointwise: packed by gemm_pack */
+  const float *weight_dx; /* pointwise: packed transposed; needed for dx only */
+  float *work;            /* dft_train_work_floats(kind, conv, samples), aligned to 64 bytes */
+} dft_train_conv;
+
+/* What backward gets and gives. Sums are per node, as those of bn_sums and gemm_dw. */
+typedef struct dft_train_gradient {
+  float *dy; /* gradient of y; where dy_kept is false it may be overwritten */
+  bool dy_kept;
+  const float *z;       /* what forward stored */
+  const dft_norm *norm; /* its BatchNorm */
+  float *dw;            /* [node][weights], or NULL */
+  float *dx;            /* gradient of x as read (after x_norm's ReLU6), or NULL. Not for the stem */
+  const float *skip;    /* added to dx, or NULL; never dx itself */
+  /* With below_sums: bn_backward_sums of dx through the BatchNorm below, whose z this is. */
+  const float *below_z;
+  const dft_norm *below_norm;
+  double *below_sums;
+} dft_train_gradient;
+
+/* Working memory for both directions, a bound for every kernel set. */
+size_t dft_train_work_floats(dft_conv_kind kind, const dft_conv *conv, int samples);
+
+typedef struct dft_ops dft_ops;
+struct dft_ops {
   const char *name;
 
   /* y[rows][n] = epilogue(x[rows][k] . W), rows = samples*pixels. W packed by gemm_pack: from [k][n], or,
@@ -91,14 +134,18 @@ typedef struct dft_ops {
    * residual. */
   void (*scale_shift)(const float *z, const float *scale, const float *shift, const float *residual,
                       bool relu6, float *y, int64_t rows, int c);
-  /* With g = dy where the layer's output y is inside (0, 6), else 0 (y NULL: no activation, g = dy):
-   * sums[node][2][c] = sum g, sum g*(z-mean)*invstd: the gradients of beta and gamma. */
-  void (*bn_backward_sums)(const float *dy, const float *y, const float *z, const float *mean,
-                           const float *invstd, int pixels, int c, const dft_shard_map *map, double *sums);
-  /* dz = a*g + b*z + d, per channel; b and d NULL together: dz = a*g (frozen BatchNorm). dz may alias dy. */
-  void (*bn_backward)(const float *dy, const float *y, const float *z, const float *a, const float *b,
-                      const float *d, float *dz, int64_t rows, int c);
+  /* sums[node][2][c] = sum g, sum g*(z-mean), g as dft_norm says: the gradients of beta and of gamma/invstd.
+   */
+  void (*bn_backward_sums)(const float *dy, const float *z, const dft_norm *norm, int pixels, int c,
+                           const dft_shard_map *map, double *sums);
+  /* dz as dft_norm says; may alias dy. z is not read without relu6 and b. */
+  void (*bn_backward)(const float *dy, const float *z, const dft_norm *norm, float *dz, int64_t rows, int c);
   void (*add)(const float *x, float *y, int64_t count); /* y += x */
+
+  /* z[samples][out] = conv(x), and, unless NULL, sums[node][2][c] as bn_sums of it. `ops` is the table
+   * itself. */
+  void (*train_forward)(const dft_ops *ops, const dft_train_conv *t, float *z, double *sums);
+  void (*train_backward)(const dft_ops *ops, const dft_train_conv *t, const dft_train_gradient *g);
 
   /* y[samples][c]: mean or maximum over pixels. The maximum's gradient is shared equally by equal maxima, as
    * TensorFlow's reduce_max does. */
@@ -126,7 +173,7 @@ typedef struct dft_ops {
   dft_status (*frozen_new)(const dft_folded *layers, int count, dft_frozen **frozen);
   void (*frozen_run)(dft_frozen *frozen, const float *x, float *y, int samples);
   void (*frozen_free)(dft_frozen *frozen);
-} dft_ops;
+};
 
 /* Rank of a kernel set: higher is faster. Ranks agree on the minimum of dft_ops_best(). */
 typedef enum {

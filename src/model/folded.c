@@ -16,7 +16,7 @@ struct dft_folded_net {
 /* Samples pooled at a time: bounds the memory of the last activation. */
 enum { TILE = 32 };
 
-void dft_fold(const dft_model *m, const dft_unit *u, float *weight, float *bias) {
+static void fold(const dft_model *m, const dft_unit *u, float *weight, float *bias) {
   const dft_param *kernel = &m->params[u->kernel];
   const float *gamma = m->params[u->gamma].data, *beta = m->params[u->beta].data;
   const float *mean = m->params[u->mean].data, *variance = m->params[u->variance].data;
@@ -37,7 +37,7 @@ static dft_status fold_layers(const dft_model *m, const dft_ops *ops, int from, 
     float *weight = dft_arena_floats(arena, (size_t)m->params[u->kernel].elements);
     float *bias = dft_arena_floats(arena, (size_t)u->conv.channels);
     if (weight == NULL || bias == NULL) return dft_fail_memory("folded weights", 0);
-    dft_fold(m, u, weight, bias);
+    fold(m, u, weight, bias);
     layers[i - from] = (dft_folded){.kind = u->kind,
                                     .conv = u->conv,
                                     .weight = weight,

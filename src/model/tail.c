@@ -12,6 +12,19 @@ static float *floats(dft_tail *t, int64_t count, bool *failed) {
   return p;
 }
 
+/* Whether unit i's output is stored as the next layers see it: where a block ends, and where a residual
+ * begins.
+ */
+static bool stores_y(const dft_tail *t, int i) {
+  const dft_unit *u = &t->model->units[t->first + i];
+  if (!u->relu6 || i == t->count - 1) return true;
+  bool residual = false;
+  if (u[1].block_start)
+    for (int j = i + 1; j < t->count && (j == i + 1 || !t->model->units[t->first + j].block_start); j++)
+      residual = residual || t->model->units[t->first + j].residual;
+  return residual;
+}
+
 static void plan_unit(dft_tail *t, int i, int samples, bool *failed) {
   const dft_model *m = t->model;
   tail_unit *u = &t->units[i];
@@ -22,17 +35,14 @@ static void plan_unit(dft_tail *t, int i, int samples, bool *failed) {
   u->needs_dx = i > t->stop;
   const dft_conv *g = &u->unit->conv;
   int c = g->channels;
-  u->scale = floats(t, c, failed);
-  u->y = floats(t, (int64_t)samples * u->unit->out_elements, failed);
-  if (u->bn_trains) {
-    u->z = floats(t, (int64_t)samples * u->unit->out_elements, failed);
-    float **vectors[] = {&u->mean,  &u->variance, &u->invstd, &u->shift, &u->dgamma,
-                         &u->dbeta, &u->a,        &u->b,      &u->d};
-    for (size_t v = 0; v < sizeof vectors / sizeof vectors[0]; v++) *vectors[v] = floats(t, c, failed);
-  } else {
-    u->weight = floats(t, m->params[u->unit->kernel].elements, failed);
-    u->bias = floats(t, c, failed);
-  }
+  u->z = floats(t, (int64_t)samples * u->unit->out_elements, failed);
+  if (stores_y(t, i)) u->y = floats(t, (int64_t)samples * u->unit->out_elements, failed);
+  float **vectors[] = {&u->scale,  &u->shift, &u->mean, &u->variance, &u->invstd,
+                       &u->dgamma, &u->dbeta, &u->a,    &u->b,        &u->d};
+  size_t count = u->bn_trains ? sizeof vectors / sizeof vectors[0] : 2;
+  for (size_t v = 0; v < count; v++) *vectors[v] = floats(t, c, failed);
+  u->norm =
+      (dft_norm){u->scale, u->shift, u->unit->relu6, u->mean, u->bn_trains ? u->a : u->scale, u->b, u->d};
   if (u->unit->kind != DFT_POINTWISE) return;
   u->packed = floats(t, (int64_t)t->ops->gemm_packed_floats(g->in_channels, c), failed);
   if (u->needs_dx) u->packed_dx = floats(t, (int64_t)t->ops->gemm_packed_floats(c, g->in_channels), failed);
@@ -52,13 +62,15 @@ static void plan(dft_tail *t, int samples, int nodes, bool *failed) {
     *failed = true;
     return;
   }
-  int64_t largest = 0, narrow = 0, channels = m->features, kernel = m->params[m->head_kernel].elements;
+  int64_t wide = m->features, narrow = 0, channels = m->features, work = 0;
+  int64_t kernel = m->params[m->head_kernel].elements;
   for (int i = 0; i < t->count; i++) {
     plan_unit(t, i, samples, failed);
-    const dft_unit *u = t->units[i].unit;
-    if (u->out_elements > largest) largest = u->out_elements;
-    if (u->in_elements > largest) largest = u->in_elements;
-    if (u->residual && u->out_elements > narrow) narrow = u->out_elements;
+    const dft_unit *u = &m->units[t->first + i];
+    int64_t *size = stores_y(t, i) ? &narrow : &wide;
+    int64_t unit_work = (int64_t)dft_train_work_floats(u->kind, &u->conv, samples);
+    if (u->out_elements > *size) *size = u->out_elements;
+    if (unit_work > work) work = unit_work;
     if (u->conv.channels > channels) channels = u->conv.channels;
     if (m->params[u->kernel].elements > kernel) kernel = m->params[u->kernel].elements;
   }
@@ -70,8 +82,9 @@ static void plan(dft_tail *t, int samples, int nodes, bool *failed) {
   if (t->count == 0) return;
   t->head_packed_dx = floats(t, (int64_t)t->ops->gemm_packed_floats(m->classes, m->features), failed);
   t->features = floats(t, (int64_t)samples * m->features, failed);
-  for (int i = 0; i < 2; i++) t->gradient[i] = floats(t, samples * largest, failed);
-  t->skip = floats(t, samples * narrow, failed);
+  for (int i = 0; i < 2; i++) t->wide[i] = floats(t, samples * wide, failed);
+  for (int i = 0; i < 2; i++) t->narrow[i] = floats(t, samples * narrow, failed);
+  t->work = floats(t, work, failed);
   t->sums = dft_arena_alloc(t->arena, (size_t)nodes * 2 * (size_t)channels * sizeof(double));
   if (t->sums == NULL) *failed = true;
 }
@@ -119,28 +132,48 @@ int dft_tail_travelling(const dft_tail *tail, const int **params) {
   return tail->travelling_count;
 }
 
-static void pack_unit(const dft_tail *t, tail_unit *u) {
-  const dft_model *m = t->model;
-  const float *kernel = m->params[u->unit->kernel].data;
-  const dft_conv *g = &u->unit->conv;
-  if (!u->bn_trains) {
-    dft_fold(m, u->unit, u->weight, u->bias);
-    const float *gamma = m->params[u->unit->gamma].data, *variance = m->params[u->unit->variance].data;
-    for (int c = 0; c < g->channels; c++) u->scale[c] = gamma[c] / sqrtf(variance[c] + DFT_BN_EPSILON);
+/* A frozen BatchNorm's map, from its moving statistics. */
+static void frozen_norm(const dft_model *m, const tail_unit *u) {
+  const float *gamma = m->params[u->unit->gamma].data, *beta = m->params[u->unit->beta].data;
+  const float *mean = m->params[u->unit->mean].data, *variance = m->params[u->unit->variance].data;
+  for (int c = 0; c < u->unit->conv.channels; c++) {
+    u->scale[c] = gamma[c] / sqrtf(variance[c] + DFT_BN_EPSILON);
+    u->shift[c] = beta[c] - mean[c] * u->scale[c];
   }
-  if (u->packed != NULL)
-    t->ops->gemm_pack(u->weight != NULL ? u->weight : kernel, g->in_channels, g->channels, false, u->packed);
+}
+
+static void pack_unit(const dft_tail *t, const tail_unit *u) {
+  const float *kernel = t->model->params[u->unit->kernel].data;
+  const dft_conv *g = &u->unit->conv;
+  if (u->packed != NULL) t->ops->gemm_pack(kernel, g->in_channels, g->channels, false, u->packed);
   if (u->packed_dx != NULL) t->ops->gemm_pack(kernel, g->channels, g->in_channels, true, u->packed_dx);
 }
 
 void dft_tail_pack(dft_tail *tail, bool all) {
   const dft_model *m = tail->model;
-  for (int i = 0; i < tail->count; i++)
-    if (all || tail->units[i].conv_trains) pack_unit(tail, &tail->units[i]);
+  for (int i = 0; i < tail->count; i++) {
+    const tail_unit *u = &tail->units[i];
+    if (all || u->conv_trains) pack_unit(tail, u);
+    if (all && !u->bn_trains) frozen_norm(m, u);
+  }
   const float *head = m->params[m->head_kernel].data;
   tail->ops->gemm_pack(head, m->features, m->classes, false, tail->head_packed);
   if (tail->head_packed_dx != NULL)
     tail->ops->gemm_pack(head, m->classes, m->features, true, tail->head_packed_dx);
+}
+
+dft_train_conv dft_tail_train(const dft_tail *tail, int i, const dft_batch *batch, const float *x) {
+  const tail_unit *u = &tail->units[i], *below = i > 0 ? u - 1 : NULL;
+  return (dft_train_conv){.kind = u->unit->kind,
+                          .conv = u->unit->conv,
+                          .map = batch->map,
+                          .x = below == NULL      ? x
+                               : below->y != NULL ? below->y
+                                                  : below->z,
+                          .x_norm = below != NULL && below->y == NULL ? &below->norm : NULL,
+                          .weight = u->packed != NULL ? u->packed : tail->model->params[u->unit->kernel].data,
+                          .weight_dx = u->packed_dx,
+                          .work = tail->work};
 }
 
 const float *dft_tail_bn_gradient(const dft_tail *tail, int param) {

@@ -6,20 +6,19 @@
 
 enum { MAX_TRAVELLING = 64 }; /* 52 kernels and the head's two */
 
-/* One unit of the tail: its weights as the kernels want them, what backward needs from forward, and its
- * BatchNorm. A BatchNorm that trains uses the batch's statistics, so the convolution's output z is kept
- * beside y; a frozen one is folded into the convolution, which then writes y itself. */
+/* One unit of the tail: its weights as the kernels want them and its BatchNorm. Only the convolution's output
+ * z is kept; whoever reads it applies `norm` on the way (ops.h). Where a block ends, and where a residual
+ * needs it, y = norm(z) + residual is stored beside it. */
 typedef struct tail_unit {
   const dft_unit *unit;
   bool conv_trains, bn_trains;
   bool needs_dx;             /* something before it trains */
-  float *weight, *bias;      /* kernel with the frozen BatchNorm folded in; weight NULL: the kernel itself */
-  float *packed, *packed_dx; /* pointwise: for forward, and the plain kernel transposed for dx; else NULL */
-  float *z, *y;              /* [samples][out_elements]; z NULL with a frozen BatchNorm */
-  float *mean, *variance, *invstd, *scale,
-      *shift;            /* [c] of the last batch; scale also with a frozen BatchNorm */
-  float *dgamma, *dbeta; /* [c] summed over the global batch */
-  float *a, *b, *d;      /* [c] dz = a*g + b*z + d */
+  float *packed, *packed_dx; /* pointwise, else NULL */
+  float *z, *y;              /* [samples][out_elements]; y NULL where readers apply norm */
+  float *mean, *variance, *invstd, *scale, *shift; /* [c] of the last batch, or of the frozen statistics */
+  float *dgamma, *dbeta;                           /* [c] summed over the global batch */
+  float *a, *b, *d;                                /* [c] */
+  dft_norm norm;                                   /* of these */
 } tail_unit;
 
 struct dft_tail {
@@ -36,20 +35,18 @@ struct dft_tail {
   float *features, *dropped; /* [samples][features]; dropped NULL without dropout */
   float *head_packed, *head_packed_dx;
   float *logits;
-  float *gradient[2]; /* activations' gradients, in turn */
-  float *skip;        /* gradient that goes around a block */
-  double *sums;       /* [nodes][2][c] */
-  float *scratch;     /* [nodes][elements] of one kernel, where a rank owns several nodes */
+  float *wide[2], *narrow[2]; /* gradients of tensors without and with a stored y, in turn */
+  float *work;                /* of the training kernels */
+  double *sums;               /* [nodes][2][c] */
+  float *scratch;             /* [nodes][elements] of one kernel, where a rank owns several nodes */
   int travelling[MAX_TRAVELLING], travelling_count;
 };
 
-/* conv(x) with the unit's current weights. */
-void dft_tail_conv(const dft_tail *tail, const tail_unit *u, const float *x, int samples, float *y,
-                   const dft_epilogue *epilogue);
-/* Folds and packs the weights of units that train (all: also the frozen ones, once per phase). */
+/* Packs the weights of units that train (all: also the frozen ones, once per phase). */
 void dft_tail_pack(dft_tail *tail, bool all);
+/* What the kernels need to know of unit i on a batch whose boundary rows are x. */
+dft_train_conv dft_tail_train(const dft_tail *tail, int i, const dft_batch *batch, const float *x);
 /* Writes features*mask/(1-p) of the batch to `out`; forward and backward are the same product. */
 void dft_tail_dropout(const dft_tail *tail, const dft_batch *batch, const float *in, float *out);
-void dft_fold(const dft_model *m, const dft_unit *u, float *weight, float *bias);
 
 #endif

@@ -2,30 +2,12 @@
 #include "tail.h"
 #include <math.h>
 
-void dft_tail_conv(const dft_tail *tail, const tail_unit *u, const float *x, int samples, float *y,
-                   const dft_epilogue *epilogue) {
-  const dft_ops *ops = tail->ops;
-  const dft_conv *g = &u->unit->conv;
-  const float *w = u->weight != NULL ? u->weight : tail->model->params[u->unit->kernel].data;
-  switch (u->unit->kind) {
-  case DFT_POINTWISE:
-    ops->gemm(x, u->packed, y, samples, g->in_h * g->in_w, g->in_channels, g->channels, epilogue);
-    break;
-  case DFT_DEPTHWISE:
-    ops->depthwise(x, w, y, samples, g, epilogue);
-    break;
-  case DFT_STEM:
-    ops->stem(x, w, y, samples, g, epilogue);
-    break;
-  }
-}
-
-/* The statistics of the global batch: population mean and variance per channel, and the affine map they make.
+/* The statistics of the global batch from this rank's sums: population mean and variance per channel, and the
+ * affine map they make.
  */
 static dft_status batch_statistics(dft_tail *t, tail_unit *u, const dft_batch *batch) {
   const dft_conv *g = &u->unit->conv;
   int c = g->channels, pixels = g->out_h * g->out_w;
-  t->ops->bn_sums(u->z, pixels, c, batch->map, t->sums);
   DFT_TRY(t->hooks.sum(t->hooks.context, t->sums, 2 * (size_t)c));
   const float *gamma = t->model->params[u->unit->gamma].data, *beta = t->model->params[u->unit->beta].data;
   double count = (double)batch->global * pixels;
@@ -43,20 +25,16 @@ static dft_status batch_statistics(dft_tail *t, tail_unit *u, const dft_batch *b
   return DFT_OK;
 }
 
-static dft_status forward_unit(dft_tail *t, tail_unit *u, const dft_batch *batch, const float *x,
+static dft_status forward_unit(dft_tail *t, int i, const dft_batch *batch, const float *x,
                                const float *block_input) {
-  int samples = batch->map->samples;
-  const float *residual = u->unit->residual ? block_input : NULL;
-  if (!u->bn_trains) {
-    dft_tail_conv(t, u, x, samples, u->y,
-                  &(dft_epilogue){.bias = u->bias, .residual = residual, .relu6 = u->unit->relu6});
-    return DFT_OK;
-  }
+  tail_unit *u = &t->units[i];
   const dft_conv *g = &u->unit->conv;
-  dft_tail_conv(t, u, x, samples, u->z, &(dft_epilogue){0});
-  DFT_TRY(batch_statistics(t, u, batch));
-  t->ops->scale_shift(u->z, u->scale, u->shift, residual, u->unit->relu6, u->y,
-                      (int64_t)samples * g->out_h * g->out_w, g->channels);
+  dft_train_conv train = dft_tail_train(t, i, batch, x);
+  t->ops->train_forward(t->ops, &train, u->z, u->bn_trains ? t->sums : NULL);
+  if (u->bn_trains) DFT_TRY(batch_statistics(t, u, batch));
+  if (u->y != NULL)
+    t->ops->scale_shift(u->z, u->scale, u->shift, u->unit->residual ? block_input : NULL, u->unit->relu6,
+                        u->y, (int64_t)batch->map->samples * g->out_h * g->out_w, g->channels);
   return DFT_OK;
 }
 
@@ -80,10 +58,8 @@ dft_status dft_tail_forward(dft_tail *tail, const dft_batch *batch, const float 
   if (tail->count > 0) {
     const float *block_input = x;
     for (int i = 0; i < tail->count; i++) {
-      tail_unit *u = &tail->units[i];
-      const float *input = i == 0 ? x : tail->units[i - 1].y;
-      if (u->unit->block_start) block_input = input;
-      DFT_TRY(forward_unit(tail, u, batch, input, block_input));
+      if (i > 0 && tail->units[i].unit->block_start) block_input = tail->units[i - 1].y;
+      DFT_TRY(forward_unit(tail, i, batch, x, block_input));
     }
     const float *last = tail->units[tail->count - 1].y;
     if (m->pooling == DFT_POOL_AVG)

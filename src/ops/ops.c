@@ -1,13 +1,14 @@
 #include "dft/ops.h"
 #include "cpu/gemm.h"
 #include "cpu/kernels.h"
+#include "cpu/train_composed.h"
 #include <cblas.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* One set's table. */
-#define TABLE(set, rest)                                                                                     \
+#define TABLE(set, rest, train)                                                                              \
   {                                                                                                          \
     .name = #set, .gemm_packed_floats = dft_gemm_packed_floats_##set, .gemm_pack = dft_gemm_pack_##set,      \
     .gemm = dft_gemm_##set, .gemm_dw = dft_gemm_dw_##set, .depthwise = dft_depthwise_##rest,                 \
@@ -18,17 +19,18 @@
     .pool_avg_dx = dft_pool_avg_dx_##rest, .pool_max = dft_pool_max_##rest,                                  \
     .pool_max_dx = dft_pool_max_dx_##rest, .row_sums = dft_row_sums_##rest, .adam = dft_adam_##rest,         \
     .sgd = dft_sgd_##rest, .all_finite = dft_all_finite_##rest, .frozen_new = dft_frozen_new_##set,          \
+    .train_forward = dft_train_forward_##train, .train_backward = dft_train_backward_##train,                \
     .frozen_run = dft_frozen_run_##set, .frozen_free = dft_frozen_free_##set,                                \
   }
 
 static const char *const names[DFT_KERNELS_COUNT] = {"reference", "portable", "avx2", "avx512"};
 
 static const dft_ops tables[DFT_KERNELS_COUNT] = {
-    [DFT_KERNELS_REFERENCE] = TABLE(reference, plain),
-    [DFT_KERNELS_PORTABLE] = TABLE(portable, plain),
+    [DFT_KERNELS_REFERENCE] = TABLE(reference, plain, composed),
+    [DFT_KERNELS_PORTABLE] = TABLE(portable, plain, composed),
 #ifdef DFT_HAVE_SIMD
-    [DFT_KERNELS_AVX2] = TABLE(avx2, avx2),
-    [DFT_KERNELS_AVX512] = TABLE(avx512, avx512),
+    [DFT_KERNELS_AVX2] = TABLE(avx2, avx2, composed),
+    [DFT_KERNELS_AVX512] = TABLE(avx512, avx512, composed),
 #endif
 };
 

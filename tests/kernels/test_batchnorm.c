@@ -7,7 +7,8 @@ static const int pixel_counts[] = {1, 2, 5, 9, 49};
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 typedef struct job {
-  const float *dy, *y, *z, *mean, *invstd;
+  const float *dy, *z;
+  const dft_norm *norm;
   int pixels, c;
 } job;
 
@@ -23,8 +24,7 @@ static void run_sums(const summed *op, const dft_ops *ops, const dft_shard_map *
 static void run_backward_sums(const summed *op, const dft_ops *ops, const dft_shard_map *map, void *out) {
   const job *j = op->job;
   const size_t at = offset(j, map);
-  ops->bn_backward_sums(j->dy + at, j->y == NULL ? NULL : j->y + at, j->z + at, j->mean, j->invstd, j->pixels,
-                        j->c, map, out);
+  ops->bn_backward_sums(j->dy + at, j->z + at, j->norm, j->pixels, j->c, map, out);
 }
 
 static void run_row_sums(const summed *op, const dft_ops *ops, const dft_shard_map *map, void *out) {
@@ -32,29 +32,26 @@ static void run_row_sums(const summed *op, const dft_ops *ops, const dft_shard_m
   ops->row_sums(j->z + offset(j, map), j->pixels, j->c, map, out);
 }
 
-/* y with values below, at, inside and above the clamp. */
-static float *activation(size_t count) {
-  float *y = filled(count);
-  for (size_t i = 0; i < count; i++) y[i] = i % 5 == 0 ? 0 : i % 7 == 0 ? 6 : fminf(fmaxf(9 * y[i], 0), 6);
-  return y;
-}
-
-static float gate(const float *y, size_t i, float dy) {
-  return y == NULL || (y[i] > 0 && y[i] < 6) ? dy : 0;
+/* dy where relu6(z*scale + shift) is not clamped. */
+static float gate(const dft_norm *n, float z, size_t ch, float dy) {
+  const float y = fmaf(z, n->scale[ch], n->shift[ch]);
+  return !n->relu6 || (y > 0 && y < 6) ? dy : 0;
 }
 
 static void check_sum_shape(const dft_ops *ops, int batch, int pixels, int c) {
   const size_t rows = (size_t)batch * (size_t)pixels, width = (size_t)c, count = rows * width;
-  float *dy = filled(count), *z = filled(count), *y = activation(count), *mean = filled(width);
-  float *invstd = filled(width), *single = empty(width), *rows32 = empty(width);
+  float *dy = filled(count), *z = filled(count), *mean = filled(width), *scale = filled(width);
+  float *shift = filled(width), *single = empty(width), *rows32 = empty(width);
   double *sums = malloc(2 * width * sizeof *sums), *expected = malloc(2 * width * sizeof *sums);
-  for (int with_y = 0; with_y < 2; with_y++) {
-    const job j = {dy, with_y ? y : NULL, z, mean, invstd, pixels, c};
+  for (size_t i = 0; i < width; i++) scale[i] = 8 * scale[i], shift[i] = 3 + shift[i];
+  for (int relu6 = 0; relu6 < 2; relu6++) {
+    const dft_norm norm = {.scale = scale, .shift = shift, .relu6 = relu6, .mean = mean};
+    const job j = {dy, z, &norm, pixels, c};
     memset(expected, 0, 2 * width * sizeof *expected);
     for (size_t i = 0; i < count; i++) {
-      const double g = gate(j.y, i, dy[i]), centred = (double)z[i] - mean[i % width];
+      const double g = gate(&norm, z[i], i % width, dy[i]);
       expected[i % width] += g;
-      expected[width + i % width] += g * centred * invstd[i % width];
+      expected[width + i % width] += g * ((double)z[i] - mean[i % width]);
     }
     const summed op = {run_backward_sums, &j, 2 * width, true};
     check_sums(&op, ops, batch, sums);
@@ -73,7 +70,7 @@ static void check_sum_shape(const dft_ops *ops, int batch, int pixels, int c) {
   check_sums(&rows_op, ops, batch, rows32);
   for (size_t i = 0; i < width; i++) single[i] = (float)expected[i];
   assert_all_close(rows32, single, width, 5e-6, "row sums");
-  free(dy), free(z), free(y), free(mean), free(invstd), free(single), free(rows32), free(sums),
+  free(dy), free(z), free(mean), free(scale), free(shift), free(single), free(rows32), free(sums),
       free(expected);
 }
 
@@ -92,9 +89,9 @@ static void test_sums(void **state) {
 
 static void check_maps_shape(const dft_ops *ops, int64_t rows, int c) {
   const size_t width = (size_t)c, count = (size_t)rows * width;
-  float *z = filled(count), *dy = filled(count), *y = activation(count), *residual = filled(count);
+  float *z = filled(count), *dy = filled(count), *residual = filled(count), *shift = filled(width);
   float *a = filled(width), *b = filled(width), *d = filled(width), *out = empty(count), *want = empty(count);
-  for (size_t i = 0; i < width; i++) a[i] *= 8;
+  for (size_t i = 0; i < width; i++) a[i] *= 8, shift[i] += 3;
   for (int mode = 0; mode < 8; mode++) { /* bit 0 residual, 1 relu6, 2 in place */
     for (size_t i = 0; i < count; i++) {
       float v = fmaf(z[i], a[i % width], d[i % width]);
@@ -110,17 +107,17 @@ static void check_maps_shape(const dft_ops *ops, int64_t rows, int c) {
     assert_all_close(out, want, count, 2e-6, "scale_shift");
   }
   for (int mode = 0; mode < 8; mode++) { /* bit 0 activation, 1 batch statistics, 2 in place */
-    const float *mask = mode & 1 ? y : NULL;
+    const bool batch = mode & 2;
+    const dft_norm norm = {a, shift, mode & 1, NULL, a, batch ? b : NULL, batch ? d : NULL};
     for (size_t i = 0; i < count; i++) {
-      const float g = a[i % width] * gate(mask, i, dy[i]);
+      const float g = a[i % width] * gate(&norm, z[i], i % width, dy[i]);
       want[i] = mode & 2 ? g + fmaf(b[i % width], z[i], d[i % width]) : g;
     }
     memcpy(out, dy, count * sizeof *out);
-    ops->bn_backward(mode & 4 ? out : dy, mask, mode & 2 ? z : NULL, a, mode & 2 ? b : NULL,
-                     mode & 2 ? d : NULL, out, rows, c);
+    ops->bn_backward(mode & 4 ? out : dy, mode & 3 ? z : NULL, &norm, out, rows, c);
     assert_all_close(out, want, count, 2e-6, "bn_backward");
   }
-  free(z), free(dy), free(y), free(residual), free(a), free(b), free(d), free(out), free(want);
+  free(z), free(dy), free(shift), free(residual), free(a), free(b), free(d), free(out), free(want);
 }
 
 static void check_all_maps(const dft_ops *ops) {
@@ -165,7 +162,7 @@ static double slope(double *p, const double *z, const double *gamma, const doubl
 /* dgamma, dbeta and dz as the model makes them out of the two kernels. */
 static void check_slopes(const dft_ops *ops) {
   enum { BATCH = 3, PIXELS = 7, C = 5, ROWS = BATCH * PIXELS };
-  float *z = filled(ROWS * C), *dy = filled(ROWS * C), y[ROWS * C], dz[ROWS * C];
+  float *z = filled(ROWS * C), *dy = filled(ROWS * C), dz[ROWS * C];
   float mean[C], invstd[C], a[C], b[C], d[C], scale[C], shift[C];
   double zs[ROWS * C], gamma[C], beta[C], sums[2 * C];
   dft_shard_map map = {0};
@@ -178,16 +175,17 @@ static void check_slopes(const dft_ops *ops) {
     mean[ch] = (float)m, invstd[ch] = (float)s;
     scale[ch] = (float)(gamma[ch] * s), shift[ch] = (float)(beta[ch] - gamma[ch] * s * m);
   }
-  ops->scale_shift(z, scale, shift, NULL, true, y, ROWS, C);
-  ops->bn_backward_sums(dy, y, z, mean, invstd, PIXELS, C, &map, sums);
+  const dft_norm norm = {scale, shift, true, mean, a, b, d};
+  ops->bn_backward_sums(dy, z, &norm, PIXELS, C, &map, sums);
   for (int ch = 0; ch < C; ch++) {
+    sums[C + ch] *= invstd[ch];
     a[ch] = scale[ch];
     b[ch] = (float)(-(double)scale[ch] * invstd[ch] * sums[C + ch] / ROWS);
     d[ch] = (float)(-(double)scale[ch] * sums[ch] / ROWS - (double)b[ch] * mean[ch]);
     assert_true(fabs(sums[ch] - slope(&beta[ch], zs, gamma, beta, dy, ROWS, C)) < 1e-4);
     assert_true(fabs(sums[C + ch] - slope(&gamma[ch], zs, gamma, beta, dy, ROWS, C)) < 1e-4);
   }
-  ops->bn_backward(dy, y, z, a, b, d, dz, ROWS, C);
+  ops->bn_backward(dy, z, &norm, dz, ROWS, C);
   for (int i = 0; i < ROWS * C; i++)
     assert_true(fabs(dz[i] - slope(&zs[i], zs, gamma, beta, dy, ROWS, C)) < 1e-4);
   dft_shard_map_free(&map);

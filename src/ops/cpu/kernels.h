@@ -20,11 +20,10 @@
   void dft_bn_sums_##set(const float *z, int pixels, int c, const dft_shard_map *map, double *sums);         \
   void dft_scale_shift_##set(const float *z, const float *scale, const float *shift, const float *residual,  \
                              bool relu6, float *y, int64_t rows, int c);                                     \
-  void dft_bn_backward_sums_##set(const float *dy, const float *y, const float *z, const float *mean,        \
-                                  const float *invstd, int pixels, int c, const dft_shard_map *map,          \
-                                  double *sums);                                                             \
-  void dft_bn_backward_##set(const float *dy, const float *y, const float *z, const float *a,                \
-                             const float *b, const float *d, float *dz, int64_t rows, int c);                \
+  void dft_bn_backward_sums_##set(const float *dy, const float *z, const dft_norm *norm, int pixels, int c,  \
+                                  const dft_shard_map *map, double *sums);                                   \
+  void dft_bn_backward_##set(const float *dy, const float *z, const dft_norm *norm, float *dz, int64_t rows, \
+                             int c);                                                                         \
   void dft_add_##set(const float *x, float *y, int64_t count);                                               \
   void dft_pool_avg_##set(const float *x, float *y, int samples, int pixels, int c);                         \
   void dft_pool_avg_dx_##set(const float *dy, float *dx, int samples, int pixels, int c);                    \

@@ -3,13 +3,16 @@
 #include "sums.h"
 
 typedef struct sums_job {
-  const float *dy, *y, *z, *mean, *invstd;
+  const float *dy, *z;
+  const dft_norm *norm;
   int pixels, c;
 } sums_job;
 
-/* dy where the activation let the gradient through. y NULL: there is none. */
-static float gated(const float *dy, const float *y, int64_t i) {
-  return y == NULL || (y[i] > 0 && y[i] < 6) ? dy[i] : 0;
+/* dy where the activation let the gradient through; value i belongs to channel ch. */
+static float gated(const float *dy, const float *z, const dft_norm *norm, int64_t i, int ch) {
+  if (!norm->relu6) return dy[i];
+  const float y = z[i] * norm->scale[ch] + norm->shift[ch];
+  return y > 0 && y < 6 ? dy[i] : 0;
 }
 
 static void bn_leaf(const void *context, int first, int count, int channel, int width, double *sums) {
@@ -54,31 +57,29 @@ static void bn_backward_leaf(const void *context, int first, int count, int chan
   for (int64_t r = from; r < from + rows; r++) {
     for (int i = 0; i < width; i++) {
       const int64_t at = r * job->c + channel + i;
-      const double g = (double)gated(job->dy, job->y, at);
-      const double centred = (double)job->z[at] - (double)job->mean[channel + i];
+      const double g = (double)gated(job->dy, job->z, job->norm, at, channel + i);
       sums[i] += g;
-      sums[width + i] += g * centred * (double)job->invstd[channel + i];
+      sums[width + i] += g * ((double)job->z[at] - (double)job->norm->mean[channel + i]);
     }
   }
 }
 
-void dft_bn_backward_sums_plain(const float *dy, const float *y, const float *z, const float *mean,
-                                const float *invstd, int pixels, int c, const dft_shard_map *map,
-                                double *sums) {
-  const sums_job job = {dy, y, z, mean, invstd, pixels, c};
+void dft_bn_backward_sums_plain(const float *dy, const float *z, const dft_norm *norm, int pixels, int c,
+                                const dft_shard_map *map, double *sums) {
+  const sums_job job = {dy, z, norm, pixels, c};
   const dft_sums s = {
       .leaf = bn_backward_leaf, .job = &job, .values = 2, .c = c, .work = (int64_t)pixels * c, .out64 = sums};
   dft_sum_shards(&s, map);
 }
 
-void dft_bn_backward_plain(const float *dy, const float *y, const float *z, const float *a, const float *b,
-                           const float *d, float *dz, int64_t rows, int c) {
+void dft_bn_backward_plain(const float *dy, const float *z, const dft_norm *norm, float *dz, int64_t rows,
+                           int c) {
   const int threads = dft_threads_for(rows * c);
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
   for (int64_t r = 0; r < rows; r++)
     for (int i = 0; i < c; i++) {
-      const float g = a[i] * gated(dy, y, r * c + i);
-      dz[r * c + i] = b == NULL ? g : g + (b[i] * z[r * c + i] + d[i]);
+      const float g = norm->a[i] * gated(dy, z, norm, r * c + i, i);
+      dz[r * c + i] = norm->b == NULL ? g : g + (norm->b[i] * z[r * c + i] + norm->d[i]);
     }
 }
 

@@ -39,28 +39,30 @@ void DFT_SIMD(dft_scale_shift)(const float *z, const float *scale, const float *
 }
 
 typedef struct backward_job {
-  const float *dy, *y, *z, *a, *b, *d;
+  const float *dy, *z;
+  const dft_norm *norm;
   float *dz;
 } backward_job;
 
 INLINE void backward_lanes(const backward_job *job, int64_t at, int ch, int lanes) {
-  vf g = vf_get(job->dy + at, lanes);
-  if (job->y != NULL) g = vf_gate6(vf_get(job->y + at, lanes), g);
-  const vf a = vf_get(job->a + ch, lanes);
-  if (job->b == NULL) {
-    vf_put(job->dz + at, vf_mul(a, g), lanes);
-    return;
-  }
-  const vf rest = vf_fma(vf_get(job->b + ch, lanes), vf_get(job->z + at, lanes), vf_get(job->d + ch, lanes));
-  vf_put(job->dz + at, vf_fma(a, g, rest), lanes);
+  const dft_norm *n = job->norm;
+  const vf a = vf_get(n->a + ch, lanes);
+  vf g = vf_get(job->dy + at, lanes), z = vf_zero();
+  if (n->relu6 || n->b != NULL) z = vf_get(job->z + at, lanes);
+  if (n->relu6) g = vf_gate6(vf_fma(z, vf_get(n->scale + ch, lanes), vf_get(n->shift + ch, lanes)), g);
+  if (n->b == NULL)
+    g = vf_mul(a, g);
+  else
+    g = vf_fma(a, g, vf_fma(vf_get(n->b + ch, lanes), z, vf_get(n->d + ch, lanes)));
+  vf_put(job->dz + at, g, lanes);
 }
 
 static void backward_row(const backward_job *job, int64_t row, int c) {
   for (int ch = 0; ch < c; ch += VF_LANES) WITH_LANES(c - ch, backward_lanes(job, row * c + ch, ch, lanes));
 }
 
-void DFT_SIMD(dft_bn_backward)(const float *dy, const float *y, const float *z, const float *a,
-                               const float *b, const float *d, float *dz, int64_t rows, int c) {
-  const backward_job job = {dy, y, z, a, b, d, dz};
+void DFT_SIMD(dft_bn_backward)(const float *dy, const float *z, const dft_norm *norm, float *dz, int64_t rows,
+                               int c) {
+  const backward_job job = {dy, z, norm, dz};
   SPLIT_ROWS(rows, c, backward_row(&job, row, c));
 }

@@ -7,7 +7,8 @@
 #define STRIP 64 /* rows; at most 1,024 values may be summed in float32 (ops.h) */
 
 typedef struct sums_job {
-  const float *dy, *y, *z, *mean, *invstd;
+  const float *dy, *z;
+  const dft_norm *norm;
   int pixels, c;
 } sums_job;
 
@@ -51,22 +52,28 @@ void DFT_SIMD(dft_bn_sums)(const float *z, int pixels, int c, const dft_shard_ma
   dft_sum_shards(&s, map);
 }
 
-INLINE void bn_backward_strip(const sums_job *job, int64_t from, int rows, int ch, int vectors, int lanes,
-                              int width, double *sums) {
+INLINE void bn_backward_strip(const sums_job *job, bool relu6, int64_t from, int rows, int ch, int vectors,
+                              int lanes, int width, double *sums) {
   const int64_t at = from * job->c + ch;
-  const float *dy = job->dy + at, *z = job->z + at, *y = job->y == NULL ? NULL : job->y + at;
-  vf mean[4], beta[4], gamma[4];
+  const float *dy = job->dy + at, *z = job->z + at;
+  const dft_norm *norm = job->norm;
+  vf mean[4], beta[4], gamma[4], scale[4], shift[4];
   for (int v = 0; v < vectors; v++) {
-    mean[v] = vf_get(job->mean + ch + v * VF_LANES, lanes);
+    mean[v] = vf_get(norm->mean + ch + v * VF_LANES, lanes);
+    if (relu6) {
+      scale[v] = vf_get(norm->scale + ch + v * VF_LANES, lanes);
+      shift[v] = vf_get(norm->shift + ch + v * VF_LANES, lanes);
+    }
     beta[v] = gamma[v] = vf_zero();
   }
   for (int64_t r = 0; r < (int64_t)rows * job->c; r += job->c)
     for (int v = 0; v < vectors; v++) {
       const int64_t i = r + v * VF_LANES;
+      const vf value = vf_get(z + i, lanes);
       vf g = vf_get(dy + i, lanes);
-      if (y != NULL) g = vf_gate6(vf_get(y + i, lanes), g);
+      if (relu6) g = vf_gate6(vf_fma(value, scale[v], shift[v]), g);
       beta[v] = vf_add(beta[v], g);
-      gamma[v] = vf_fma(g, vf_sub(vf_get(z + i, lanes), mean[v]), gamma[v]);
+      gamma[v] = vf_fma(g, vf_sub(value, mean[v]), gamma[v]);
     }
   for (int v = 0; v < vectors; v++) {
     vf_flush(sums + v * VF_LANES, beta[v], lanes);
@@ -77,16 +84,20 @@ INLINE void bn_backward_strip(const sums_job *job, int64_t from, int rows, int c
 static void bn_backward_leaf(const void *context, int first, int count, int channel, int width,
                              double *sums) {
   const sums_job *job = context;
-  DOWN_STRIPS(job, first, count, width,
-              bn_backward_strip(job, from, rows, channel + i, 4, VF_LANES, width, sums + i),
-              bn_backward_strip(job, from, rows, channel + i, 1, lanes, width, sums + i))
-  for (int ch = 0; ch < width; ch++) sums[width + ch] *= (double)job->invstd[channel + ch];
+  if (job->norm->relu6) {
+    DOWN_STRIPS(job, first, count, width,
+                bn_backward_strip(job, true, from, rows, channel + i, 4, VF_LANES, width, sums + i),
+                bn_backward_strip(job, true, from, rows, channel + i, 1, lanes, width, sums + i))
+  } else {
+    DOWN_STRIPS(job, first, count, width,
+                bn_backward_strip(job, false, from, rows, channel + i, 4, VF_LANES, width, sums + i),
+                bn_backward_strip(job, false, from, rows, channel + i, 1, lanes, width, sums + i))
+  }
 }
 
-void DFT_SIMD(dft_bn_backward_sums)(const float *dy, const float *y, const float *z, const float *mean,
-                                    const float *invstd, int pixels, int c, const dft_shard_map *map,
-                                    double *sums) {
-  const sums_job job = {dy, y, z, mean, invstd, pixels, c};
+void DFT_SIMD(dft_bn_backward_sums)(const float *dy, const float *z, const dft_norm *norm, int pixels, int c,
+                                    const dft_shard_map *map, double *sums) {
+  const sums_job job = {dy, z, norm, pixels, c};
   const dft_sums s = {
       .leaf = bn_backward_leaf, .job = &job, .values = 2, .c = c, .work = (int64_t)pixels * c, .out64 = sums};
   dft_sum_shards(&s, map);

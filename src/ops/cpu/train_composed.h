@@ -1,0 +1,15 @@
+/* See train_composed.c and, for what each function does, ops.h. */
+#ifndef DFT_OPS_CPU_TRAIN_COMPOSED_H
+#define DFT_OPS_CPU_TRAIN_COMPOSED_H
+
+#include "dft/ops.h"
+
+/* Products with at most this many weights may be fused: their gradient is summed beside the other work in L1.
+ */
+enum { DFT_TRAIN_SMALL = 12288 };
+
+size_t dft_train_weights(dft_conv_kind kind, const dft_conv *conv);
+void dft_train_forward_composed(const dft_ops *ops, const dft_train_conv *t, float *z, double *sums);
+void dft_train_backward_composed(const dft_ops *ops, const dft_train_conv *t, const dft_train_gradient *g);
+
+#endif

@@ -1,0 +1,106 @@
+/* Speed of the training passes, without data, exchange and optimizer: forward and backward of the tail on
+ * this rank's share of a batch.
+ *
+ *     bench_tail [samples] [unfreeze_last, 0: all] [threads] [seconds]
+ *
+ * Prints images per second of CPU time (all threads together), the best step and the median one. Not a test.
+ */
+#include "dft/clock.h"
+#include "dft/model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+static float *gradients[512];
+static dft_shard_map map;
+
+static dft_status sum(void *context, double *sums, size_t count) {
+  (void)context, (void)sums, (void)count;
+  return DFT_OK;
+}
+static float *gradient(void *context, int param, size_t *stride) {
+  const dft_model *m = context;
+  *stride = (size_t)m->params[param].elements;
+  if (!gradients[param]) gradients[param] = dft_aligned_alloc((size_t)map.nodes * *stride * sizeof(float));
+  return gradients[param];
+}
+static dft_status ready(void *context, int param) {
+  (void)context, (void)param;
+  return DFT_OK;
+}
+
+static double cpu_s(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int by_value(const void *a, const void *b) {
+  double d = *(const double *)a - *(const double *)b;
+  return d < 0 ? -1 : d > 0;
+}
+
+#define DO(call)                                                                                             \
+  if ((call) != DFT_OK) {                                                                                    \
+    fprintf(stderr, "%s\n", dft_error());                                                                    \
+    return 1;                                                                                                \
+  }
+
+int main(int argc, char **argv) {
+  int samples = argc > 1 ? atoi(argv[1]) : 16, last = argc > 2 ? atoi(argv[2]) : 0;
+  int threads = argc > 3 ? atoi(argv[3]) : 1;
+  double limit_s = argc > 4 ? atof(argv[4]) : 3;
+  dft_kernels kernels;
+  dft_model *model;
+  dft_tail *tail;
+  DO(dft_ops_best(&kernels));
+  const dft_ops *ops = dft_ops_get(kernels);
+  dft_ops_set_threads(threads);
+  DO(dft_model_new(1.0, 96, 96, DFT_POOL_AVG, 5, &model));
+  dft_model_init(model, 1);
+  char name[] = "bench";
+  dft_config_phase phase = {.name = name, .unfreeze_last = last > 0 ? last : 155};
+  DO(dft_model_freeze(model, &phase, DFT_BN_SYNC));
+  int first = dft_model_tail_start(model);
+  /* a rank's share at np 2: four of eight shards */
+  DO(dft_shard_map_set(&map, 8, 2, 0, 2 * (int64_t)samples));
+  dft_tail_hooks hooks = {model, sum, gradient, ready};
+  DO(dft_tail_new(model, ops, samples, map.nodes, 0, &hooks, &tail));
+  size_t row = (size_t)dft_model_boundary(model, first);
+  float *x = dft_aligned_alloc((size_t)samples * row * sizeof *x), dlogits[5 * 1024] = {0};
+  int64_t numbers[1024] = {0};
+  int labels[1024] = {0};
+  for (size_t i = 0; i < (size_t)samples * row; i++)
+    x[i] = (float)((i * 2654435761u >> 8) & 0xffff) / 65536.0F;
+  for (int i = 0; i < 5 * samples; i++) dlogits[i] = (float)(i % 7 - 3) * 0.1F;
+  dft_batch batch = {&map, samples, numbers, labels, 1, 0};
+  double forward[1000], backward[1000], whole[1000], start = dft_now_s();
+  int steps = 0;
+  float *logits;
+  for (; steps < 1000 && (steps < 5 || dft_now_s() - start < limit_s); steps++) {
+    double t0 = cpu_s();
+    DO(dft_tail_forward(tail, &batch, x, &logits));
+    double t1 = cpu_s();
+    DO(dft_tail_backward(tail, &batch, x, dlogits));
+    double t2 = cpu_s();
+    forward[steps] = t1 - t0;
+    backward[steps] = t2 - t1;
+    whole[steps] = t2 - t0;
+  }
+  double check = 0;
+  for (int i = 0; i < 5 * samples; i++) check += fabs(logits[i]);
+  for (int p = 0; p < model->param_count; p++)
+    if (gradients[p])
+      for (int64_t i = 0; i < model->params[p].elements; i++) check += fabs(gradients[p][i]);
+  double *times[] = {forward, backward, whole};
+  const char *names[] = {"forward", "backward", "both"};
+  printf("%s, %d samples, %d threads, %d steps, check %.6g\n", ops->name, samples, threads, steps, check);
+  for (int i = 0; i < 3; i++) {
+    qsort(times[i], (size_t)steps, sizeof(double), by_value);
+    printf("  %-8s best %7.1f  median %7.1f images per CPU second\n", names[i], samples / times[i][0],
+           samples / times[i][steps / 2]);
+  }
+  return 0;
+}

@@ -89,8 +89,8 @@ static dft_status compare_plans(dft_run *run) {
                   run->fingerprint ^ (uint64_t)run->shards;
   int ranks = dft_comm_size(run->comm);
   uint64_t *plans = malloc((size_t)ranks * sizeof *plans);
-  DFT_TRY(dft_comm_agree(run->comm, plans == NULL ? dft_fail_memory("plans", 0) : DFT_OK));
-  dft_status status = dft_comm_allgather(run->comm, &plan, sizeof plan, plans);
+  dft_status status = dft_comm_agree(run->comm, plans == NULL ? dft_fail_memory("plans", 0) : DFT_OK);
+  if (status == DFT_OK) status = dft_comm_allgather(run->comm, &plan, sizeof plan, plans);
   for (int r = 0; r < ranks && status == DFT_OK; r++)
     if (plans[r] != plans[0])
       status = dft_fail(

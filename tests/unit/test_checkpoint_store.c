@@ -1,4 +1,5 @@
 /* The run directory: lock, names, retention, falling back, and failing without leaving anything behind. */
+#include "dft/file.h"
 #include "unit/checkpoint_sample.h"
 #include <dirent.h>
 #include <errno.h>

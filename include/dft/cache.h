@@ -19,6 +19,8 @@
 #include "dft/data.h"
 #include "dft/model.h"
 
+#define DFT_CACHE_LEVELS 64 /* most phases of a run */
+
 typedef struct dft_cache dft_cache;
 
 typedef enum { DFT_SET_TRAIN, DFT_SET_VALIDATION, DFT_SETS } dft_set;

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_LEVELS = 64, TILE = 32 };
+enum { TILE = 32 }; /* images decoded before the first net takes them: bounds memory to a few MB */
 
 /* Rows of one set at one boundary; sample s < fitting has rows[s] when present[s]. */
 typedef struct store {
@@ -28,7 +28,7 @@ struct dft_cache {
   int phases;
   int trained_from;     /* the boundary of the phase under way */
   int64_t budget_bytes; /* left */
-  level levels[MAX_LEVELS];
+  level levels[DFT_CACHE_LEVELS];
   int count;
   float *tile[2]; /* images or rows of a tile, in turn */
   dft_cache_stats stats;
@@ -43,10 +43,10 @@ dft_status dft_cache_open(const dft_config *config, const dft_model *model, cons
                           const dft_dataset *const data[DFT_SETS], dft_cache **cache) {
   *cache = NULL;
   dft_cache *c = calloc(1, sizeof *c);
-  if (c == NULL || phases > MAX_LEVELS) {
+  if (c == NULL || phases > DFT_CACHE_LEVELS) {
     free(c);
     return c == NULL ? dft_fail_memory("cache", sizeof *c)
-                     : dft_fail(DFT_EUSAGE, "phases: %d, at most %d are possible", phases, MAX_LEVELS);
+                     : dft_fail(DFT_EUSAGE, "phases: %d, at most %d are possible", phases, DFT_CACHE_LEVELS);
   }
   *c = (dft_cache){.config = config, .model = model, .ops = ops, .share = share, .phases = phases};
   c->budget_bytes = config->cache.mode == DFT_CACHE_OFF ? 0 : config->cache.memory_mb * 1000000;
@@ -127,8 +127,8 @@ static dft_status make_room(dft_cache *c) {
 }
 
 dft_status dft_cache_phase(dft_cache *c, int phase) {
-  level old[MAX_LEVELS];
-  int old_count = c->count, firsts[MAX_LEVELS];
+  level old[DFT_CACHE_LEVELS];
+  int old_count = c->count, firsts[DFT_CACHE_LEVELS];
   memcpy(old, c->levels, sizeof old);
   memset(c->levels, 0, sizeof c->levels);
   c->count = dft_cache_levels(c->starts, c->phases, phase, firsts);

@@ -52,7 +52,23 @@ static int64_t gradient_bytes(const dft_model *m) {
   return bytes;
 }
 
-static void print_phase(const dft_config *c, dft_model *m, const dft_ops *ops, int p) {
+/* What the cache keeps in phase p: the boundaries of this and of later phases that stay true until then. */
+static void print_cache(const dft_config *c, const dft_model *m, const int *starts, int p) {
+  int firsts[DFT_CACHE_LEVELS];
+  int levels = dft_cache_levels(starts, c->phase_count, p, firsts);
+  long long bytes = 0;
+  for (int i = 0; i < levels; i++) bytes += dft_model_boundary(m, firsts[i]) * (long long)sizeof(float);
+  if (levels == 0 || c->cache.mode == DFT_CACHE_OFF)
+    printf("  cache                     nothing: %s\n",
+           levels == 0 ? "every layer trains" : "cache.mode is off");
+  else
+    printf("  cache                     %lld bytes per image at %d place%s; cache.memory_mb %lld holds %lld "
+           "images\n",
+           bytes, levels, levels == 1 ? "" : "s", (long long)c->cache.memory_mb,
+           (long long)c->cache.memory_mb * 1000000 / bytes);
+}
+
+static void print_phase(const dft_config *c, dft_model *m, const dft_ops *ops, const int *starts, int p) {
   const dft_config_phase *phase = &c->phases[p];
   int first = dft_model_tail_start(m);
   int64_t bytes = gradient_bytes(m), statistics = batch_norm_bytes(m);
@@ -67,6 +83,7 @@ static void print_phase(const dft_config *c, dft_model *m, const dft_ops *ops, i
          (long long)statistics);
   printf("  trainable part starts at  %s, from %lld bytes per image\n", from,
          (long long)(dft_model_boundary(m, first) * (int64_t)sizeof(float)));
+  print_cache(c, m, starts, p);
   printf("  %-10s %12s %22s %22s\n", "ranks", "images/rank", "sent/rank/step, bytes", "activations/rank, MB");
   for (int ranks = 1; ranks <= 64; ranks *= 2) {
     int shards = c->distributed.shards != 0 ? c->distributed.shards : dft_shards_auto(ranks);
@@ -81,13 +98,19 @@ static void print_phase(const dft_config *c, dft_model *m, const dft_ops *ops, i
 }
 
 static dft_status print_plan(const dft_config *c, dft_model *m, const dft_ops *ops) {
-  for (int p = 0; p < c->phase_count; p++) DFT_TRY(dft_model_freeze(m, &c->phases[p], c->batch_norm));
+  int starts[DFT_CACHE_LEVELS];
+  if (c->phase_count > DFT_CACHE_LEVELS)
+    return dft_fail(DFT_EUSAGE, "phases: %d, at most %d are possible", c->phase_count, DFT_CACHE_LEVELS);
+  for (int p = 0; p < c->phase_count; p++) {
+    DFT_TRY(dft_model_freeze(m, &c->phases[p], c->batch_norm));
+    starts[p] = dft_model_tail_start(m);
+  }
   printf("MobileNetV2 alpha %g, input %dx%dx3, %d classes, global batch %d, kernels %s\n\n", c->model.alpha,
          c->model.height, c->model.width, c->model.classes, c->data.batch_size, ops->name);
   print_layers(m, c);
   for (int p = 0; p < c->phase_count; p++) {
     DFT_TRY(dft_model_freeze(m, &c->phases[p], c->batch_norm));
-    print_phase(c, m, ops, p);
+    print_phase(c, m, ops, starts, p);
   }
   return DFT_OK;
 }

@@ -95,7 +95,7 @@ static dft_status open_outputs(dft_run *run) {
   return report_start(run);
 }
 
-/* The line before a phase: what trains, and what travels. */
+/* The lines before a phase: what trains, what travels, what is kept. */
 static void announce(const dft_run *run) {
   if (run->report == NULL) return;
   const dft_config_phase *phase = &run->config->phases[run->phase.index];
@@ -107,6 +107,12 @@ static void announce(const dft_run *run) {
            run->phase.index + 1, run->config->phase_count, phase->name, layers, run->model->base_layers,
            (long long)dft_model_count(run->model, true),
            (double)dft_buckets_bytes(run->phase.buckets) / 1000.0);
+  dft_report_phase(run->report, text);
+  dft_cache_report kept = dft_cache_describe(run->cache);
+  if (kept.fitting == 0) return;
+  snprintf(text, sizeof text, "Cache: frozen work of %lld of %lld images is done once, %.1f KB each, %.1f MB",
+           (long long)kept.fitting, (long long)kept.images, (double)kept.bytes_per_image / 1e3,
+           (double)kept.bytes_per_image * (double)kept.fitting / 1e6);
   dft_report_phase(run->report, text);
 }
 

@@ -1,11 +1,11 @@
 /* Frozen work, done once: per image, the activations at the boundaries from which phases go on.
  *
  * All phases are known at start, and so are their boundaries (model.h: the start of the trainable tail). A
- * phase that computes images up to its own boundary passes the shallower boundaries of later phases on the
- * way; rows there stay true as long as no phase in between trains a layer before them. Such boundaries are
- * the phase's levels, shallow to deep, the phase's own being the last. A row that is missing is computed from
- * the deepest level that has it, else from the image, and kept at every level it passes. The chain of
- * computations is the same with the cache off, so results are too, to the bit.
+ * phase's levels, shallow to deep, are its own boundary, which is the last, and the shallower ones that it
+ * passes on the way to it: of later phases, as long as no phase in between trains a layer before them, and of
+ * earlier ones, as long as none has. A row that is missing is computed from the deepest level that has it,
+ * else from the image, and kept at every level it passes. The chain of computations is the same with the
+ * cache off, so results are too, to the bit.
  *
  * Rows live in memory shared by the ranks of a host (dft_share), for as many samples as cache.memory_mb
  * holds; the others are recomputed. Two ranks may compute the same row at once; they write the same bytes.

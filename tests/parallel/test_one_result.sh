@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One run, one result: any number of ranks and threads gives the same bytes in every checkpoint and history.csv.
+# One run, one result: any number of ranks and threads, cache on or off, gives the same bytes in every checkpoint and history.csv.
 source "$DFT_SOURCE/tests/common.sh"
 small_config "$work/np1" >"$work/config.yaml"
 for ranks in 1 2 3 4 5 8; do
@@ -8,9 +8,11 @@ done
 for threads in 2 3; do
   OMP_NUM_THREADS=$threads ok "$threads threads" np 1 "$work/config.yaml" run_dir="$work/threads$threads"
 done
+ok "cache off" np 2 "$work/config.yaml" run_dir="$work/cacheoff" cache.mode=off
+ok "no room in the cache" np 3 "$work/config.yaml" run_dir="$work/cacheless" cache.memory_mb=0
 [ "$(ls "$work"/np1/*.pb | wc -l)" = 5 ] || fail "expected 3 checkpoints, best.pb and final.pb"
 [ "$(wc -l <"$work/np1/history.csv")" = 4 ] || fail "expected 3 epochs in history.csv"
-for other in np2 np3 np4 np5 np8 threads2 threads3; do
+for other in np2 np3 np4 np5 np8 threads2 threads3 cacheoff cacheless; do
   for file in "$work"/np1/*.pb "$work/np1/history.csv"; do
     same "$file" "$work/$other/$(basename "$file")" "$other against np 1"
   done
@@ -23,4 +25,4 @@ cmp -s "$work/np1/final.pb" "$work/seed/final.pb" && fail "another seed gave the
 ok "fast" np 3 "$work/config.yaml" run_dir="$work/fast" distributed.reduction=fast
 awk -F, 'NR==FNR {loss[NR]=$4; next} FNR==2 || FNR==3 {d=loss[FNR]-$4; if (d<0) d=-d; if (d>1e-5) {print "epoch " $1 ": " loss[FNR] " against " $4; exit 1}}' \
   "$work/np1/history.csv" "$work/fast/history.csv" || fail "reduction: fast strays"
-echo "the same bytes at np 1, 2, 3, 4, 5, 8 and with 1, 2, 3 threads"
+echo "the same bytes at np 1, 2, 3, 4, 5, 8 with 1, 2, 3 threads, and without cache"

@@ -29,8 +29,8 @@ static const dft_ops tables[DFT_KERNELS_COUNT] = {
     [DFT_KERNELS_REFERENCE] = TABLE(reference, plain, composed),
     [DFT_KERNELS_PORTABLE] = TABLE(portable, plain, composed),
 #ifdef DFT_HAVE_SIMD
-    [DFT_KERNELS_AVX2] = TABLE(avx2, avx2, composed),
-    [DFT_KERNELS_AVX512] = TABLE(avx512, avx512, composed),
+    [DFT_KERNELS_AVX2] = TABLE(avx2, avx2, avx2),
+    [DFT_KERNELS_AVX512] = TABLE(avx512, avx512, avx512),
 #endif
 };
 

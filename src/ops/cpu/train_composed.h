@@ -4,12 +4,19 @@
 
 #include "dft/ops.h"
 
-/* Products with at most this many weights may be fused: their gradient is summed beside the other work in L1.
- */
-enum { DFT_TRAIN_SMALL = 12288 };
+/* Products with at most so many weights, and channels on either side, may be fused: their gradient is summed
+ * beside the other work in L1. */
+enum { DFT_TRAIN_SMALL = 12288, DFT_TRAIN_WIDEST = 512 };
 
 size_t dft_train_weights(dft_conv_kind kind, const dft_conv *conv);
 void dft_train_forward_composed(const dft_ops *ops, const dft_train_conv *t, float *z, double *sums);
 void dft_train_backward_composed(const dft_ops *ops, const dft_train_conv *t, const dft_train_gradient *g);
+
+#define DFT_TRAIN_DECLARE(set)                                                                               \
+  void dft_train_forward_##set(const dft_ops *ops, const dft_train_conv *t, float *z, double *sums);         \
+  void dft_train_backward_##set(const dft_ops *ops, const dft_train_conv *t, const dft_train_gradient *g);
+
+DFT_TRAIN_DECLARE(avx2)
+DFT_TRAIN_DECLARE(avx512)
 
 #endif

@@ -1,0 +1,85 @@
+/* What the fused training kernels share: BatchNorm's maps and sums over a strip of rows that is in L1 or on
+ * its way there, up to four vectors of channels at a time so that coefficients stay in registers. */
+#ifndef DFT_SIMD_TRAIN_H
+#define DFT_SIMD_TRAIN_H
+
+#include "../kernels.h"
+#include "../train_composed.h"
+#include "lanes.h"
+#include <math.h>
+
+/* Runs `wide` (four whole vectors) and `single` (one, maybe not whole) over channels i of c. */
+#define OVER_CHANNELS(c, wide, single)                                                                       \
+  do {                                                                                                       \
+    int i = 0;                                                                                               \
+    for (; (c)-i >= 4 * VF_LANES; i += 4 * VF_LANES) wide;                                                   \
+    for (; i < (c); i += VF_LANES) WITH_LANES((c)-i, single);                                                \
+  } while (0)
+
+INLINE void normalise_vectors(const float *z, ptrdiff_t z_stride, const dft_norm *n, int ch, int rows,
+                              float *y, ptrdiff_t y_stride, int vectors, int lanes) {
+  vf scale[4], shift[4];
+  const vf low = vf_set1(n->relu6 ? 0 : -INFINITY), high = vf_set1(n->relu6 ? 6 : INFINITY);
+  for (int v = 0; v < vectors; v++) {
+    scale[v] = vf_get(n->scale + ch + v * VF_LANES, lanes);
+    shift[v] = vf_get(n->shift + ch + v * VF_LANES, lanes);
+  }
+  for (int r = 0; r < rows; r++, z += z_stride, y += y_stride)
+    for (int v = 0; v < vectors; v++) {
+      const vf value = vf_fma(vf_get(z + v * VF_LANES, lanes), scale[v], shift[v]);
+      vf_put(y + v * VF_LANES, vf_min(high, vf_max(low, value)), lanes);
+    }
+}
+
+/* y = norm(z) for channels [ch, ch + c); z and y point at the first of them. */
+static inline void normalise(const float *z, ptrdiff_t z_stride, const dft_norm *n, int ch, int rows, int c,
+                             float *y, ptrdiff_t y_stride) {
+  OVER_CHANNELS(c, normalise_vectors(z + i, z_stride, n, ch + i, rows, y + i, y_stride, 4, VF_LANES),
+                normalise_vectors(z + i, z_stride, n, ch + i, rows, y + i, y_stride, 1, lanes));
+}
+
+INLINE void gradient_vectors(const float *dy, const float *z, ptrdiff_t stride, const dft_norm *n, bool relu6,
+                             int ch, int rows, float *dz, ptrdiff_t dz_stride, int vectors, int lanes) {
+  vf scale[4], shift[4], a[4], b[4], d[4];
+  for (int v = 0; v < vectors; v++) {
+    const int at = ch + v * VF_LANES;
+    scale[v] = vf_get(n->scale + at, lanes);
+    shift[v] = vf_get(n->shift + at, lanes);
+    a[v] = vf_get(n->a + at, lanes);
+    b[v] = n->b == NULL ? vf_zero() : vf_get(n->b + at, lanes);
+    d[v] = n->d == NULL ? vf_zero() : vf_get(n->d + at, lanes);
+  }
+  for (int r = 0; r < rows; r++, dy += stride, z += stride, dz += dz_stride)
+    for (int v = 0; v < vectors; v++) {
+      const vf value = vf_get(z + v * VF_LANES, lanes);
+      vf g = vf_get(dy + v * VF_LANES, lanes);
+      if (relu6) g = vf_gate6(vf_fma(value, scale[v], shift[v]), g);
+      vf_put(dz + v * VF_LANES, vf_fma(a[v], g, vf_fma(b[v], value, d[v])), lanes);
+    }
+}
+
+/* dz of dy and z, as dft_norm says. */
+static inline void gradient(const float *dy, const float *z, ptrdiff_t stride, const dft_norm *n, int ch,
+                            int rows, int c, float *dz, ptrdiff_t dz_stride) {
+  if (n->relu6)
+    OVER_CHANNELS(
+        c, gradient_vectors(dy + i, z + i, stride, n, true, ch + i, rows, dz + i, dz_stride, 4, VF_LANES),
+        gradient_vectors(dy + i, z + i, stride, n, true, ch + i, rows, dz + i, dz_stride, 1, lanes));
+  else
+    OVER_CHANNELS(
+        c, gradient_vectors(dy + i, z + i, stride, n, false, ch + i, rows, dz + i, dz_stride, 4, VF_LANES),
+        gradient_vectors(dy + i, z + i, stride, n, false, ch + i, rows, dz + i, dz_stride, 1, lanes));
+}
+
+/* Sums over samples, each of which has its own: part[sample][values]. Filled in parallel, then folded in the
+ * one order of promise 2. */
+void DFT_SIMD(dft_fold_doubles)(const double *part, int values, const dft_shard_map *map, double *sums);
+void DFT_SIMD(dft_fold_floats)(const float *part, int values, const dft_shard_map *map, float *sums);
+
+/* False where a shape is not theirs: nothing has been done. */
+void DFT_SIMD(dft_train_pointwise)(const dft_train_conv *t, float *z, double *sums);
+void DFT_SIMD(dft_train_pointwise_backward)(const dft_train_conv *t, const dft_train_gradient *g);
+bool DFT_SIMD(dft_train_depthwise)(const dft_train_conv *t, float *z, double *sums);
+bool DFT_SIMD(dft_train_depthwise_backward)(const dft_train_conv *t, const dft_train_gradient *g);
+
+#endif

@@ -1,0 +1,92 @@
+/* Rows in L1 for the fused depthwise kernels: a group of channels, zero-padded at both ends. */
+#ifndef DFT_SIMD_TRAIN_DEPTHWISE_H
+#define DFT_SIMD_TRAIN_DEPTHWISE_H
+
+#include "train.h"
+#include <string.h>
+
+enum {
+  GROUP = 48,          /* channels: every expanded width is a multiple of it */
+  RING_FLOATS = 49152, /* all rows of a kernel, on the stack; wider images are not fused */
+  FLUSH_VALUES = 256,  /* after so many pixels, rounded up to rows, float32 sums join float64 ones */
+  SIDE = 4             /* outputs side by side */
+};
+
+/* Three rows of `columns` pixels of GROUP channels; input row r lies in slot (r + 3) % 3. */
+typedef struct ring {
+  float *rows;
+  int columns;
+} ring;
+
+static inline float *ring_row(const ring *r, int row) {
+  return r->rows + (ptrdiff_t)((row + 3) % 3) * r->columns * GROUP;
+}
+
+/* Columns that outputs [0, out_w) read, and the image itself. */
+static inline int ring_columns(const dft_conv *g) {
+  const int read = (g->out_w - 1) * g->stride + 3, image = g->pad_left + g->in_w;
+  return read > image ? read : image;
+}
+
+/* Brings row `row` of the image z (its first channel of the group) into the ring; zeros outside. */
+static inline void ring_fetch(const ring *r, const dft_conv *g, const float *z, const dft_norm *norm, int ch,
+                              int width, int row) {
+  float *to = ring_row(r, row);
+  if (row < 0 || row >= g->in_h) {
+    memset(to, 0, (size_t)r->columns * GROUP * sizeof *to);
+    return;
+  }
+  memset(to, 0, (size_t)g->pad_left * GROUP * sizeof *to);
+  to += (ptrdiff_t)g->pad_left * GROUP;
+  const float *from = z + (ptrdiff_t)row * g->in_w * g->channels;
+  if (norm != NULL)
+    normalise(from, g->channels, norm, ch, g->in_w, width, to, GROUP);
+  else
+    for (int i = 0; i < g->in_w; i++)
+      memcpy(to + (ptrdiff_t)i * GROUP, from + (ptrdiff_t)i * g->channels, (size_t)width * sizeof *to);
+  memset(to + (ptrdiff_t)g->in_w * GROUP, 0,
+         (size_t)(r->columns - g->pad_left - g->in_w) * GROUP * sizeof *to);
+}
+
+/* Calls statement with `count` constant for whole runs of SIDE and for what is left. */
+#define IN_RUNS(total, statement)                                                                            \
+  do {                                                                                                       \
+    int at = 0;                                                                                              \
+    for (; (total)-at >= SIDE; at += SIDE) {                                                                 \
+      enum { count = SIDE };                                                                                 \
+      statement;                                                                                             \
+    }                                                                                                        \
+    for (; at < (total); at++) {                                                                             \
+      enum { count = 1 };                                                                                    \
+      statement;                                                                                             \
+    }                                                                                                        \
+  } while (0)
+
+/* sum[o] of outputs at, at + 1, ...: nine taps in order. in[3] are bordered rows, first tap of output 0. */
+INLINE void nine_taps(const float *const in[3], const vf w[9], int at, int stride, int count, int lanes,
+                      vf *sum) {
+#pragma GCC unroll 4
+  for (int o = 0; o < count; o++) sum[o] = vf_zero();
+#pragma GCC unroll 3
+  for (int r = 0; r < 3; r++)
+#pragma GCC unroll 9
+    for (int j = 0; j < (count - 1) * stride + 3; j++) {
+      const vf value = vf_get(in[r] + (ptrdiff_t)(at * stride + j) * GROUP, lanes);
+#pragma GCC unroll 4
+      for (int o = 0; o < count; o++) {
+        const int tap = j - o * stride;
+        if (tap >= 0 && tap < 3) sum[o] = vf_fma(value, w[3 * r + tap], sum[o]);
+      }
+    }
+}
+
+/* Adds float32 sums[values][GROUP] to float64 ones and empties them. */
+static inline void flush_sums(float (*sums)[GROUP], double (*to)[GROUP], int values, int width) {
+  for (int v = 0; v < values; v++)
+    for (int i = 0; i < width; i += VF_LANES) {
+      vf_flush_all(to[v] + i, vf_load(sums[v] + i));
+      vf_store(sums[v] + i, vf_zero());
+    }
+}
+
+#endif

@@ -1,0 +1,264 @@
+/* Depthwise backward in training: a sample's group of channels at a time. Rows of x and dz are made into
+ * rings in L1; from them come the weight gradient, dx and the sums for the BatchNorm below, in one pass.
+ *
+ * dx. Stride 1 (padding 1): row i reads dz rows i-1, i, i+1 through the taps mirrored. Stride 2: rows and
+ * columns 2t - pad read outputs t and t - 1 through taps 0 and 2, rows and columns 2t + 1 - pad output t
+ * through tap 1. dz rows have one zero column before them and at least one after. */
+#include "train_depthwise.h"
+
+/* What is done with a row of dx: skip added, stored, summed. */
+typedef struct below {
+  const dft_norm *norm; /* NULL: no sums */
+  const float *z;       /* of the row's first pixel and the vector's first channel, as dx and skip */
+  const float *skip;
+  float *dx;
+  float *beta, *gamma; /* sums of the vector */
+} below;
+
+typedef struct below_vectors {
+  vf scale, shift, mean, beta, gamma;
+} below_vectors;
+
+INLINE below_vectors below_open(const below *b, int ch, int lanes) {
+  below_vectors v = {vf_zero(), vf_zero(), vf_zero(), vf_zero(), vf_zero()};
+  if (b->norm == NULL) return v;
+  v.scale = vf_get(b->norm->scale + ch, lanes);
+  v.shift = vf_get(b->norm->shift + ch, lanes);
+  v.mean = vf_get(b->norm->mean + ch, lanes);
+  v.beta = vf_get(b->beta, lanes);
+  v.gamma = vf_get(b->gamma, lanes);
+  return v;
+}
+
+INLINE void below_put(const below *b, below_vectors *v, ptrdiff_t at, vf dx, int lanes) {
+  if (b->skip != NULL) dx = vf_add(dx, vf_get(b->skip + at, lanes));
+  vf_put(b->dx + at, dx, lanes);
+  if (b->norm == NULL) return;
+  const vf z = vf_get(b->z + at, lanes);
+  const vf g = b->norm->relu6 ? vf_gate6(vf_fma(z, v->scale, v->shift), dx) : dx;
+  v->beta = vf_add(v->beta, g);
+  v->gamma = vf_fma(g, vf_sub(z, v->mean), v->gamma);
+}
+
+INLINE void below_close(const below *b, const below_vectors *v, int lanes) {
+  if (b->norm == NULL) return;
+  vf_put(b->beta, v->beta, lanes);
+  vf_put(b->gamma, v->gamma, lanes);
+}
+
+INLINE void dx_run(const float *const dz[3], const vf w[9], ptrdiff_t c, const below *b, below_vectors *v,
+                   int at, int count, int lanes) {
+  vf out[SIDE];
+  nine_taps(dz, w, at, 1, count, lanes, out);
+#pragma GCC unroll 4
+  for (int o = 0; o < count; o++) below_put(b, v, (at + o) * c, out[o], lanes);
+}
+
+/* A row of dx at stride 1; dz[3] are ring rows at their zero column. */
+INLINE void dx_row_1(const float *const dz[3], const vf w[9], const dft_conv *g, const below *b, int ch,
+                     int lanes) {
+  below_vectors v = below_open(b, ch, lanes);
+  vf mirrored[9];
+  for (int k = 0; k < 9; k++) mirrored[k] = w[8 - k];
+  IN_RUNS(g->in_w, dx_run(dz, mirrored, g->channels, b, &v, at, count, lanes));
+  below_close(b, &v, lanes);
+}
+
+/* A row of dx at stride 2 from one or two rows of dz, at their zero column, with the tap rows w[r]. */
+INLINE void dx_row_2(const float *const dz[2], const vf *const w[2], int rows, const dft_conv *g,
+                     const below *b, int ch, int lanes) {
+  below_vectors v = below_open(b, ch, lanes);
+  const int last = (g->in_w - 1 + g->pad_left) / 2;
+  for (int t = 0; t <= last; t++) {
+    const int even = 2 * t - g->pad_left;
+    vf left = vf_zero(), right = vf_zero();
+#pragma GCC unroll 2
+    for (int r = 0; r < rows; r++) {
+      const vf before = vf_get(dz[r] + (ptrdiff_t)t * GROUP, lanes);
+      const vf here = vf_get(dz[r] + (ptrdiff_t)(t + 1) * GROUP, lanes);
+      left = vf_fma(before, w[r][2], vf_fma(here, w[r][0], left));
+      right = vf_fma(here, w[r][1], right);
+    }
+    if (even >= 0) below_put(b, &v, (ptrdiff_t)even * g->channels, left, lanes);
+    if (even + 1 < g->in_w) below_put(b, &v, (ptrdiff_t)(even + 1) * g->channels, right, lanes);
+  }
+  below_close(b, &v, lanes);
+}
+
+INLINE void dw_run(const float *const x[3], const float *dz, int at, int stride, int count, int lanes,
+                   vf sum[9]) {
+  vf d[SIDE];
+#pragma GCC unroll 4
+  for (int o = 0; o < count; o++) d[o] = vf_get(dz + (ptrdiff_t)(at + o) * GROUP, lanes);
+#pragma GCC unroll 3
+  for (int r = 0; r < 3; r++)
+#pragma GCC unroll 9
+    for (int j = 0; j < (count - 1) * stride + 3; j++) {
+      const vf value = vf_get(x[r] + (ptrdiff_t)(at * stride + j) * GROUP, lanes);
+#pragma GCC unroll 4
+      for (int o = 0; o < count; o++) {
+        const int tap = j - o * stride;
+        if (tap >= 0 && tap < 3) sum[3 * r + tap] = vf_fma(value, d[o], sum[3 * r + tap]);
+      }
+    }
+}
+
+/* sums[9] += a row of dz times the three rows of x it saw. */
+INLINE void dw_row(const float *const x[3], const float *dz, int out_w, int stride, int lanes,
+                   float (*sums)[GROUP]) {
+  vf sum[9];
+#pragma GCC unroll 9
+  for (int k = 0; k < 9; k++) sum[k] = vf_get(sums[k], lanes);
+  IN_RUNS(out_w, dw_run(x, dz, at, stride, count, lanes, sum));
+#pragma GCC unroll 9
+  for (int k = 0; k < 9; k++) vf_put(sums[k], sum[k], lanes);
+}
+
+/* One sample's group of channels under way. */
+typedef struct group {
+  const dft_train_conv *t;
+  const dft_train_gradient *g;
+  int ch, width;
+  ring x, dz;
+  ptrdiff_t in, out; /* the group's first value of the sample in x and in z */
+  float (*weights)[GROUP], (*below)[GROUP];
+} group;
+
+/* dz row oh, or zeros outside the image; column 0 of the ring's row is the zero before it. */
+static void fetch_dz(const group *p, int oh) {
+  const dft_conv *g = &p->t->conv;
+  const int c = g->channels;
+  float *to = ring_row(&p->dz, oh);
+  if (oh < 0 || oh >= g->out_h) {
+    memset(to, 0, (size_t)p->dz.columns * GROUP * sizeof *to);
+    return;
+  }
+  const ptrdiff_t at = p->out + (ptrdiff_t)oh * g->out_w * c;
+  memset(to, 0, GROUP * sizeof *to);
+  gradient(p->g->dy + at, p->g->z + at, c, p->g->norm, p->ch, g->out_w, p->width, to + GROUP, GROUP);
+  memset(to + (ptrdiff_t)(g->out_w + 1) * GROUP, 0,
+         (size_t)(p->dz.columns - g->out_w - 1) * GROUP * sizeof *to);
+}
+
+static below below_row(const group *p, int ih, int i) {
+  const dft_train_gradient *g = p->g;
+  const ptrdiff_t at = p->in + (ptrdiff_t)ih * p->t->conv.in_w * p->t->conv.channels + i;
+  return (below){.norm = g->below_sums == NULL ? NULL : g->below_norm,
+                 .z = g->below_sums == NULL ? NULL : g->below_z + at,
+                 .skip = g->skip == NULL ? NULL : g->skip + at,
+                 .dx = g->dx + at,
+                 .beta = p->below[0] + i,
+                 .gamma = p->below[1] + i};
+}
+
+INLINE void dx_lanes(const group *p, int ih, int i, int lanes) {
+  const dft_conv *g = &p->t->conv;
+  const below b = below_row(p, ih, i);
+  vf w[9];
+  for (int k = 0; k < 9; k++) w[k] = vf_get(p->t->weight + (ptrdiff_t)k * g->channels + p->ch + i, lanes);
+  if (g->stride == 1) {
+    const float *const dz[3] = {ring_row(&p->dz, ih - 1) + i, ring_row(&p->dz, ih) + i,
+                                ring_row(&p->dz, ih + 1) + i};
+    dx_row_1(dz, w, g, &b, p->ch + i, lanes);
+    return;
+  }
+  const int at = ih + g->pad_top, oh = at / 2;
+  const float *const dz[2] = {ring_row(&p->dz, oh) + i, ring_row(&p->dz, oh - 1) + i};
+  const vf *const two[2] = {w, w + 6}, *const one[2] = {w + 3, NULL};
+  if (at % 2 == 0)
+    dx_row_2(dz, two, 2, g, &b, p->ch + i, lanes);
+  else
+    dx_row_2(dz, one, 1, g, &b, p->ch + i, lanes);
+}
+
+static void dx_row(const group *p, int ih) {
+  for (int i = 0; i < p->width; i += VF_LANES) WITH_LANES(p->width - i, dx_lanes(p, ih, i, lanes));
+}
+
+static void dw_rows(const group *p, int oh) {
+  const dft_conv *g = &p->t->conv;
+  const int top = oh * g->stride - g->pad_top;
+  for (int i = 0; i < p->width; i += VF_LANES) {
+    const float *const x[3] = {ring_row(&p->x, top) + i, ring_row(&p->x, top + 1) + i,
+                               ring_row(&p->x, top + 2) + i};
+    const float *dz = ring_row(&p->dz, oh) + GROUP + i;
+    float(*sums)[GROUP] = (float(*)[GROUP])(void *)(p->weights[0] + i);
+    if (g->stride == 1)
+      WITH_LANES(p->width - i, dw_row(x, dz, g->out_w, 1, lanes, sums));
+    else
+      WITH_LANES(p->width - i, dw_row(x, dz, g->out_w, 2, lanes, sums));
+  }
+}
+
+/* Goes down the output rows; rows of dx follow as soon as all that they read is there. */
+static void backward_group(const dft_train_conv *t, const dft_train_gradient *g, int s, int ch, int width,
+                           float *weights, double *below_part) {
+  const dft_conv *conv = &t->conv;
+  const int c = conv->channels, flush = FLUSH_VALUES / conv->out_w + 1;
+  _Alignas(64) float rows[RING_FLOATS];
+  _Alignas(64) float dw[9][GROUP] = {{0}}, sums[2][GROUP] = {{0}};
+  _Alignas(64) double dw_total[9][GROUP] = {{0}}, total[2][GROUP] = {{0}};
+  const int columns = ring_columns(conv);
+  const group p = {.t = t,
+                   .g = g,
+                   .ch = ch,
+                   .width = width,
+                   .x = {rows, columns},
+                   .dz = {rows + 3 * (ptrdiff_t)columns * GROUP, conv->out_w + 3},
+                   .in = (ptrdiff_t)s * conv->in_h * conv->in_w * c + ch,
+                   .out = (ptrdiff_t)s * conv->out_h * conv->out_w * c + ch,
+                   .weights = dw,
+                   .below = sums};
+  int next = -conv->pad_top, ih = 0;
+  fetch_dz(&p, -1);
+  fetch_dz(&p, 0);
+  for (int oh = 0; oh < conv->out_h; oh++) {
+    const int top = oh * conv->stride - conv->pad_top;
+    fetch_dz(&p, oh + 1);
+    if (g->dw != NULL) {
+      for (; next < top + 3; next++) ring_fetch(&p.x, conv, t->x + p.in, t->x_norm, ch, width, next);
+      dw_rows(&p, oh);
+    }
+    /* dx rows before the first that reads output row oh + 2 */
+    const int ready = oh + 1 == conv->out_h ? conv->in_h
+                      : conv->stride == 1   ? oh + 1
+                                            : 2 * oh + 2 - conv->pad_top;
+    if (g->dx != NULL)
+      for (; ih < ready; ih++) dx_row(&p, ih);
+    if ((oh + 1) % flush == 0 || oh + 1 == conv->out_h) {
+      flush_sums(dw, dw_total, 9, width);
+      flush_sums(sums, total, 2, width);
+    }
+  }
+  for (int k = 0; k < 9 && g->dw != NULL; k++)
+    for (int i = 0; i < width; i++) weights[(ptrdiff_t)k * c + ch + i] = (float)dw_total[k][i];
+  if (g->below_sums == NULL) return;
+  memcpy(below_part + ch, total[0], (size_t)width * sizeof *below_part);
+  memcpy(below_part + c + ch, total[1], (size_t)width * sizeof *below_part);
+}
+
+/* Stride 1 with padding 1 all round, or stride 2 that leaves out nothing but what the padding covers. */
+static bool fits(const dft_conv *g) {
+  const int64_t floats = 3 * ((int64_t)ring_columns(g) + g->out_w + 3) * GROUP;
+  if (floats > RING_FLOATS) return false;
+  if (g->stride == 1)
+    return g->pad_top == 1 && g->pad_left == 1 && g->out_h == g->in_h && g->out_w == g->in_w;
+  return g->pad_top <= 1 && g->pad_left <= 1 && g->in_h - 1 + g->pad_top <= 2 * g->out_h &&
+         g->in_w - 1 + g->pad_left <= 2 * g->out_w;
+}
+
+bool DFT_SIMD(dft_train_depthwise_backward)(const dft_train_conv *t, const dft_train_gradient *g) {
+  const int c = t->conv.channels, samples = t->map->samples, groups = (c + GROUP - 1) / GROUP;
+  if (!fits(&t->conv)) return false;
+  const int threads = dft_threads_for((int64_t)samples * t->conv.in_h * t->conv.in_w * c);
+  double *below_parts = (double *)(void *)t->work;
+  float *weights = (float *)(below_parts + (size_t)samples * 2 * (size_t)c);
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
+  for (int s = 0; s < samples; s++)
+    for (int i = 0; i < groups; i++)
+      backward_group(t, g, s, i * GROUP, c - i * GROUP < GROUP ? c - i * GROUP : GROUP,
+                     weights + (size_t)s * 9 * (size_t)c, below_parts + (size_t)s * 2 * (size_t)c);
+  if (g->below_sums != NULL) DFT_SIMD(dft_fold_doubles)(below_parts, 2 * c, t->map, g->below_sums);
+  if (g->dw != NULL) DFT_SIMD(dft_fold_floats)(weights, 9 * c, t->map, g->dw);
+  return true;
+}

@@ -1,0 +1,203 @@
+/* Small products in training, a sample at a time in strips of rows that stay in L1: forward normalises what
+ * it reads and sums what it writes; backward makes dz, adds to the sample's weight gradient, and writes dx
+ * and the sums for the BatchNorm below, all of one strip. */
+#include "gemm_panel.h"
+#include "train.h"
+#include <math.h>
+#include <string.h>
+
+enum {
+  STRIP_FLOATS = 8192, /* of x and y together */
+  STRIP_ROWS = 12,     /* whole tiles of the product */
+  MOST_ROWS = 512,     /* fewer than 1,024 values are summed in float32 (ops.h) */
+  TILE = VF_LANES == 16 ? 8 : 4
+};
+
+/* Rows per strip; strips begin anew with each sample. */
+static int strip_rows(int k, int n) {
+  int rows = STRIP_FLOATS / (k + n) / STRIP_ROWS * STRIP_ROWS;
+  return rows < STRIP_ROWS ? STRIP_ROWS : rows > MOST_ROWS ? MOST_ROWS : rows;
+}
+
+/* The longest strip. */
+enum {
+  WIDEST_STRIP = STRIP_ROWS * DFT_TRAIN_WIDEST,
+  BUFFER = STRIP_FLOATS > WIDEST_STRIP ? STRIP_FLOATS : WIDEST_STRIP
+};
+
+INLINE void sum_vectors(const float *z, ptrdiff_t c, int rows, double *sums, int vectors, int lanes) {
+  vf sum[4], square[4];
+  for (int v = 0; v < vectors; v++) sum[v] = square[v] = vf_zero();
+  for (int r = 0; r < rows; r++, z += c)
+    for (int v = 0; v < vectors; v++) {
+      const vf value = vf_get(z + v * VF_LANES, lanes);
+      sum[v] = vf_add(sum[v], value);
+      square[v] = vf_fma(value, value, square[v]);
+    }
+  for (int v = 0; v < vectors; v++) {
+    vf_flush(sums + v * VF_LANES, sum[v], lanes);
+    vf_flush(sums + c + v * VF_LANES, square[v], lanes);
+  }
+}
+
+void DFT_SIMD(dft_train_pointwise)(const dft_train_conv *t, float *z, double *sums) {
+  const int k = t->conv.in_channels, n = t->conv.channels, pixels = t->conv.in_h * t->conv.in_w;
+  const int samples = t->map->samples, step = strip_rows(k, n);
+  const int threads = dft_threads_for((int64_t)samples * pixels * (k + n));
+  double *parts = (double *)(void *)t->work;
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+  for (int s = 0; s < samples; s++) {
+    _Alignas(64) float buffer[BUFFER];
+    double *part = parts + (size_t)s * 2 * (size_t)n;
+    memset(part, 0, 2 * (size_t)n * sizeof *part);
+    for (int row = 0; row < pixels; row += step) {
+      const int rows = pixels - row < step ? pixels - row : step;
+      const int64_t at = (int64_t)s * pixels + row;
+      const float *x = t->x + at * k;
+      float *out = z + at * n;
+      if (t->x_norm != NULL) {
+        normalise(x, k, t->x_norm, 0, rows, k, buffer, k);
+        x = buffer;
+      }
+      DFT_SIMD(dft_gemm_serial)(x, t->weight, out, rows, k, n, &(dft_epilogue){0});
+      if (sums != NULL)
+        OVER_CHANNELS(n, sum_vectors(out + i, n, rows, part + i, 4, VF_LANES),
+                      sum_vectors(out + i, n, rows, part + i, 1, lanes));
+    }
+  }
+  if (sums != NULL) DFT_SIMD(dft_fold_doubles)(parts, 2 * n, t->map, sums);
+}
+
+/* One tile of sum[a_columns][b_columns] += a^T . b over some rows. */
+INLINE void outer_tile(const float *a, ptrdiff_t a_stride, const float *b, ptrdiff_t b_stride, int rows,
+                       float *sum, int height, int vectors, int lanes) {
+  vf acc[TILE][3];
+#pragma GCC unroll 8
+  for (int i = 0; i < height; i++)
+#pragma GCC unroll 3
+    for (int v = 0; v < vectors; v++) acc[i][v] = vf_get(sum + i * b_stride + v * VF_LANES, lanes);
+  for (; rows > 0; rows--, a += a_stride, b += b_stride) {
+    vf bv[3];
+#pragma GCC unroll 3
+    for (int v = 0; v < vectors; v++) bv[v] = vf_get(b + v * VF_LANES, lanes);
+#pragma GCC unroll 8
+    for (int i = 0; i < height; i++) {
+      const vf factor = vf_set1(a[i]);
+#pragma GCC unroll 3
+      for (int v = 0; v < vectors; v++) acc[i][v] = vf_fma(factor, bv[v], acc[i][v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < height; i++)
+#pragma GCC unroll 3
+    for (int v = 0; v < vectors; v++) vf_put(sum + i * b_stride + v * VF_LANES, acc[i][v], lanes);
+}
+
+/* A column of tiles. */
+INLINE void outer_column(const float *a, int a_columns, const float *b, int b_columns, int rows, float *sum,
+                         int vectors, int lanes) {
+  int i = 0;
+  for (; a_columns - i >= TILE; i += TILE)
+    outer_tile(a + i, a_columns, b, b_columns, rows, sum + (ptrdiff_t)i * b_columns, TILE, vectors, lanes);
+  for (; i < a_columns; i++)
+    outer_tile(a + i, a_columns, b, b_columns, rows, sum + (ptrdiff_t)i * b_columns, 1, vectors, lanes);
+}
+
+static void outer(const float *a, int a_columns, const float *b, int b_columns, int rows, float *sum) {
+  int j = 0;
+  for (; b_columns - j >= 3 * VF_LANES; j += 3 * VF_LANES)
+    outer_column(a, a_columns, b + j, b_columns, rows, sum + j, 3, VF_LANES);
+  for (; b_columns - j >= 2 * VF_LANES; j += 2 * VF_LANES)
+    outer_column(a, a_columns, b + j, b_columns, rows, sum + j, 2, VF_LANES);
+  for (; j < b_columns; j += VF_LANES)
+    WITH_LANES(b_columns - j, outer_column(a, a_columns, b + j, b_columns, rows, sum + j, 1, lanes));
+}
+
+INLINE void below_vectors(const float *dy, const float *z, const dft_norm *n, bool relu6, int ch, ptrdiff_t c,
+                          int rows, double *sums, int vectors, int lanes) {
+  vf scale[4], shift[4], mean[4], beta[4], gamma[4];
+  for (int v = 0; v < vectors; v++) {
+    scale[v] = vf_get(n->scale + ch + v * VF_LANES, lanes);
+    shift[v] = vf_get(n->shift + ch + v * VF_LANES, lanes);
+    mean[v] = vf_get(n->mean + ch + v * VF_LANES, lanes);
+    beta[v] = gamma[v] = vf_zero();
+  }
+  for (int r = 0; r < rows; r++, dy += c, z += c)
+    for (int v = 0; v < vectors; v++) {
+      const vf value = vf_get(z + v * VF_LANES, lanes);
+      vf g = vf_get(dy + v * VF_LANES, lanes);
+      if (relu6) g = vf_gate6(vf_fma(value, scale[v], shift[v]), g);
+      beta[v] = vf_add(beta[v], g);
+      gamma[v] = vf_fma(g, vf_sub(value, mean[v]), gamma[v]);
+    }
+  for (int v = 0; v < vectors; v++) {
+    vf_flush(sums + v * VF_LANES, beta[v], lanes);
+    vf_flush(sums + c + v * VF_LANES, gamma[v], lanes);
+  }
+}
+
+/* sums[2][c] of a strip for the BatchNorm below. */
+static void below_strip(const float *dx, const float *z, const dft_norm *n, int c, int rows, double *sums) {
+  if (n->relu6)
+    OVER_CHANNELS(c, below_vectors(dx + i, z + i, n, true, i, c, rows, sums + i, 4, VF_LANES),
+                  below_vectors(dx + i, z + i, n, true, i, c, rows, sums + i, 1, lanes));
+  else
+    OVER_CHANNELS(c, below_vectors(dx + i, z + i, n, false, i, c, rows, sums + i, 4, VF_LANES),
+                  below_vectors(dx + i, z + i, n, false, i, c, rows, sums + i, 1, lanes));
+}
+
+/* One sample's part of everything. weights[k][n], or [n][k] where k is the wider: the wider side makes the
+ * vectors. */
+static void backward_sample(const dft_train_conv *t, const dft_train_gradient *g, int s, float *weights,
+                            double *below) {
+  _Alignas(64) float dz[BUFFER], x_read[BUFFER];
+  const int k = t->conv.in_channels, n = t->conv.channels, pixels = t->conv.in_h * t->conv.in_w;
+  const int step = strip_rows(k, n);
+  if (g->dw != NULL) memset(weights, 0, (size_t)k * (size_t)n * sizeof *weights);
+  if (g->below_sums != NULL) memset(below, 0, 2 * (size_t)k * sizeof *below);
+  for (int row = 0; row < pixels; row += step) {
+    const int rows = pixels - row < step ? pixels - row : step;
+    const int64_t at = (int64_t)s * pixels + row;
+    gradient(g->dy + at * n, g->z + at * n, n, g->norm, 0, rows, n, dz, n);
+    if (g->dw != NULL) {
+      const float *x = t->x + at * k;
+      if (t->x_norm != NULL) {
+        normalise(x, k, t->x_norm, 0, rows, k, x_read, k);
+        x = x_read;
+      }
+      if (k > n)
+        outer(dz, n, x, k, rows, weights);
+      else
+        outer(x, k, dz, n, rows, weights);
+    }
+    if (g->dx == NULL) continue;
+    float *dx = g->dx + at * k;
+    DFT_SIMD(dft_gemm_serial)
+    (dz, t->weight_dx, dx, rows, n, k,
+     &(dft_epilogue){.residual = g->skip == NULL ? NULL : g->skip + at * k});
+    if (g->below_sums != NULL) below_strip(dx, g->below_z + at * k, g->below_norm, k, rows, below);
+  }
+}
+
+/* [n][k] -> [k][n], in place. */
+static void transpose(float *w, int k, int n) {
+  float copy[DFT_TRAIN_SMALL];
+  memcpy(copy, w, (size_t)k * (size_t)n * sizeof *w);
+  for (int i = 0; i < k; i++)
+    for (int j = 0; j < n; j++) w[(size_t)i * n + j] = copy[(size_t)j * k + i];
+}
+
+void DFT_SIMD(dft_train_pointwise_backward)(const dft_train_conv *t, const dft_train_gradient *g) {
+  const int k = t->conv.in_channels, n = t->conv.channels, samples = t->map->samples;
+  const size_t weights = (size_t)k * (size_t)n, sums = 2 * (size_t)k;
+  const int threads = dft_threads_for((int64_t)samples * t->conv.in_h * t->conv.in_w * (k + n));
+  double *below = (double *)(void *)t->work;
+  float *parts = (float *)(below + (size_t)samples * sums);
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+  for (int s = 0; s < samples; s++)
+    backward_sample(t, g, s, parts + (size_t)s * weights, below + (size_t)s * sums);
+  if (g->below_sums != NULL) DFT_SIMD(dft_fold_doubles)(below, (int)sums, t->map, g->below_sums);
+  if (g->dw == NULL) return;
+  DFT_SIMD(dft_fold_floats)(parts, (int)weights, t->map, g->dw);
+  for (int node = 0; node < t->map->nodes && k > n; node++) transpose(g->dw + (size_t)node * weights, k, n);
+}

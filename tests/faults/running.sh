@@ -43,7 +43,7 @@ until_step() { until_true 60 "step $2 more in $1" has_steps "$1" $(($(steps_in "
 # ranks_of RUN_DIR: the pids of the ranks that were started with this run_dir, rank 0 first.
 ranks_of() { pgrep -f "^$DFT .*run_dir=$1( |\$)"; }
 rank_of() { ranks_of "$1" | sed -n "$(($2 + 1))p"; }
-# ended CODE WHAT: the job ends within 60 s with this code, and nothing of it is left.
+# ended CODE WHAT (or CODE|CODE): the job ends within 60 s with this code, and nothing of it is left.
 ended() {
   local end=$((SECONDS + 60)) code=$1 what=$2 rc=0 left
   while kill -0 "$job" 2>/dev/null && [ $SECONDS -lt $end ]; do sleep 0.05; done
@@ -56,6 +56,6 @@ ended() {
   done
   [ -z "$left" ] || broken "$what: processes survive: $left"
   job=
-  [ "$rc" = "$code" ] || broken "$what: exit code $rc instead of $code"
+  [[ $rc =~ ^($code)$ ]] || broken "$what: exit code $rc instead of $code"
 }
 says() { grep -qE -- "$1" "$work/out" || broken "$2: no line like '$1'"; }

@@ -76,6 +76,8 @@ printf 'dead slots=4 # the first\n\ngood slots=4\n' >"$work/hosts"
 pretend "205 0" 0 "hosts: good slots=4" --hostfile "$work/hosts" -np 8 dft a.yaml
 grep -q "^mpirun .* -np 4 dft" "$work/out" || broken "the ranks did not shrink with the hosts"
 grep -q dead "$work/hosts" || fail "the user's hostfile was changed"
+pretend "1 0" 0 "without dead" --host dead,good -np 2 dft a.yaml
+pretend "1 0" 1 "mpirun --host fine" --host fine,good -np 2 dft a.yaml
 pretend 205 76 "no host answers" --host dead -np 3 dft a.yaml
 expect 2 "dft-run -np 4" "$dft_run"
 # an mpirun that does not listen: the second TERM ends it, when it comes 2 s later

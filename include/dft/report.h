@@ -1,4 +1,4 @@
-/* What a run tells: the console in Keras' own words, history.csv, log.jsonl.
+/* What a run tells: the console in Keras' own words, history.csv, log.jsonl, TensorBoard events, report.html.
  *
  * Only rank 0 reports. Console lines are Keras 3's:
  *   verbose 1: "Epoch 1/3", then a bar redrawn in place "10/10 ━━━━ 0s 21ms/step - accuracy: 0.2000 -
@@ -6,14 +6,20 @@
  * - val_accuracy: ... - val_loss: ..." verbose auto: 1 on a terminal, else 2. Under mpirun a rank's stdout is
  * always a pty: the parent mpirun's stdout is looked at.
  *
+ * TensorBoard events are Keras': train/ with epoch_accuracy, epoch_loss and epoch_learning_rate, validation/
+ * with epoch_accuracy and epoch_loss, by epoch from 0. report.html is one page without scripts or other
+ * files.
+ *
  * After a resume the logs hold every epoch and step once: dft_report_open truncates what lies past the state.
- * Not collective. One thread. Errors: DFT_EIO naming the file.
+ * Events of the epochs before it are written again, with the wall time of the resume. Not collective. One
+ * thread. Errors: DFT_EIO naming the file.
  */
 #ifndef DFT_REPORT_H
 #define DFT_REPORT_H
 
 #include "dft/checkpoint.h"
 #include "dft/status.h"
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef struct dft_report dft_report;
@@ -35,19 +41,20 @@ typedef struct dft_fact {
   bool raw;
 } dft_fact;
 
-/* directory NULL: console only (dft eval). `history` epochs and steps up to `step` are kept in the files. */
-dft_status dft_report_open(const char *directory, int verbose, const dft_epoch *history, int history_count,
-                           int64_t step, dft_report **report);
+/* directory NULL: console only (dft eval). `history` epochs and steps up to `step` are kept in the files;
+ * `tensorboard` false: events are neither written nor touched. */
+dft_status dft_report_open(const char *directory, int verbose, bool tensorboard, const dft_epoch *history,
+                           int history_count, int64_t step, dft_report **report);
 void dft_report_close(dft_report *r);
 int dft_report_verbose(const dft_report *r); /* 0, 1 or 2: auto resolved */
 
-/* The start table on the console (verbose > 0), and one "start" line in log.jsonl (a restart appends a
- * further one). */
+/* The start table on the console (verbose > 0) and in report.html, and one "start" line in log.jsonl (a
+ * restart appends a further one). */
 dft_status dft_report_start(dft_report *r, const dft_fact *facts, int count);
 void dft_report_phase(dft_report *r, const char *text); /* a line between phases */
 void dft_report_epoch_begin(dft_report *r, int epoch_in_phase, int epochs, int steps);
 dft_status dft_report_step(dft_report *r, const dft_step_report *step);
-/* Ends the epoch's line and appends to history.csv, log.jsonl. `seconds` of the epoch. */
+/* Ends the epoch's line and appends to the files, report.html written anew. `seconds` of the epoch. */
 dft_status dft_report_epoch_end(dft_report *r, const dft_epoch *epoch, int steps, double seconds);
 /* A progress line for other long work ("cache", "evaluate", "check"), on a TTY with time left; done == total
  * ends it. */

@@ -2,6 +2,8 @@
 #include "dft/clock.h"
 #include "lines.h"
 #include "logs.h"
+#include "page.h"
+#include "tensorboard.h"
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -16,6 +18,8 @@ struct dft_report {
   bool terminal;
   char *history_path, *log_path; /* NULL: console only */
   FILE *history, *log;
+  dft_page *page;
+  dft_events *events; /* NULL also without TensorBoard */
   /* the epoch or other work that is running */
   int steps, width;
   int64_t seen;        /* steps or items reported since it began */
@@ -39,24 +43,27 @@ static dft_status open_append(const char *path, FILE **file) {
   return *file ? DFT_OK : dft_fail(DFT_EIO, "cannot write %s: %s", path, strerror(errno));
 }
 
-static dft_status open_files(dft_report *r, const char *directory, const dft_epoch *history, int count,
-                             int64_t step) {
+static dft_status open_files(dft_report *r, const char *directory, bool tensorboard, const dft_epoch *history,
+                             int count, int64_t step) {
   DFT_TRY(open_log(directory, "history.csv", &r->history_path));
   DFT_TRY(open_log(directory, "log.jsonl", &r->log_path));
   DFT_TRY(dft_history_rewrite(r->history_path, history, count));
   DFT_TRY(dft_log_cut(r->log_path, count, step));
   DFT_TRY(open_append(r->history_path, &r->history));
-  return open_append(r->log_path, &r->log);
+  DFT_TRY(open_append(r->log_path, &r->log));
+  DFT_TRY(dft_page_open(directory, history, count, &r->page));
+  return tensorboard ? dft_events_open(directory, history, count, &r->events) : DFT_OK;
 }
 
-dft_status dft_report_open(const char *directory, int verbose, const dft_epoch *history, int history_count,
-                           int64_t step, dft_report **report) {
+dft_status dft_report_open(const char *directory, int verbose, bool tensorboard, const dft_epoch *history,
+                           int history_count, int64_t step, dft_report **report) {
   *report = NULL;
   dft_report *r = calloc(1, sizeof *r);
   if (r == NULL) return dft_fail_memory("report", sizeof *r);
   r->terminal = dft_stdout_is_terminal();
   r->verbose = verbose >= 0 ? verbose : r->terminal ? 1 : 2;
-  dft_status status = directory ? open_files(r, directory, history, history_count, step) : DFT_OK;
+  dft_status status = DFT_OK;
+  if (directory != NULL) status = open_files(r, directory, tensorboard, history, history_count, step);
   if (status != DFT_OK) {
     dft_report_close(r);
     return status;
@@ -71,6 +78,8 @@ void dft_report_close(dft_report *r) {
   fflush(stdout);
   if (r->history != NULL) fclose(r->history);
   if (r->log != NULL) fclose(r->log);
+  dft_page_close(r->page);
+  dft_events_close(r->events);
   free(r->history_path);
   free(r->log_path);
   free(r);
@@ -95,7 +104,8 @@ dft_status dft_report_start(dft_report *r, const dft_fact *facts, int count) {
   fflush(stdout);
   if (r->log == NULL) return DFT_OK;
   dft_log_start(r->log, facts, count);
-  return flush(r->log, r->log_path);
+  DFT_TRY(flush(r->log, r->log_path));
+  return dft_page_start(r->page, facts, count);
 }
 
 void dft_report_phase(dft_report *r, const char *text) {
@@ -178,7 +188,9 @@ dft_status dft_report_epoch_end(dft_report *r, const dft_epoch *epoch, int steps
   dft_history_line(r->history, epoch);
   DFT_TRY(flush(r->history, r->history_path));
   dft_log_epoch(r->log, epoch, seconds);
-  return flush(r->log, r->log_path);
+  DFT_TRY(flush(r->log, r->log_path));
+  if (r->events != NULL) DFT_TRY(dft_events_epoch(r->events, epoch));
+  return dft_page_epoch(r->page, epoch);
 }
 
 /* The text of a bar is needed where people watch; elsewhere one line says what was done. */

@@ -90,8 +90,8 @@ static dft_status report_start(dft_run *run) {
 
 static dft_status open_outputs(dft_run *run) {
   DFT_TRY(write_config(run));
-  DFT_TRY(dft_report_open(run->config->run_dir, run->config->log.verbose, run->history, run->history_count,
-                          run->at.step, &run->report));
+  DFT_TRY(dft_report_open(run->config->run_dir, run->config->log.verbose, run->config->log.tensorboard,
+                          run->history, run->history_count, run->at.step, &run->report));
   return report_start(run);
 }
 

@@ -105,7 +105,7 @@ static char *slurp(const char *name) {
 
 static dft_report *must_open(const dft_epoch *history, int count, int64_t step) {
   dft_report *r = NULL;
-  if (dft_report_open(directory, 0, history, count, step, &r) != DFT_OK) fail_msg("%s", dft_error());
+  if (dft_report_open(directory, 0, false, history, count, step, &r) != DFT_OK) fail_msg("%s", dft_error());
   return r;
 }
 
@@ -168,18 +168,19 @@ static void test_files(void **state) {
 static void test_errors(void **state) {
   (void)state;
   dft_report *r = NULL;
-  assert_int_equal(dft_report_open("/nonexistent/dir", 0, NULL, 0, 0, &r), DFT_EIO);
+  assert_int_equal(dft_report_open("/nonexistent/dir", 0, false, NULL, 0, 0, &r), DFT_EIO);
   assert_non_null(strstr(dft_error(), "/nonexistent/dir/history.csv"));
   assert_null(r);
   char path[256];
   snprintf(path, sizeof path, "%s/log.jsonl", directory);
   assert_int_equal(unlink(path), 0);
   assert_int_equal(mkdir(path, 0700), 0);
-  assert_int_equal(dft_report_open(directory, 0, NULL, 0, 0, &r), DFT_EIO);
+  assert_int_equal(dft_report_open(directory, 0, false, NULL, 0, 0, &r), DFT_EIO);
   assert_non_null(strstr(dft_error(), "log.jsonl"));
   assert_int_equal(rmdir(path), 0);
   const dft_fact fact = {"a", "b", false};
-  assert_int_equal(dft_report_open(NULL, 0, NULL, 0, 0, &r), DFT_OK); /* console only: nothing to write */
+  assert_int_equal(dft_report_open(NULL, 0, false, NULL, 0, 0, &r),
+                   DFT_OK); /* console only: nothing to write */
   assert_int_equal(dft_report_start(r, &fact, 1), DFT_OK);
   dft_report_close(r);
 }
@@ -194,7 +195,7 @@ static void test_console(void **state) {
   assert_true(saved >= 0 && file >= 0);
   assert_true(dup2(file, STDOUT_FILENO) >= 0);
   dft_report *r = NULL;
-  dft_status status = dft_report_open(NULL, -1, NULL, 0, 0, &r);
+  dft_status status = dft_report_open(NULL, -1, false, NULL, 0, 0, &r);
   const dft_fact facts[] = {{"ranks", "2", true}, {"kernels", "avx2", false}};
   dft_epoch epoch = {1, (char[]){"head"}, .2, 1.7041, .0005, 0, 1e-3};
   int verbose = r ? dft_report_verbose(r) : -1;
@@ -228,9 +229,9 @@ static int make_directory(void **state) {
 
 static int remove_directory(void **state) {
   (void)state;
-  static const char *const names[] = {"history.csv", "log.jsonl", "console"};
+  static const char *const names[] = {"history.csv", "log.jsonl", "report.html", "console"};
   char path[256];
-  for (int i = 0; i < 3; i++) {
+  for (int i = 0; i < 4; i++) {
     snprintf(path, sizeof path, "%s/%s", directory, names[i]);
     unlink(path);
   }

@@ -58,5 +58,20 @@ for kind in pb h5 weights.h5; do
   ok "train from headless .$kind" np 1 "$config" run_dir="$work/base.$kind.run" model.weights="$work/base.$kind" phases.1.epochs=1
   grep -q "head: starts fresh, the file has no head" "$work/out" || { cat "$work/out" >&2; fail "$kind: a head out of nothing"; }
 done
+# weights: imagenet is the file that Keras caches, by Keras' name: square inputs of 96, 128 ... 224 have their own, others 224's
+mkdir -p "$work/keras/models" "$work/home/.keras/models"
+for size in 96 224; do
+  cp "$work/base.h5" "$work/keras/models/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_${size}_no_top.h5"
+done
+export KERAS_HOME=$work/keras
+ok "imagenet" np 2 "$config" run_dir="$work/imagenet" model.weights=imagenet
+grep -q "kernels_0.35_224_no_top.h5: 260 tensors by name; head: starts fresh" "$work/out" ||
+  { cat "$work/out" >&2; fail "imagenet: not the file for other sizes"; }
+ok "imagenet 96" np 1 "$config" run_dir="$work/imagenet96" model.weights=imagenet model.input_shape="[96, 96, 3]" phases.2.epochs=1
+grep -q "kernels_0.35_96_no_top.h5: 260 tensors" "$work/out" || fail "imagenet: not the file for 96"
+unset KERAS_HOME
+mv "$work/keras/models/"*_224_* "$work/home/.keras/models/"
+HOME=$work/home ok "imagenet at home" np 1 "$config" run_dir="$work/home.run" model.weights=imagenet
+grep -q "$work/home/.keras/models/mobilenet_v2" "$work/out" || fail "imagenet: not in ~/.keras/models"
 expect 0 "finished: 3 epochs" "$DFT" inspect "$final"
 echo "plan, check, eval, predict, export and inspect agree"

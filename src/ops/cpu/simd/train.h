@@ -1,5 +1,7 @@
 /* What the fused training kernels share: BatchNorm's maps and sums over a strip of rows that is in L1 or on
- * its way there, up to four vectors of channels at a time so that coefficients stay in registers. */
+ * its way there, up to three vectors of channels at a time (expanded widths are multiples of 48) so that
+ * coefficients stay in registers. What is read is fetched ahead by a strip: rows of one channel group are too
+ * far apart for the CPU to guess. */
 #ifndef DFT_SIMD_TRAIN_H
 #define DFT_SIMD_TRAIN_H
 
@@ -8,24 +10,26 @@
 #include "lanes.h"
 #include <math.h>
 
-/* Runs `wide` (four whole vectors) and `single` (one, maybe not whole) over channels i of c. */
+/* Runs `wide` (three whole vectors) and `single` (one, maybe not whole) over channels i of c. */
 #define OVER_CHANNELS(c, wide, single)                                                                       \
   do {                                                                                                       \
     int i = 0;                                                                                               \
-    for (; (c)-i >= 4 * VF_LANES; i += 4 * VF_LANES) wide;                                                   \
+    for (; (c)-i >= 3 * VF_LANES; i += 3 * VF_LANES) wide;                                                   \
     for (; i < (c); i += VF_LANES) WITH_LANES((c)-i, single);                                                \
   } while (0)
 
 INLINE void normalise_vectors(const float *z, ptrdiff_t z_stride, const dft_norm *n, int ch, int rows,
                               float *y, ptrdiff_t y_stride, int vectors, int lanes) {
-  vf scale[4], shift[4];
+  vf scale[3], shift[3];
   const vf low = vf_set1(n->relu6 ? 0 : -INFINITY), high = vf_set1(n->relu6 ? 6 : INFINITY);
   for (int v = 0; v < vectors; v++) {
     scale[v] = vf_get(n->scale + ch + v * VF_LANES, lanes);
     shift[v] = vf_get(n->shift + ch + v * VF_LANES, lanes);
   }
+  const ptrdiff_t next = rows * z_stride;
   for (int r = 0; r < rows; r++, z += z_stride, y += y_stride)
     for (int v = 0; v < vectors; v++) {
+      __builtin_prefetch(z + next + v * VF_LANES);
       const vf value = vf_fma(vf_get(z + v * VF_LANES, lanes), scale[v], shift[v]);
       vf_put(y + v * VF_LANES, vf_min(high, vf_max(low, value)), lanes);
     }
@@ -34,13 +38,13 @@ INLINE void normalise_vectors(const float *z, ptrdiff_t z_stride, const dft_norm
 /* y = norm(z) for channels [ch, ch + c); z and y point at the first of them. */
 static inline void normalise(const float *z, ptrdiff_t z_stride, const dft_norm *n, int ch, int rows, int c,
                              float *y, ptrdiff_t y_stride) {
-  OVER_CHANNELS(c, normalise_vectors(z + i, z_stride, n, ch + i, rows, y + i, y_stride, 4, VF_LANES),
+  OVER_CHANNELS(c, normalise_vectors(z + i, z_stride, n, ch + i, rows, y + i, y_stride, 3, VF_LANES),
                 normalise_vectors(z + i, z_stride, n, ch + i, rows, y + i, y_stride, 1, lanes));
 }
 
 INLINE void gradient_vectors(const float *dy, const float *z, ptrdiff_t stride, const dft_norm *n, bool relu6,
                              int ch, int rows, float *dz, ptrdiff_t dz_stride, int vectors, int lanes) {
-  vf scale[4], shift[4], a[4], b[4], d[4];
+  vf scale[3], shift[3], a[3], b[3], d[3];
   for (int v = 0; v < vectors; v++) {
     const int at = ch + v * VF_LANES;
     scale[v] = vf_get(n->scale + at, lanes);
@@ -49,8 +53,11 @@ INLINE void gradient_vectors(const float *dy, const float *z, ptrdiff_t stride, 
     b[v] = n->b == NULL ? vf_zero() : vf_get(n->b + at, lanes);
     d[v] = n->d == NULL ? vf_zero() : vf_get(n->d + at, lanes);
   }
+  const ptrdiff_t next = rows * stride;
   for (int r = 0; r < rows; r++, dy += stride, z += stride, dz += dz_stride)
     for (int v = 0; v < vectors; v++) {
+      __builtin_prefetch(z + next + v * VF_LANES);
+      __builtin_prefetch(dy + next + v * VF_LANES);
       const vf value = vf_get(z + v * VF_LANES, lanes);
       vf g = vf_get(dy + v * VF_LANES, lanes);
       if (relu6) g = vf_gate6(vf_fma(value, scale[v], shift[v]), g);
@@ -63,11 +70,11 @@ static inline void gradient(const float *dy, const float *z, ptrdiff_t stride, c
                             int rows, int c, float *dz, ptrdiff_t dz_stride) {
   if (n->relu6)
     OVER_CHANNELS(
-        c, gradient_vectors(dy + i, z + i, stride, n, true, ch + i, rows, dz + i, dz_stride, 4, VF_LANES),
+        c, gradient_vectors(dy + i, z + i, stride, n, true, ch + i, rows, dz + i, dz_stride, 3, VF_LANES),
         gradient_vectors(dy + i, z + i, stride, n, true, ch + i, rows, dz + i, dz_stride, 1, lanes));
   else
     OVER_CHANNELS(
-        c, gradient_vectors(dy + i, z + i, stride, n, false, ch + i, rows, dz + i, dz_stride, 4, VF_LANES),
+        c, gradient_vectors(dy + i, z + i, stride, n, false, ch + i, rows, dz + i, dz_stride, 3, VF_LANES),
         gradient_vectors(dy + i, z + i, stride, n, false, ch + i, rows, dz + i, dz_stride, 1, lanes));
 }
 

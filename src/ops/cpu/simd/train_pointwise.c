@@ -26,7 +26,7 @@ enum {
 };
 
 INLINE void sum_vectors(const float *z, ptrdiff_t c, int rows, double *sums, int vectors, int lanes) {
-  vf sum[4], square[4];
+  vf sum[3], square[3];
   for (int v = 0; v < vectors; v++) sum[v] = square[v] = vf_zero();
   for (int r = 0; r < rows; r++, z += c)
     for (int v = 0; v < vectors; v++) {
@@ -61,7 +61,7 @@ void DFT_SIMD(dft_train_pointwise)(const dft_train_conv *t, float *z, double *su
       }
       DFT_SIMD(dft_gemm_serial)(x, t->weight, out, rows, k, n, &(dft_epilogue){0});
       if (sums != NULL)
-        OVER_CHANNELS(n, sum_vectors(out + i, n, rows, part + i, 4, VF_LANES),
+        OVER_CHANNELS(n, sum_vectors(out + i, n, rows, part + i, 3, VF_LANES),
                       sum_vectors(out + i, n, rows, part + i, 1, lanes));
     }
   }
@@ -115,7 +115,7 @@ static void outer(const float *a, int a_columns, const float *b, int b_columns, 
 
 INLINE void below_vectors(const float *dy, const float *z, const dft_norm *n, bool relu6, int ch, ptrdiff_t c,
                           int rows, double *sums, int vectors, int lanes) {
-  vf scale[4], shift[4], mean[4], beta[4], gamma[4];
+  vf scale[3], shift[3], mean[3], beta[3], gamma[3];
   for (int v = 0; v < vectors; v++) {
     scale[v] = vf_get(n->scale + ch + v * VF_LANES, lanes);
     shift[v] = vf_get(n->shift + ch + v * VF_LANES, lanes);
@@ -139,10 +139,10 @@ INLINE void below_vectors(const float *dy, const float *z, const dft_norm *n, bo
 /* sums[2][c] of a strip for the BatchNorm below. */
 static void below_strip(const float *dx, const float *z, const dft_norm *n, int c, int rows, double *sums) {
   if (n->relu6)
-    OVER_CHANNELS(c, below_vectors(dx + i, z + i, n, true, i, c, rows, sums + i, 4, VF_LANES),
+    OVER_CHANNELS(c, below_vectors(dx + i, z + i, n, true, i, c, rows, sums + i, 3, VF_LANES),
                   below_vectors(dx + i, z + i, n, true, i, c, rows, sums + i, 1, lanes));
   else
-    OVER_CHANNELS(c, below_vectors(dx + i, z + i, n, false, i, c, rows, sums + i, 4, VF_LANES),
+    OVER_CHANNELS(c, below_vectors(dx + i, z + i, n, false, i, c, rows, sums + i, 3, VF_LANES),
                   below_vectors(dx + i, z + i, n, false, i, c, rows, sums + i, 1, lanes));
 }
 

@@ -77,9 +77,8 @@ typedef struct dft_train_conv {
   const dft_shard_map *map;
   const float *x;
   const dft_norm *x_norm;
-  const float *weight;    /* depthwise, stem: the kernel; pointwise: packed by gemm_pack */
-  const float *weight_dx; /* pointwise: packed transposed; needed for dx only */
-  float *work;            /* dft_train_work_floats(kind, conv, samples), aligned to 64 bytes */
+  const float *weight; /* the kernel, as it is: pointwise [k][n] */
+  float *work;         /* dft_train_work_floats(kind, conv, samples), aligned to 64 bytes */
 } dft_train_conv;
 
 /* What backward gets and gives. Sums are per node, as those of bn_sums and gemm_dw. */

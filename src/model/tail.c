@@ -43,9 +43,6 @@ static void plan_unit(dft_tail *t, int i, int samples, bool *failed) {
   for (size_t v = 0; v < count; v++) *vectors[v] = floats(t, c, failed);
   u->norm =
       (dft_norm){u->scale, u->shift, u->unit->relu6, u->mean, u->bn_trains ? u->a : u->scale, u->b, u->d};
-  if (u->unit->kind != DFT_POINTWISE) return;
-  u->packed = floats(t, (int64_t)t->ops->gemm_packed_floats(g->in_channels, c), failed);
-  if (u->needs_dx) u->packed_dx = floats(t, (int64_t)t->ops->gemm_packed_floats(c, g->in_channels), failed);
 }
 
 static void plan_travelling(dft_tail *t) {
@@ -100,6 +97,16 @@ size_t dft_tail_plan_bytes(dft_model *model, const dft_ops *ops, int max_samples
   return t.bytes;
 }
 
+/* A frozen BatchNorm's map, from its moving statistics. */
+static void frozen_norm(const dft_model *m, const tail_unit *u) {
+  const float *gamma = m->params[u->unit->gamma].data, *beta = m->params[u->unit->beta].data;
+  const float *mean = m->params[u->unit->mean].data, *variance = m->params[u->unit->variance].data;
+  for (int c = 0; c < u->unit->conv.channels; c++) {
+    u->scale[c] = gamma[c] / sqrtf(variance[c] + DFT_BN_EPSILON);
+    u->shift[c] = beta[c] - mean[c] * u->scale[c];
+  }
+}
+
 dft_status dft_tail_new(dft_model *model, const dft_ops *ops, int max_samples, int max_nodes, double dropout,
                         const dft_tail_hooks *hooks, dft_tail **tail) {
   *tail = NULL;
@@ -116,7 +123,8 @@ dft_status dft_tail_new(dft_model *model, const dft_ops *ops, int max_samples, i
     return dft_fail_memory("activations of the trainable layers; use a smaller data.batch_size or more hosts",
                            bytes);
   }
-  dft_tail_pack(t, true);
+  for (int i = 0; i < t->count; i++)
+    if (!t->units[i].bn_trains) frozen_norm(model, &t->units[i]);
   *tail = t;
   return DFT_OK;
 }
@@ -132,30 +140,8 @@ int dft_tail_travelling(const dft_tail *tail, const int **params) {
   return tail->travelling_count;
 }
 
-/* A frozen BatchNorm's map, from its moving statistics. */
-static void frozen_norm(const dft_model *m, const tail_unit *u) {
-  const float *gamma = m->params[u->unit->gamma].data, *beta = m->params[u->unit->beta].data;
-  const float *mean = m->params[u->unit->mean].data, *variance = m->params[u->unit->variance].data;
-  for (int c = 0; c < u->unit->conv.channels; c++) {
-    u->scale[c] = gamma[c] / sqrtf(variance[c] + DFT_BN_EPSILON);
-    u->shift[c] = beta[c] - mean[c] * u->scale[c];
-  }
-}
-
-static void pack_unit(const dft_tail *t, const tail_unit *u) {
-  const float *kernel = t->model->params[u->unit->kernel].data;
-  const dft_conv *g = &u->unit->conv;
-  if (u->packed != NULL) t->ops->gemm_pack(kernel, g->in_channels, g->channels, false, u->packed);
-  if (u->packed_dx != NULL) t->ops->gemm_pack(kernel, g->channels, g->in_channels, true, u->packed_dx);
-}
-
-void dft_tail_pack(dft_tail *tail, bool all) {
+void dft_tail_pack(dft_tail *tail) {
   const dft_model *m = tail->model;
-  for (int i = 0; i < tail->count; i++) {
-    const tail_unit *u = &tail->units[i];
-    if (all || u->conv_trains) pack_unit(tail, u);
-    if (all && !u->bn_trains) frozen_norm(m, u);
-  }
   const float *head = m->params[m->head_kernel].data;
   tail->ops->gemm_pack(head, m->features, m->classes, false, tail->head_packed);
   if (tail->head_packed_dx != NULL)
@@ -171,8 +157,7 @@ dft_train_conv dft_tail_train(const dft_tail *tail, int i, const dft_batch *batc
                                : below->y != NULL ? below->y
                                                   : below->z,
                           .x_norm = below != NULL && below->y == NULL ? &below->norm : NULL,
-                          .weight = u->packed != NULL ? u->packed : tail->model->params[u->unit->kernel].data,
-                          .weight_dx = u->packed_dx,
+                          .weight = tail->model->params[u->unit->kernel].data,
                           .work = tail->work};
 }
 

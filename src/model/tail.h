@@ -6,15 +6,14 @@
 
 enum { MAX_TRAVELLING = 64 }; /* 52 kernels and the head's two */
 
-/* One unit of the tail: its weights as the kernels want them and its BatchNorm. Only the convolution's output
+/* One unit of the tail and its BatchNorm. Only the convolution's output
  * z is kept; whoever reads it applies `norm` on the way (ops.h). Where a block ends, and where a residual
  * needs it, y = norm(z) + residual is stored beside it. */
 typedef struct tail_unit {
   const dft_unit *unit;
   bool conv_trains, bn_trains;
-  bool needs_dx;             /* something before it trains */
-  float *packed, *packed_dx; /* pointwise, else NULL */
-  float *z, *y;              /* [samples][out_elements]; y NULL where readers apply norm */
+  bool needs_dx; /* something before it trains */
+  float *z, *y;  /* [samples][out_elements]; y NULL where readers apply norm */
   float *mean, *variance, *invstd, *scale, *shift; /* [c] of the last batch, or of the frozen statistics */
   float *dgamma, *dbeta;                           /* [c] summed over the global batch */
   float *a, *b, *d;                                /* [c] */
@@ -42,8 +41,8 @@ struct dft_tail {
   int travelling[MAX_TRAVELLING], travelling_count;
 };
 
-/* Packs the weights of units that train (all: also the frozen ones, once per phase). */
-void dft_tail_pack(dft_tail *tail, bool all);
+/* Packs the head. */
+void dft_tail_pack(dft_tail *tail);
 /* What the kernels need to know of unit i on a batch whose boundary rows are x. */
 dft_train_conv dft_tail_train(const dft_tail *tail, int i, const dft_batch *batch, const float *x);
 /* Writes features*mask/(1-p) of the batch to `out`; forward and backward are the same product. */

@@ -53,7 +53,7 @@ void dft_tail_dropout(const dft_tail *tail, const dft_batch *batch, const float 
 dft_status dft_tail_forward(dft_tail *tail, const dft_batch *batch, const float *x, float **logits) {
   const dft_model *m = tail->model;
   int samples = batch->map->samples;
-  dft_tail_pack(tail, false);
+  dft_tail_pack(tail);
   const float *features = x;
   if (tail->count > 0) {
     const float *block_input = x;

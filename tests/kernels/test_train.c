@@ -84,21 +84,14 @@ static void run_layer(const layer *l, const dft_ops *ops, const dft_shard_map *m
   const size_t first = (size_t)map->begin, count = (size_t)map->samples * out_values(g);
   size_t bytes = dft_train_work_floats(l->kind, g, map->samples) * sizeof(float);
   float *work = aligned_alloc(64, (bytes + 63) / 64 * 64 + 64);
-  float *packed = empty(ops->gemm_packed_floats(g->in_channels, g->channels));
-  float *packed_dx = empty(ops->gemm_packed_floats(g->channels, g->in_channels)), *dy = empty(count);
-  const bool pointwise = l->kind == DFT_POINTWISE;
-  if (pointwise) {
-    ops->gemm_pack(l->w, g->in_channels, g->channels, false, packed);
-    ops->gemm_pack(l->w, g->channels, g->in_channels, true, packed_dx);
-  }
+  float *dy = empty(count);
   memcpy(dy, l->dy + first * out_values(g), count * sizeof *dy);
   const dft_train_conv t = {.kind = l->kind,
                             .conv = *g,
                             .map = map,
                             .x = l->x + first * in_values(g),
                             .x_norm = l->normed ? &l->below : NULL,
-                            .weight = pointwise ? packed : l->w,
-                            .weight_dx = pointwise ? packed_dx : NULL,
+                            .weight = l->w,
                             .work = work};
   ops->train_forward(ops, &t, r->z, r->sums);
   dft_train_gradient b = {
@@ -112,7 +105,7 @@ static void run_layer(const layer *l, const dft_ops *ops, const dft_shard_map *m
   }
   ops->train_backward(ops, &t, &b);
   if (l->skips) assert_bits(dy, l->dy + first * out_values(g), count * sizeof *dy, "dy is kept");
-  free(work), free(packed), free(packed_dx), free(dy);
+  free(work), free(dy);
 }
 
 static void run_sums(const summed *op, const dft_ops *ops, const dft_shard_map *map, void *out) {

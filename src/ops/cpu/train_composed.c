@@ -23,18 +23,23 @@ size_t dft_train_weights(dft_conv_kind kind, const dft_conv *conv) {
   return factor * (size_t)conv->channels;
 }
 
+/* Columns are padded to whole vectors, of at most 16. */
+size_t dft_train_packed_floats(const dft_conv *conv) {
+  return aligned(((size_t)conv->in_channels + 16) * ((size_t)conv->channels + 16));
+}
+
 size_t dft_train_work_floats(dft_conv_kind kind, const dft_conv *conv, int samples) {
   size_t n = (size_t)samples,
          widest = (size_t)(conv->channels > conv->in_channels ? conv->channels : conv->in_channels);
   size_t small = dft_train_weights(kind, conv);
   if (small > DFT_TRAIN_SMALL && kind == DFT_POINTWISE) small = 0;
-  size_t composed = aligned(n * in_floats(conv)) + aligned(n * out_floats(conv));
-  size_t fused = aligned(n * 4 * widest) + aligned(n * small);
+  size_t packed = kind == DFT_POINTWISE ? dft_train_packed_floats(conv) : 0;
+  size_t composed = aligned(n * in_floats(conv)) + aligned(n * out_floats(conv)) + packed;
+  size_t fused = aligned(n * 4 * widest) + aligned(n * small) + 2 * packed;
   return composed > fused ? composed : fused;
 }
 
-/* The input as the convolution sees it, in `work` where it has to be made. */
-static const float *input(const dft_ops *ops, const dft_train_conv *t) {
+const float *dft_train_input(const dft_ops *ops, const dft_train_conv *t) {
   const dft_conv *g = &t->conv;
   if (t->x_norm == NULL) return t->x;
   ops->scale_shift(t->x, t->x_norm->scale, t->x_norm->shift, NULL, t->x_norm->relu6, t->work,
@@ -42,14 +47,32 @@ static const float *input(const dft_ops *ops, const dft_train_conv *t) {
   return t->work;
 }
 
+float *dft_train_dz(const dft_ops *ops, const dft_train_conv *t, const dft_train_gradient *g) {
+  const dft_conv *conv = &t->conv;
+  float *dz = g->dy_kept ? t->work + aligned((size_t)t->map->samples * in_floats(conv)) : g->dy;
+  ops->bn_backward(g->dy, g->z, g->norm, dz, (int64_t)t->map->samples * conv->out_h * conv->out_w,
+                   conv->channels);
+  return dz;
+}
+
+/* The packed kernel, in `work` after x and dz. */
+static const float *packed(const dft_ops *ops, const dft_train_conv *t, bool transposed) {
+  const dft_conv *g = &t->conv;
+  const size_t samples = (size_t)t->map->samples;
+  float *to = t->work + aligned(samples * in_floats(g)) + aligned(samples * out_floats(g));
+  const int k = g->in_channels, n = g->channels;
+  ops->gemm_pack(t->weight, transposed ? n : k, transposed ? k : n, transposed, to);
+  return to;
+}
+
 void dft_train_forward_composed(const dft_ops *ops, const dft_train_conv *t, float *z, double *sums) {
   const dft_conv *g = &t->conv;
-  const float *x = input(ops, t);
+  const float *x = dft_train_input(ops, t);
   const int samples = t->map->samples;
   const dft_epilogue none = {0};
   switch (t->kind) {
   case DFT_POINTWISE:
-    ops->gemm(x, t->weight, z, samples, g->in_h * g->in_w, g->in_channels, g->channels, &none);
+    ops->gemm(x, packed(ops, t, false), z, samples, g->in_h * g->in_w, g->in_channels, g->channels, &none);
     break;
   case DFT_DEPTHWISE:
     ops->depthwise(x, t->weight, z, samples, g, &none);
@@ -80,13 +103,11 @@ static void weight_gradient(const dft_ops *ops, const dft_train_conv *t, const f
 void dft_train_backward_composed(const dft_ops *ops, const dft_train_conv *t, const dft_train_gradient *g) {
   const dft_conv *conv = &t->conv;
   const int samples = t->map->samples, pixels = conv->in_h * conv->in_w;
-  float *dz = g->dy;
-  if (g->dy_kept) dz = t->work + aligned((size_t)samples * in_floats(conv));
-  ops->bn_backward(g->dy, g->z, g->norm, dz, (int64_t)samples * conv->out_h * conv->out_w, conv->channels);
-  if (g->dw != NULL) weight_gradient(ops, t, input(ops, t), dz, g->dw);
+  const float *dz = dft_train_dz(ops, t, g);
+  if (g->dw != NULL) weight_gradient(ops, t, dft_train_input(ops, t), dz, g->dw);
   if (g->dx == NULL) return;
   if (t->kind == DFT_POINTWISE)
-    ops->gemm(dz, t->weight_dx, g->dx, samples, pixels, conv->channels, conv->in_channels,
+    ops->gemm(dz, packed(ops, t, true), g->dx, samples, pixels, conv->channels, conv->in_channels,
               &(dft_epilogue){.residual = g->skip});
   else
     ops->depthwise_dx(dz, t->weight, g->dx, samples, conv);

@@ -9,6 +9,14 @@
 enum { DFT_TRAIN_SMALL = 12288, DFT_TRAIN_WIDEST = 512 };
 
 size_t dft_train_weights(dft_conv_kind kind, const dft_conv *conv);
+/* Bound for a packed kernel of either direction. */
+size_t dft_train_packed_floats(const dft_conv *conv);
+
+/* The input as the convolution sees it, in `work` where it has to be made. */
+const float *dft_train_input(const dft_ops *ops, const dft_train_conv *t);
+/* dz, in place of dy unless that is kept. */
+float *dft_train_dz(const dft_ops *ops, const dft_train_conv *t, const dft_train_gradient *g);
+
 void dft_train_forward_composed(const dft_ops *ops, const dft_train_conv *t, float *z, double *sums);
 void dft_train_backward_composed(const dft_ops *ops, const dft_train_conv *t, const dft_train_gradient *g);
 

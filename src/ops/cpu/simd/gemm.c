@@ -4,45 +4,12 @@
 #include "gemm_panel.h"
 
 #include <math.h>
-#include <string.h>
 
 #if VF_LANES == 16
 enum { TILE_ROWS = 12 }; /* 24 of 32 registers accumulate */
 #else
 enum { TILE_ROWS = 6 }; /* 12 of 16 */
 #endif
-
-size_t DFT_SIMD(dft_gemm_packed_floats)(int k, int n) {
-  return (size_t)k * ((size_t)(n + VF_LANES - 1) / VF_LANES * VF_LANES);
-}
-
-/* One panel of the transposed matrix: columns are rows of w, taken a few lines at a time so that the
- * scattered stores stay in L1. */
-static void pack_transposed(const float *w, int k, int columns, int width, float *packed) {
-  enum { LINES = 32 };
-  if (columns < width) memset(packed, 0, (size_t)k * (size_t)width * sizeof *packed);
-  for (int from = 0; from < k; from += LINES) {
-    int to = k - from < LINES ? k : from + LINES;
-    for (int j = 0; j < columns; j++)
-      for (int i = from; i < to; i++) packed[(ptrdiff_t)i * width + j] = w[(ptrdiff_t)j * k + i];
-  }
-}
-
-void DFT_SIMD(dft_gemm_pack)(const float *w, int k, int n, bool transposed, float *packed) {
-  for (int first = 0; first < n; first += PANEL) {
-    int width = n - first <= VF_LANES ? VF_LANES : PANEL;
-    int columns = n - first < width ? n - first : width;
-    if (transposed) {
-      pack_transposed(w + (ptrdiff_t)first * k, k, columns, width, packed);
-    } else {
-      for (int i = 0; i < k; i++) {
-        memcpy(packed + (ptrdiff_t)i * width, w + (ptrdiff_t)i * n + first, (size_t)columns * sizeof *w);
-        memset(packed + (ptrdiff_t)i * width + columns, 0, (size_t)(width - columns) * sizeof *w);
-      }
-    }
-    packed += (ptrdiff_t)k * width;
-  }
-}
 
 /* Where the next tile begins. */
 typedef struct cursor {

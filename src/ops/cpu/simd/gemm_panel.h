@@ -35,9 +35,11 @@ void DFT_SIMD(dft_gemm_panel)(const panel_call *call, int rows);
 void DFT_SIMD(dft_gemm_serial)(const float *x, const float *packed, float *y, int64_t rows, int k, int n,
                                const dft_epilogue *epilogue);
 
-/* The whole product of `rows` rows, on the calling thread. */
-void DFT_SIMD(dft_gemm_serial)(const float *x, const float *packed, float *y, int64_t rows, int k, int n,
-                               const dft_epilogue *epilogue);
+/* y[rows][n] = x . W + residual with W [k][n] (transposed: [n][k]) not packed; the bits of gemm. It fits,
+ * either way round, up to some thousand channels. */
+bool DFT_SIMD(dft_gemm_direct_fits)(int k, int n);
+void DFT_SIMD(dft_gemm_direct)(const float *x, const float *w, bool transposed, float *y, int rows, int k,
+                               int n, const float *residual);
 
 /* A NaN stays one: min and max return their second operand then. */
 static inline vf vf_clamp(vf a, vf low, vf high) {

@@ -45,7 +45,50 @@ INLINE void vf_flush_all(double *p, vf a) {
   _mm512_storeu_pd(p + 8, _mm512_add_pd(_mm512_loadu_pd(p + 8), high));
 }
 
+/* row[i] lane j <-> row[j] lane i */
+INLINE void vf_transpose(vf row[16]) {
+  vf t[16];
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) { /* 4x4 blocks within each quarter */
+    const vf a = _mm512_unpacklo_ps(row[i], row[i + 1]), b = _mm512_unpackhi_ps(row[i], row[i + 1]);
+    const vf c = _mm512_unpacklo_ps(row[i + 2], row[i + 3]), d = _mm512_unpackhi_ps(row[i + 2], row[i + 3]);
+    t[i] = _mm512_shuffle_ps(a, c, 0x44);
+    t[i + 1] = _mm512_shuffle_ps(a, c, 0xee);
+    t[i + 2] = _mm512_shuffle_ps(b, d, 0x44);
+    t[i + 3] = _mm512_shuffle_ps(b, d, 0xee);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++) { /* quarters of rows i, 4 + i, 8 + i, 12 + i */
+    const vf a = _mm512_shuffle_f32x4(t[i], t[4 + i], 0x88), b = _mm512_shuffle_f32x4(t[i], t[4 + i], 0xdd);
+    const vf c = _mm512_shuffle_f32x4(t[8 + i], t[12 + i], 0x88),
+             d = _mm512_shuffle_f32x4(t[8 + i], t[12 + i], 0xdd);
+    row[i] = _mm512_shuffle_f32x4(a, c, 0x88);
+    row[4 + i] = _mm512_shuffle_f32x4(b, d, 0x88);
+    row[8 + i] = _mm512_shuffle_f32x4(a, c, 0xdd);
+    row[12 + i] = _mm512_shuffle_f32x4(b, d, 0xdd);
+  }
+}
+
 #else
+
+/* row[i] lane j <-> row[j] lane i */
+INLINE void vf_transpose(vf row[8]) {
+  vf t[8];
+#pragma GCC unroll 2
+  for (int i = 0; i < 8; i += 4) { /* 4x4 blocks within each half */
+    const vf a = _mm256_unpacklo_ps(row[i], row[i + 1]), b = _mm256_unpackhi_ps(row[i], row[i + 1]);
+    const vf c = _mm256_unpacklo_ps(row[i + 2], row[i + 3]), d = _mm256_unpackhi_ps(row[i + 2], row[i + 3]);
+    t[i] = _mm256_shuffle_ps(a, c, 0x44);
+    t[i + 1] = _mm256_shuffle_ps(a, c, 0xee);
+    t[i + 2] = _mm256_shuffle_ps(b, d, 0x44);
+    t[i + 3] = _mm256_shuffle_ps(b, d, 0xee);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++) {
+    row[i] = _mm256_permute2f128_ps(t[i], t[4 + i], 0x20);
+    row[4 + i] = _mm256_permute2f128_ps(t[i], t[4 + i], 0x31);
+  }
+}
 
 INLINE vf vf_gate6(vf y, vf x) {
   const vf positive = _mm256_cmp_ps(y, vf_zero(), _CMP_GT_OQ);

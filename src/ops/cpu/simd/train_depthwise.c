@@ -57,6 +57,7 @@ static void forward_group(const dft_train_conv *t, int s, int ch, int width, flo
 bool DFT_SIMD(dft_train_depthwise)(const dft_train_conv *t, float *z, double *sums) {
   const dft_conv *g = &t->conv;
   const int c = g->channels, samples = t->map->samples, groups = (c + GROUP - 1) / GROUP;
+  if (t->kind != DFT_DEPTHWISE) return false;
   if ((int64_t)3 * ring_columns(g) * GROUP > RING_FLOATS || g->pad_top > 1 || g->pad_left > 1) return false;
   const int threads = dft_threads_for((int64_t)samples * g->in_h * g->in_w * c);
   double *parts = (double *)(void *)t->work;

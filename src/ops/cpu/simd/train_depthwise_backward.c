@@ -249,7 +249,7 @@ static bool fits(const dft_conv *g) {
 
 bool DFT_SIMD(dft_train_depthwise_backward)(const dft_train_conv *t, const dft_train_gradient *g) {
   const int c = t->conv.channels, samples = t->map->samples, groups = (c + GROUP - 1) / GROUP;
-  if (!fits(&t->conv)) return false;
+  if (t->kind != DFT_DEPTHWISE || !fits(&t->conv)) return false;
   const int threads = dft_threads_for((int64_t)samples * t->conv.in_h * t->conv.in_w * c);
   double *below_parts = (double *)(void *)t->work;
   float *weights = (float *)(below_parts + (size_t)samples * 2 * (size_t)c);

@@ -1,6 +1,7 @@
 /* Small products in training, a sample at a time in strips of rows that stay in L1: forward normalises what
  * it reads and sums what it writes; backward makes dz, adds to the sample's weight gradient, and writes dx
  * and the sums for the BatchNorm below, all of one strip. */
+#include "../gemm.h"
 #include "gemm_panel.h"
 #include "train.h"
 #include <math.h>
@@ -44,7 +45,8 @@ void DFT_SIMD(dft_train_pointwise)(const dft_train_conv *t, float *z, double *su
   const int k = t->conv.in_channels, n = t->conv.channels, pixels = t->conv.in_h * t->conv.in_w;
   const int samples = t->map->samples, step = strip_rows(k, n);
   const int threads = dft_threads_for((int64_t)samples * pixels * (k + n));
-  double *parts = (double *)(void *)t->work;
+  double *parts = (double *)(void *)(t->work + dft_train_packed_floats(&t->conv));
+  DFT_SIMD(dft_gemm_pack)(t->weight, k, n, false, t->work);
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
   for (int s = 0; s < samples; s++) {
     _Alignas(64) float buffer[BUFFER];
@@ -59,7 +61,7 @@ void DFT_SIMD(dft_train_pointwise)(const dft_train_conv *t, float *z, double *su
         normalise(x, k, t->x_norm, 0, rows, k, buffer, k);
         x = buffer;
       }
-      DFT_SIMD(dft_gemm_serial)(x, t->weight, out, rows, k, n, &(dft_epilogue){0});
+      DFT_SIMD(dft_gemm_serial)(x, t->work, out, rows, k, n, &(dft_epilogue){0});
       if (sums != NULL)
         OVER_CHANNELS(n, sum_vectors(out + i, n, rows, part + i, 3, VF_LANES),
                       sum_vectors(out + i, n, rows, part + i, 1, lanes));
@@ -173,8 +175,7 @@ static void backward_sample(const dft_train_conv *t, const dft_train_gradient *g
     if (g->dx == NULL) continue;
     float *dx = g->dx + at * k;
     DFT_SIMD(dft_gemm_serial)
-    (dz, t->weight_dx, dx, rows, n, k,
-     &(dft_epilogue){.residual = g->skip == NULL ? NULL : g->skip + at * k});
+    (dz, t->work, dx, rows, n, k, &(dft_epilogue){.residual = g->skip == NULL ? NULL : g->skip + at * k});
     if (g->below_sums != NULL) below_strip(dx, g->below_z + at * k, g->below_norm, k, rows, below);
   }
 }
@@ -191,7 +192,8 @@ void DFT_SIMD(dft_train_pointwise_backward)(const dft_train_conv *t, const dft_t
   const int k = t->conv.in_channels, n = t->conv.channels, samples = t->map->samples;
   const size_t weights = (size_t)k * (size_t)n, sums = 2 * (size_t)k;
   const int threads = dft_threads_for((int64_t)samples * t->conv.in_h * t->conv.in_w * (k + n));
-  double *below = (double *)(void *)t->work;
+  double *below = (double *)(void *)(t->work + dft_train_packed_floats(&t->conv));
+  if (g->dx != NULL) DFT_SIMD(dft_gemm_pack)(t->weight, n, k, true, t->work);
   float *parts = (float *)(below + (size_t)samples * sums);
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
   for (int s = 0; s < samples; s++)

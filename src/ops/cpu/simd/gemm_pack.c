@@ -1,0 +1,86 @@
+/* Packing, and products with a matrix as it is: each panel is packed where it is used, into memory that stays
+ * in L2. That is for matrices that change with every step, where a packed copy of all would only be written
+ * to be read once. */
+#include "../gemm.h"
+#include "gemm_panel.h"
+#include "lanes.h"
+#include <string.h>
+
+size_t DFT_SIMD(dft_gemm_packed_floats)(int k, int n) {
+  return (size_t)k * ((size_t)(n + VF_LANES - 1) / VF_LANES * VF_LANES);
+}
+
+/* to[i][j] = from[j][i] for VF_LANES x VF_LANES values. */
+static void transpose_block(const float *from, ptrdiff_t from_stride, float *to, ptrdiff_t to_stride) {
+  vf row[VF_LANES];
+#pragma GCC unroll 16
+  for (int j = 0; j < VF_LANES; j++) row[j] = vf_load(from + j * from_stride);
+  vf_transpose(row);
+#pragma GCC unroll 16
+  for (int i = 0; i < VF_LANES; i++) vf_store(to + i * to_stride, row[i]);
+}
+
+/* One panel of the transposed matrix w[n][k]: its columns are `columns` rows of w. */
+static void pack_transposed(const float *w, int k, int columns, int width, float *packed) {
+  if (columns < width) memset(packed, 0, (size_t)k * (size_t)width * sizeof *packed);
+  const int blocks_k = k / VF_LANES * VF_LANES, blocks_j = columns / VF_LANES * VF_LANES;
+  for (int j = 0; j < blocks_j; j += VF_LANES)
+    for (int i = 0; i < blocks_k; i += VF_LANES)
+      transpose_block(w + (ptrdiff_t)j * k + i, k, packed + (ptrdiff_t)i * width + j, width);
+  for (int j = 0; j < columns; j++)
+    for (int i = j < blocks_j ? blocks_k : 0; i < k; i++)
+      packed[(ptrdiff_t)i * width + j] = w[(ptrdiff_t)j * k + i];
+}
+
+static void pack_columns(const float *w, int k, int n, int columns, int width, float *packed) {
+  for (int i = 0; i < k; i++, w += n, packed += width)
+    for (int j = 0; j < width; j += VF_LANES) {
+      const int left = columns - j;
+      vf_store(packed + j, left >= VF_LANES ? vf_load(w + j) : vf_load_n(w + j, left > 0 ? left : 0));
+    }
+}
+
+/* The panel that begins at column `first`; returns its width. */
+static int pack_panel(const float *w, int k, int n, bool transposed, int first, float *packed) {
+  const int width = n - first <= VF_LANES ? VF_LANES : PANEL;
+  const int columns = n - first < width ? n - first : width;
+  if (transposed)
+    pack_transposed(w + (ptrdiff_t)first * k, k, columns, width, packed);
+  else
+    pack_columns(w + first, k, n, columns, width, packed);
+  return width;
+}
+
+void DFT_SIMD(dft_gemm_pack)(const float *w, int k, int n, bool transposed, float *packed) {
+  for (int first = 0; first < n; first += PANEL)
+    packed += (ptrdiff_t)k * pack_panel(w, k, n, transposed, first, packed);
+}
+
+enum { DEEPEST = 2048 };
+
+bool DFT_SIMD(dft_gemm_direct_fits)(int k, int n) {
+  return k <= DEEPEST && n <= DEEPEST;
+}
+
+void DFT_SIMD(dft_gemm_direct)(const float *x, const float *w, bool transposed, float *y, int rows, int k,
+                               int n, const float *residual) {
+  const int threads = dft_ops_threads(), parts = threads > 1 ? 2 : 1, panels = (n + PANEL - 1) / PANEL;
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+  for (int task = 0; task < panels * parts; task++) {
+    _Alignas(64) float packed[DEEPEST * PANEL];
+    const int first = task / parts * PANEL, part = task % parts;
+    const int from = (int)((int64_t)rows * part / parts), to = (int)((int64_t)rows * (part + 1) / parts);
+    if (from == to) continue;
+    pack_panel(w, k, n, transposed, first, packed);
+    const ptrdiff_t at = (ptrdiff_t)from * n + first;
+    const panel_call call = {.x = x + (ptrdiff_t)from * k,
+                             .x_stride = k,
+                             .w = packed,
+                             .k = k,
+                             .n = n - first < PANEL ? n - first : PANEL,
+                             .residual = residual == NULL ? NULL : residual + at,
+                             .y = y + at,
+                             .y_stride = n};
+    DFT_SIMD(dft_gemm_panel)(&call, to - from);
+  }
+}

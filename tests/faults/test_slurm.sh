@@ -8,6 +8,7 @@ for program in munged slurmctld slurmd sbatch; do
   command -v $program >/dev/null || skip "Slurm: $program is missing (Debian: munge slurmctld slurmd slurm-client)"
 done
 unshare --uts true 2>/dev/null || skip "Slurm on one machine: no host names of its own (unshare --uts)"
+mountpoint -q /sys/fs/cgroup || skip "Slurm: no control groups under /sys/fs/cgroup"
 cd "$DFT_SOURCE" || exit 1
 daemons=()
 end_cluster() {

@@ -201,7 +201,7 @@ static void a_full_disk_leaves_the_old_file(void **state) {
   assert_sample(&again);
   dft_weights_free(&again);
   assert_int_equal(dft_keras_write("/nonexistent/x.h5", kinds[0], &w, sample_layers, SAMPLE_LAYERS), DFT_EIO);
-  assert_message("/nonexistent/x.h5: cannot write: No such file or directory");
+  assert_message("/nonexistent/x.h5: cannot create: No such file or directory");
   dft_weights_free(&w);
 }
 

@@ -105,8 +105,13 @@ static dft_status print_plan(const dft_config *c, dft_model *m, const dft_ops *o
     DFT_TRY(dft_model_freeze(m, &c->phases[p], c->batch_norm));
     starts[p] = dft_model_tail_start(m);
   }
-  printf("MobileNetV2 alpha %g, input %dx%dx3, %d classes, global batch %d, kernels %s\n\n", c->model.alpha,
+  printf("MobileNetV2 alpha %g, input %dx%dx3, %d classes, global batch %d, kernels %s\n", c->model.alpha,
          c->model.height, c->model.width, c->model.classes, c->data.batch_size, ops->name);
+  if (c->compute.threads > 0)
+    printf("Threads per rank: %d\n\n", c->compute.threads);
+  else
+    printf("Threads per rank: OMP_NUM_THREADS, else the cores of the affinity mask over the ranks that share "
+           "it\n\n");
   print_layers(m, c);
   for (int p = 0; p < c->phase_count; p++) {
     DFT_TRY(dft_model_freeze(m, &c->phases[p], c->batch_norm));

@@ -58,9 +58,9 @@ static void print_cache(const dft_config *c, const dft_model *m, const int *star
   int levels = dft_cache_levels(starts, c->phase_count, p, firsts);
   long long bytes = 0;
   for (int i = 0; i < levels; i++) bytes += dft_model_boundary(m, firsts[i]) * (long long)sizeof(float);
-  if (levels == 0 || c->cache.mode == DFT_CACHE_OFF)
+  if (bytes == 0 || c->cache.mode == DFT_CACHE_OFF)
     printf("  cache                     nothing: %s\n",
-           levels == 0 ? "every layer trains" : "cache.mode is off");
+           bytes == 0 ? "every layer trains" : "cache.mode is off");
   else
     printf("  cache                     %lld bytes per image at %d place%s; cache.memory_mb %lld holds %lld "
            "images\n",

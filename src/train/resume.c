@@ -66,21 +66,6 @@ dft_status dft_state_of(const dft_run *run, dft_state *s) {
   return dft_config_deciding(c, &s->deciding);
 }
 
-static dft_status save(const dft_run *run, const char *name) {
-  dft_state state = {0};
-  dft_status status = dft_state_of(run, &state);
-  if (status == DFT_OK)
-    status = name != NULL ? dft_store_save_as(run->store, &state, name)
-                          : dft_store_save(run->store, &state, run->config->checkpoint.keep);
-  dft_state_free(&state);
-  return status;
-}
-
-dft_status dft_save(dft_run *run, const char *name) {
-  dft_at(run, "saving step", 0);
-  return dft_comm_agree(run->comm, dft_comm_rank(run->comm) == 0 ? save(run, name) : DFT_OK);
-}
-
 /* A run can go on only from a state that this config, this data and these ranks would have reached. */
 static dft_status fits(const dft_run *run, const dft_state *s, const char *path) {
   const dft_config *c = run->config;

@@ -129,6 +129,7 @@ static dft_status run_phase(dft_run *run, int index, const dft_weights *slots, i
   if (status == DFT_OK && last) {
     run->at.finished = 1;
     status = dft_save(run, "final.pb");
+    if (status == DFT_OK) status = dft_save_wait(run);
   }
   dft_phase_close(run);
   return status;
@@ -180,6 +181,7 @@ static dft_status open_run(dft_run *run, const dft_source *source, bool *resumed
 }
 
 static void close_run(dft_run *run) {
+  dft_save_close(run);
   dft_report_close(run->report);
   dft_store_close(run->store);
   dft_cache_close(run->cache);

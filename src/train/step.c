@@ -110,6 +110,7 @@ dft_status dft_train_step(dft_run *run, dft_step_result *result) {
   dft_at(run, "step", 1);
   int64_t left = dft_dataset_count(run->data[DFT_SET_TRAIN]) - run->at.position;
   int64_t global = left < run->config->data.batch_size ? left : run->config->data.batch_size;
+  dft_save_poll(run);
   dft_reducer_reset(run->reducer);
   load_batch(run, global);
   double loaded_s = dft_now_s();

@@ -15,6 +15,8 @@
 #include "dft/report.h"
 #include "dft/train.h"
 
+typedef struct dft_writer dft_writer;
+
 /* What is open during a phase. */
 typedef struct dft_phase {
   int index;              /* in config->phases */
@@ -63,6 +65,7 @@ typedef struct dft_run {
   char pending_text[1024];
   /* rank 0 only */
   dft_store *store;
+  dft_writer *writer;
   dft_report *report;
   dft_epoch *history;
   int history_count;
@@ -84,8 +87,14 @@ dft_status dft_broadcast_model(dft_comm *comm, dft_model *model);
 /* resume.c: state <-> run. */
 dft_status dft_state_of(const dft_run *run, dft_state *state);
 dft_status dft_resume(dft_run *run, bool *resumed, dft_weights *slots, int64_t *iterations);
-dft_status dft_save(dft_run *run, const char *name); /* NULL: a numbered checkpoint. Collective */
 dft_status dft_restore_optimizer(dft_run *run, const dft_weights *slots, int64_t iterations);
+
+/* save.c: writes beside training. name NULL: a numbered checkpoint; else a constant. Collective; an error may
+ * be that of the save before. */
+dft_status dft_save(dft_run *run, const char *name);
+dft_status dft_save_wait(dft_run *run); /* until everything is on disk. Collective */
+void dft_save_poll(dft_run *run);       /* defers the error of a save that has ended meanwhile */
+void dft_save_close(dft_run *run);      /* after an error: waits, and keeps that error */
 
 /* restore.c: the config's words in a checkpoint, by value, ended by NULL; and back (DFT_EDATA naming the
  * file). */

@@ -45,6 +45,7 @@ begun() { [ "$(starts)" -gt "$before" ] || ! kill -0 "$job" 2>/dev/null; }
 end_of_job() {
   local end=$((SECONDS + 60))
   while kill -0 "$job" 2>/dev/null || survivors >/dev/null; do
+    [ $SECONDS -lt $end ] || ps -o pid,ppid,stat,etimes,wchan:20,args -p "$job" -p "$(survivors | tr '\n' ' ')"
     [ $SECONDS -lt $end ] || broken "run $run, $what, seed $seed: it does not end"
     sleep 0.05
   done
@@ -81,7 +82,7 @@ for ((run = 1; run <= runs; run++)); do
   codes[$code]=$((${codes[$code]:-0} + 1))
   case $code in
     0) check ;;
-    75 | 76 | 137) ;;
+    75 | 76 | 137 | 141) ;; # 141: mpirun died of a broken pipe to the killed rank
     *) broken "run $run, $what, seed $seed: exit code $code" ;;
   esac
 done 2>/dev/null

@@ -65,7 +65,7 @@ pretend() { # CODES EXPECTED TEXT ARGS...
   CODES=$codes expect "$code" "$text" "$dft_run" "$@"
 }
 for code in 0 1 2 65 70 74 139; do pretend $code $code "mpirun -np 4 dft" -np 4 dft a.yaml; done
-for code in 76 137 143 205; do
+for code in 76 137 141 143 205; do
   pretend "$code 0" 0 "restart 1 of 1" -np 4 dft a.yaml
   pretend "$code $code" 76 "used up" -np 4 dft a.yaml
 done

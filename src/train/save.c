@@ -1,0 +1,85 @@
+/* Checkpoints are written beside training: between two steps rank 0 copies the state, and a thread of its own
+ * encodes and writes the copy while the next steps run. At most one is under way. What goes wrong is told at
+ * the next step, at the next save, or when the run waits for it at its end. */
+#include "train.h"
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+struct dft_writer {
+  dft_store *store;
+  int keep;
+  pthread_t thread;
+  bool running; /* started and not joined */
+  atomic_bool done;
+  const char *name; /* NULL: a numbered checkpoint */
+  dft_state state;
+  dft_status status;
+  char error[1024];
+};
+
+static void *write_state(void *context) {
+  dft_writer *w = context;
+  w->status = w->name != NULL ? dft_store_save_as(w->store, &w->state, w->name)
+                              : dft_store_save(w->store, &w->state, w->keep);
+  if (w->status != DFT_OK) snprintf(w->error, sizeof w->error, "%s", dft_error());
+  atomic_store(&w->done, true);
+  return NULL;
+}
+
+/* Waits for the write under way, if there is one, giving signs of life: a slow disk is no lost rank. */
+static dft_status finish(dft_run *run) {
+  dft_writer *w = run->writer;
+  if (w == NULL || !w->running) return DFT_OK;
+  while (!atomic_load(&w->done)) {
+    nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+    dft_comm_tick(run->comm);
+  }
+  pthread_join(w->thread, NULL);
+  w->running = false;
+  dft_state_free(&w->state);
+  return w->status == DFT_OK ? DFT_OK : dft_fail(w->status, "%s", w->error);
+}
+
+static dft_status begin(dft_run *run, const char *name) {
+  if (run->writer == NULL) run->writer = calloc(1, sizeof *run->writer);
+  dft_writer *w = run->writer;
+  if (w == NULL) return dft_fail_memory("checkpoint", sizeof *w);
+  DFT_TRY(finish(run));
+  w->store = run->store;
+  w->keep = run->config->checkpoint.keep;
+  w->name = name;
+  atomic_store(&w->done, false);
+  dft_status status = dft_state_of(run, &w->state);
+  if (status == DFT_OK && pthread_create(&w->thread, NULL, write_state, w) != 0)
+    status = dft_fail(DFT_EINTERNAL, "cannot start a thread to write checkpoints");
+  if (status != DFT_OK)
+    dft_state_free(&w->state);
+  else
+    w->running = true;
+  return status;
+}
+
+dft_status dft_save(dft_run *run, const char *name) {
+  dft_at(run, "saving step", 0);
+  return dft_comm_agree(run->comm, dft_comm_rank(run->comm) == 0 ? begin(run, name) : DFT_OK);
+}
+
+dft_status dft_save_wait(dft_run *run) {
+  return dft_comm_agree(run->comm, finish(run));
+}
+
+void dft_save_poll(dft_run *run) {
+  const dft_writer *w = run->writer;
+  if (w != NULL && w->running && atomic_load(&w->done)) dft_defer(run, finish(run));
+}
+
+void dft_save_close(dft_run *run) {
+  if (run->writer == NULL) return;
+  if (run->writer->running) pthread_join(run->writer->thread, NULL);
+  dft_state_free(&run->writer->state);
+  free(run->writer);
+  run->writer = NULL;
+}

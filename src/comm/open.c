@@ -1,4 +1,5 @@
 #include "comm_impl.h"
+#include <math.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -106,6 +107,24 @@ static dft_status learn_places(dft_comm *comm) {
   return DFT_OK;
 }
 
+static volatile sig_atomic_t abort_code;
+static const char *volatile last_words; /* NULL: all is said */
+
+static void leave(int signal_number) {
+  (void)signal_number;
+  if (last_words != NULL && write(STDERR_FILENO, last_words, strlen(last_words)) < 0) last_words = NULL;
+  _exit(abort_code);
+}
+
+/* Ends this process after a while, in what MPI does without asking us: it waits for every rank, lost or not.
+ */
+static void leave_after(double seconds, int code, const char *words) {
+  abort_code = code;
+  last_words = words;
+  signal(SIGALRM, leave);
+  alarm((unsigned)ceil(seconds));
+}
+
 static dft_status open_world(dft_comm *comm) {
   const bool launched_by_mpirun = getenv("OMPI_COMM_WORLD_SIZE") != NULL; /* MPI_Init sets it for everyone */
   tune_start();
@@ -130,7 +149,9 @@ dft_status dft_comm_open(dft_comm **out) {
   *out = NULL;
   dft_comm *comm = comm_new();
   if (comm == NULL) return dft_fail_memory("communicator", sizeof *comm);
+  leave_after(default_timeout_s, DFT_EPEER, "dft: error: a rank was lost while MPI started\n");
   dft_status status = open_world(comm);
+  alarm(0);
   if (status == DFT_OK)
     *out = comm;
   else if (comm->size == 1) /* several would wait for each other: they end with the process */
@@ -142,19 +163,10 @@ dft_comm *dft_comm_alone(void) {
   return comm_new();
 }
 
-static volatile sig_atomic_t abort_code;
-
-static void leave(int signal_number) {
-  (void)signal_number;
-  _exit(abort_code);
-}
-
 void dft_comm_abort(dft_comm *comm, int code) {
   if (!comm->mpi) return;
   fflush(NULL);
-  abort_code = code;
-  signal(SIGALRM, leave); /* a launcher that is itself lost must not hold us */
-  alarm(ABORT_PATIENCE_S);
+  leave_after(ABORT_PATIENCE_S, code, NULL); /* a launcher that is itself lost must not hold us */
   MPI_Abort(MPI_COMM_WORLD, code);
   _exit(code);
 }
@@ -166,11 +178,15 @@ void dft_comm_close(dft_comm *comm) {
     if (!comm->broken) (void)dft_beats_close(comm);
     if (comm->broken) dft_comm_abort(comm, DFT_EPEER);
   }
+  if (comm->mpi) leave_after(comm->timeout_s, DFT_EPEER, "dft: error: a rank was lost while MPI ended\n");
   dft_comm_share_close(comm);
   dft_beats_free(comm);
   if (comm->local != MPI_COMM_NULL) MPI_Comm_free(&comm->local);
   if (comm->world != MPI_COMM_NULL) MPI_Comm_free(&comm->world);
-  if (comm->mpi) MPI_Finalize();
+  if (comm->mpi) {
+    MPI_Finalize();
+    alarm(0);
+  }
   free(comm->host);
   free(comm);
 }

@@ -7,8 +7,15 @@
  * else from the image, and kept at every level it passes. The chain of computations is the same with the
  * cache off, so results are too, to the bit.
  *
- * Rows live in memory shared by the ranks of a host (dft_share), for as many samples as cache.memory_mb
- * holds; the others are recomputed. Two ranks may compute the same row at once; they write the same bytes.
+ * With cache.directory, rows live in files there, one per boundary and dataset, mapped by all ranks of the
+ * host and by whatever other run has the same key: the build, the kernel set, the weights before the boundary
+ * with their BatchNorm statistics, preprocessing, image size and the data's fingerprint (src/cache/rows.h).
+ * Later runs start from the rows they find; a row that is not whole is computed again. A directory that
+ * cannot be used is a warning.
+ *
+ * Else rows live in memory shared by the ranks of a host (dft_share), for as many samples as cache.memory_mb
+ * holds; the others are recomputed. Memory that is not given is a warning too. Two ranks may compute the same
+ * row at once; they write the same bytes.
  *
  * Collective on the host: dft_cache_open, _phase, _close. dft_cache_rows is not. Main thread; OpenMP inside.
  */
@@ -43,12 +50,15 @@ dft_status dft_cache_rows(dft_cache *c, dft_set set, const int64_t *samples, int
  */
 int dft_cache_levels(const int *starts, int phases, int phase, int *firsts);
 
-/* What the current phase keeps: bytes per image over its levels, and how many of the images fit. */
+/* What the current phase keeps: bytes per image over its levels, and how many of the images fit. In files:
+ * whether all of it is, and how many images had their row at the phase's boundary there when the phase began
+ * (on the share's writer). */
 typedef struct dft_cache_report {
-  int64_t bytes_per_image, images, fitting;
+  int64_t bytes_per_image, images, fitting, there;
+  bool files;
 } dft_cache_report;
 dft_cache_report dft_cache_describe(const dft_cache *c);
-/* Images decoded and rows found since the last call, on this rank. */
+/* Images decoded and rows of the phase's boundary found since the last call, on this rank. */
 typedef struct dft_cache_stats {
   int64_t decoded, found;
 } dft_cache_stats;

@@ -99,7 +99,4 @@ dft_status dft_store_save(dft_store *s, const dft_state *state, int keep);
 /* Writes best.pb / final.pb. */
 dft_status dft_store_save_as(dft_store *s, const dft_state *state, const char *name);
 
-/* CRC32C of `bytes` bytes, continuing from `crc` (0 to start). */
-uint32_t dft_crc32c(uint32_t crc, const void *data, size_t bytes);
-
 #endif

@@ -15,4 +15,8 @@
 
 dft_status dft_write_file(const char *path, const void *data, size_t bytes);
 
+/* Creates a directory and those above it, where missing. `what` names it in the message ("run directory").
+ */
+dft_status dft_make_directories(const char *directory, const char *what);
+
 #endif

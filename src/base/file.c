@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static dft_status write_all(int fd, const char *data, size_t bytes) {
@@ -60,4 +61,16 @@ dft_status dft_write_file(const char *path, const void *data, size_t bytes) {
   if (sync_directory(path) != DFT_OK)
     return dft_fail(DFT_EIO, "%s: cannot sync its directory: %s", path, strerror(errno));
   return DFT_OK;
+}
+
+dft_status dft_make_directories(const char *directory, const char *what) {
+  char path[PATH_MAX];
+  snprintf(path, sizeof path, "%s", directory);
+  for (char *slash = strchr(path + 1, '/');; slash = strchr(slash + 1, '/')) {
+    if (slash != NULL) *slash = 0;
+    if (mkdir(path, 0777) != 0 && errno != EEXIST)
+      return dft_fail(DFT_EIO, "%s: cannot create the %s: %s", directory, what, strerror(errno));
+    if (slash == NULL) return DFT_OK;
+    *slash = '/';
+  }
 }

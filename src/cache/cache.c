@@ -1,12 +1,17 @@
 #include "dft/cache.h"
+#include "dft/log.h"
+#include "rows.h"
 #include <stdlib.h>
 #include <string.h>
 
 enum { TILE = 32 }; /* images decoded before the first net takes them: bounds memory to a few MB */
 
-/* Rows of one set at one boundary; sample s < fitting has rows[s] when present[s]. */
+/* Rows of one set at one boundary. In a file, or in memory, where sample s < fitting has rows[s] when
+ * present[s]. */
 typedef struct store {
-  int64_t fitting;
+  int64_t fitting;        /* 0: no place */
+  dft_rows file;          /* open, or memory: */
+  int64_t there;          /* of the file\'s rows, before the phase began */
   unsigned char *present; /* read and written atomically */
   float *rows;
 } store;
@@ -26,7 +31,10 @@ struct dft_cache {
   const dft_dataset *data[DFT_SETS];
   int *starts;
   int phases;
-  int trained_from;     /* the boundary of the phase under way */
+  int trained_from; /* the boundary of the phase under way */
+  bool files;       /* rows go to cache.directory, as long as it can be used */
+  bool fingerprinted[DFT_SETS];
+  uint64_t fingerprint[DFT_SETS];
   int64_t budget_bytes; /* left */
   level levels[DFT_CACHE_LEVELS];
   int count;
@@ -50,6 +58,7 @@ dft_status dft_cache_open(const dft_config *config, const dft_model *model, cons
   }
   *c = (dft_cache){.config = config, .model = model, .ops = ops, .share = share, .phases = phases};
   c->budget_bytes = config->cache.mode == DFT_CACHE_OFF ? 0 : config->cache.memory_mb * 1000000;
+  c->files = config->cache.mode != DFT_CACHE_OFF && config->cache.directory != NULL;
   for (int s = 0; s < DFT_SETS; s++) c->data[s] = data[s];
   int64_t widest = (int64_t)model->height * model->width * 3;
   for (int p = 0; p < phases; p++)
@@ -68,10 +77,12 @@ dft_status dft_cache_open(const dft_config *config, const dft_model *model, cons
 static void drop_stores(dft_cache *c, level *l) {
   for (int s = 0; s < DFT_SETS; s++) {
     store *t = &l->stores[s];
-    if (t->rows == NULL) continue;
-    c->budget_bytes += t->fitting * l->row * (int64_t)sizeof(float);
-    c->share->free(c->share->context, t->rows);
-    c->share->free(c->share->context, t->present);
+    if (t->rows != NULL) {
+      c->budget_bytes += t->fitting * l->row * (int64_t)sizeof(float);
+      c->share->free(c->share->context, t->rows);
+      c->share->free(c->share->context, t->present);
+    }
+    dft_rows_close(&t->file);
     *t = (store){0};
   }
 }
@@ -95,34 +106,102 @@ static void take_over(dft_cache *c, level *old, int old_count) {
     for (int k = 0; k < c->count; k++)
       if (c->levels[k].first == old[i].first) now = &c->levels[k];
     dft_folded_free(old[i].net);
-    if (now != NULL)
-      memcpy(now->stores, old[i].stores, sizeof now->stores);
-    else
+    if (now == NULL) {
       drop_stores(c, &old[i]);
+      continue;
+    }
+    memcpy(now->stores, old[i].stores, sizeof now->stores);
+    for (int s = 0; s < DFT_SETS; s++) {
+      store *t = &now->stores[s];
+      if (t->file.data != NULL) t->there = dft_rows_there(&t->file);
+    }
   }
 }
 
-/* Room for the levels that have none, in proportion when not all fits. Collective on the host. */
-static dft_status make_room(dft_cache *c) {
-  int64_t per_image = 0, images = samples_of(c, DFT_SET_TRAIN) + samples_of(c, DFT_SET_VALIDATION);
-  for (int i = 0; i < c->count; i++)
-    if (c->levels[i].stores[DFT_SET_TRAIN].rows == NULL)
-      per_image += c->levels[i].row * (int64_t)sizeof(float);
-  if (per_image == 0 || images == 0) return DFT_OK;
-  double share = (double)c->budget_bytes / ((double)per_image * (double)images);
-  for (int i = 0; i < c->count; i++) {
-    level *l = &c->levels[i];
-    if (l->stores[DFT_SET_TRAIN].rows != NULL) continue;
-    for (int s = 0; s < DFT_SETS; s++) {
-      int64_t n = samples_of(c, s), fitting = share >= 1.0 ? n : (int64_t)(share * (double)n);
-      if (fitting == 0) continue;
-      size_t bytes = (size_t)fitting * (size_t)l->row * sizeof(float);
-      DFT_TRY(c->share->alloc(c->share->context, bytes, (void **)&l->stores[s].rows));
-      DFT_TRY(c->share->alloc(c->share->context, (size_t)fitting, (void **)&l->stores[s].present));
-      l->stores[s].fitting = fitting;
-      c->budget_bytes -= (int64_t)bytes;
-    }
+/* A lost peer ends the run; of anything else that keeps rows from having a place, people are told once per
+ * host, and the run goes on without. `status` is the same on all ranks of the host. */
+static dft_status do_without(dft_cache *c, dft_status status, const char *instead) {
+  if (status == DFT_EPEER) return status;
+  if (status != DFT_OK && c->share->writer) dft_warn("cache: %s; %s", dft_error(), instead);
+  return DFT_OK;
+}
+
+/* Maps the file of a level and set on all ranks of the host: the writer first, which makes it. */
+static dft_status open_file(dft_cache *c, int at, int set) {
+  level *l = &c->levels[at];
+  const dft_share *share = c->share;
+  const char *directory = c->config->cache.directory;
+  int firsts[DFT_CACHE_LEVELS];
+  for (int i = 0; i <= at; i++) firsts[i] = c->levels[i].first;
+  dft_rows_key key = {0};
+  dft_rows *rows = &l->stores[set].file;
+  dft_status status = DFT_OK;
+  if (share->writer) {
+    status = dft_rows_prepare(directory);
+    if (!c->fingerprinted[set]) c->fingerprint[set] = dft_dataset_fingerprint(c->data[set]);
+    c->fingerprinted[set] = true;
+    key = dft_rows_key_of(c->config, c->model, c->ops, firsts, at, c->fingerprint[set], samples_of(c, set));
+    if (status == DFT_OK) status = dft_rows_open(directory, &key, true, rows);
+    if (status == DFT_OK) l->stores[set].there = dft_rows_there(rows);
   }
+  status = share->fence(share->context, status);
+  if (status == DFT_OK) status = share->tell(share->context, &key, sizeof key);
+  if (status == DFT_OK) {
+    if (!share->writer) status = dft_rows_open(directory, &key, false, rows);
+    status = share->fence(share->context, status);
+  }
+  if (status != DFT_OK) {
+    dft_rows_close(rows);
+    l->stores[set].there = 0;
+  } else
+    l->stores[set].fitting = key.count;
+  return status;
+}
+
+/* Files for the stores that have no place; after the first that cannot be had, none. */
+static dft_status open_files(dft_cache *c) {
+  for (int i = 0; i < c->count && c->files; i++)
+    for (int s = 0; s < DFT_SETS && c->files; s++) {
+      if (samples_of(c, s) == 0 || c->levels[i].stores[s].fitting > 0) continue;
+      dft_status status = open_file(c, i, s);
+      c->files = status == DFT_OK;
+      DFT_TRY(do_without(c, status, "cache.directory is left alone, rows are kept in memory"));
+    }
+  return DFT_OK;
+}
+
+static dft_status alloc_store(dft_cache *c, store *t, int64_t fitting, size_t row_bytes) {
+  const dft_share *share = c->share;
+  void *rows = NULL, *present = NULL;
+  DFT_TRY(share->alloc(share->context, (size_t)fitting * row_bytes, &rows));
+  dft_status status = share->alloc(share->context, (size_t)fitting, &present);
+  if (status != DFT_OK) {
+    share->free(share->context, rows);
+    return status;
+  }
+  *t = (store){.fitting = fitting, .rows = rows, .present = present};
+  c->budget_bytes -= fitting * (int64_t)row_bytes;
+  return DFT_OK;
+}
+
+/* Memory for the stores that have no place, in proportion when not all fits. */
+static dft_status alloc_memory(dft_cache *c) {
+  double wanted = 0;
+  for (int i = 0; i < c->count; i++)
+    for (int s = 0; s < DFT_SETS; s++)
+      if (c->levels[i].stores[s].fitting == 0)
+        wanted += (double)samples_of(c, s) * (double)c->levels[i].row * sizeof(float);
+  double part = wanted > 0 ? (double)c->budget_bytes / wanted : 0;
+  for (int i = 0; i < c->count; i++)
+    for (int s = 0; s < DFT_SETS; s++) {
+      level *l = &c->levels[i];
+      int64_t n = samples_of(c, s), fitting = part >= 1.0 ? n : (int64_t)(part * (double)n);
+      if (l->stores[s].fitting > 0 || fitting == 0) continue;
+      dft_status status = alloc_store(c, &l->stores[s], fitting, (size_t)l->row * sizeof(float));
+      if (status == DFT_OK) continue;
+      c->budget_bytes = 0; /* there is no more: do not ask again */
+      return do_without(c, status, "what has no room is computed again each time");
+    }
   return DFT_OK;
 }
 
@@ -146,7 +225,8 @@ dft_status dft_cache_phase(dft_cache *c, int phase) {
   c->trained_from = c->starts[phase];
   take_over(c, old, old_count);
   status = c->share->fence(c->share->context, status);
-  return status == DFT_OK ? make_room(c) : status;
+  if (status == DFT_OK) status = open_files(c);
+  return status == DFT_OK ? alloc_memory(c) : status;
 }
 
 /* Decodes in parallel. The error that is reported is that of the first failing sample in order. */
@@ -160,72 +240,82 @@ static dft_status decode(const dft_dataset *data, const int64_t *samples, int co
   return failed < count ? dft_dataset_image(data, samples[failed], out + failed * elements) : DFT_OK;
 }
 
-static bool present(const level *l, dft_set set, int64_t sample) {
+/* Copies a row out if it is there. */
+static bool fetch(const level *l, dft_set set, int64_t sample, float *row) {
   const store *t = &l->stores[set];
-  return sample < t->fitting && __atomic_load_n(&t->present[sample], __ATOMIC_ACQUIRE) != 0;
+  if (sample >= t->fitting) return false;
+  if (t->file.data != NULL) return dft_rows_get(&t->file, sample, row);
+  if (__atomic_load_n(&t->present[sample], __ATOMIC_ACQUIRE) == 0) return false;
+  memcpy(row, t->rows + sample * l->row, (size_t)l->row * sizeof *row);
+  return true;
 }
 
 static void keep(level *l, dft_set set, int64_t sample, const float *row) {
   store *t = &l->stores[set];
   if (sample >= t->fitting) return;
+  if (t->file.data != NULL) {
+    dft_rows_put(&t->file, sample, row);
+    return;
+  }
   memcpy(t->rows + sample * l->row, row, (size_t)l->row * sizeof *row);
   __atomic_store_n(&t->present[sample], 1, __ATOMIC_RELEASE);
 }
 
-/* The deepest level that has the sample, or -1: only the image is there. */
-static int deepest(const dft_cache *c, dft_set set, int64_t sample) {
-  for (int i = c->count - 1; i >= 0; i--)
-    if (present(&c->levels[i], set, sample)) return i;
-  return -1;
-}
+/* Samples of a tile whose rows are still wanted, and where in the caller's x they belong. */
+typedef struct wanted {
+  int64_t sample[TILE];
+  int place[TILE];
+  int count;
+} wanted;
 
-/* Rows of a tile of samples whose deepest level is `from`, computed up to the last level, into out[order[i]].
- */
-static dft_status compute(dft_cache *c, dft_set set, int from, const int64_t *samples, const int *order,
-                          int count, float *out) {
+/* Rows at level `from` (-1: images) lie in tile[0]: computes them up to the last level, keeping each on the
+ * way. */
+static void go_on(dft_cache *c, dft_set set, int from, const wanted *w, float *x) {
   int in = 0;
-  if (from < 0) {
-    DFT_TRY(
-        decode(c->data[set], samples, count, (int64_t)c->model->height * c->model->width * 3, c->tile[0]));
-    c->stats.decoded += count;
-  } else {
-    const level *l = &c->levels[from];
-    for (int i = 0; i < count; i++)
-      memcpy(c->tile[0] + i * l->row, l->stores[set].rows + samples[i] * l->row,
-             (size_t)l->row * sizeof(float));
-  }
   for (int k = from + 1; k < c->count; k++, in = 1 - in) {
     level *l = &c->levels[k];
-    dft_folded_run(l->net, c->tile[in], c->tile[1 - in], count);
-    for (int i = 0; i < count; i++) keep(l, set, samples[i], c->tile[1 - in] + i * l->row);
+    dft_folded_run(l->net, c->tile[in], c->tile[1 - in], w->count);
+    for (int i = 0; i < w->count; i++) keep(l, set, w->sample[i], c->tile[1 - in] + i * l->row);
   }
   int64_t row = c->levels[c->count - 1].row;
-  for (int i = 0; i < count; i++)
-    memcpy(out + order[i] * row, c->tile[in] + i * row, (size_t)row * sizeof(float));
-  return DFT_OK;
+  for (int i = 0; i < w->count; i++)
+    memcpy(x + w->place[i] * row, c->tile[in] + i * row, (size_t)row * sizeof(float));
 }
 
-/* A tile's samples, by the level each starts from. The levels are looked up once: they fill up meanwhile. */
+/* Takes those that level `at` has out of `w`, into `has`, their rows into `rows` one after another. */
+static void take(const dft_cache *c, int at, dft_set set, wanted *w, wanted *has, float *rows) {
+  const level *l = &c->levels[at];
+  int left = 0;
+  has->count = 0;
+  for (int i = 0; i < w->count; i++) {
+    bool here = fetch(l, set, w->sample[i], rows + has->count * l->row);
+    wanted *to = here ? has : w;
+    int n = here ? has->count++ : left++;
+    to->sample[n] = w->sample[i];
+    to->place[n] = w->place[i];
+  }
+  w->count = left;
+}
+
+/* A tile's samples, each from the deepest level that has it, the rest from their images. */
 static dft_status rows_of_tile(dft_cache *c, dft_set set, const int64_t *samples, int count, float *x) {
   const level *last = &c->levels[c->count - 1];
-  int from[TILE];
+  wanted w = {0}, has;
   for (int i = 0; i < count; i++) {
-    from[i] = deepest(c, set, samples[i]);
-    if (from[i] < c->count - 1) continue;
-    memcpy(x + i * last->row, last->stores[set].rows + samples[i] * last->row,
-           (size_t)last->row * sizeof(float));
-    c->stats.found++;
+    if (fetch(last, set, samples[i], x + i * last->row)) continue;
+    w.sample[w.count] = samples[i];
+    w.place[w.count++] = i;
   }
-  for (int start = -1; start < c->count - 1; start++) {
-    int64_t some[TILE];
-    int order[TILE], n = 0;
-    for (int i = 0; i < count; i++) {
-      if (from[i] != start) continue;
-      some[n] = samples[i];
-      order[n++] = i;
-    }
-    if (n > 0) DFT_TRY(compute(c, set, start, some, order, n, x));
+  c->stats.found += count - w.count;
+  for (int at = c->count - 2; at >= 0 && w.count > 0; at--) {
+    take(c, at, set, &w, &has, c->tile[0]);
+    if (has.count > 0) go_on(c, set, at, &has, x);
   }
+  if (w.count == 0) return DFT_OK;
+  DFT_TRY(
+      decode(c->data[set], w.sample, w.count, (int64_t)c->model->height * c->model->width * 3, c->tile[0]));
+  c->stats.decoded += w.count;
+  go_on(c, set, -1, &w, x);
   return DFT_OK;
 }
 
@@ -244,11 +334,18 @@ dft_status dft_cache_rows(dft_cache *c, dft_set set, const int64_t *samples, int
 dft_cache_report dft_cache_describe(const dft_cache *c) {
   dft_cache_report r = {.images = samples_of(c, DFT_SET_TRAIN) + samples_of(c, DFT_SET_VALIDATION)};
   r.fitting = c->count > 0 ? r.images : 0;
+  r.files = c->count > 0;
   for (int i = 0; i < c->count; i++) {
     const level *l = &c->levels[i];
     int64_t fitting = l->stores[DFT_SET_TRAIN].fitting + l->stores[DFT_SET_VALIDATION].fitting;
     if (fitting < r.fitting) r.fitting = fitting;
     r.bytes_per_image += l->row * (int64_t)sizeof(float);
+    r.there = 0;
+    for (int s = 0; s < DFT_SETS; s++) {
+      const dft_rows *file = &l->stores[s].file;
+      r.there += l->stores[s].there;
+      r.files = r.files && (file->data != NULL || samples_of(c, s) == 0);
+    }
   }
   return r;
 }

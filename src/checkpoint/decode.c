@@ -2,6 +2,7 @@
  * then every number. */
 #include "dft.pb-c.h"
 #include "dft/checkpoint.h"
+#include "dft/crc.h"
 #include "internal.h"
 #include <math.h>
 #include <stdlib.h>

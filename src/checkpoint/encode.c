@@ -1,6 +1,7 @@
 /* dft_state -> bytes. The message borrows every array of the state; only protobuf-c's packing copies. */
 #include "dft.pb-c.h"
 #include "dft/checkpoint.h"
+#include "dft/crc.h"
 #include "internal.h"
 #include <math.h>
 #include <stdlib.h>

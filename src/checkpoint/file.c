@@ -4,26 +4,11 @@
 #include "internal.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <isa-l.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-/* crc32_iscsi is the bare shift register: the standard's initial value and final xor are added here. */
-uint32_t dft_crc32c(uint32_t crc, const void *data, size_t bytes) {
-  enum { MOST = 1 << 30 };                   /* its length is an int */
-  unsigned char *at = (unsigned char *)data; /* read only, though its prototype does not say so */
-  crc = ~crc;
-  while (bytes > 0) {
-    int n = bytes < MOST ? (int)bytes : MOST;
-    crc = crc32_iscsi(at, n, crc);
-    at += n;
-    bytes -= (size_t)n;
-  }
-  return ~crc;
-}
 
 dft_status dft_state_write(const dft_state *s, const char *path) {
   unsigned char *bytes = NULL;

@@ -84,18 +84,6 @@ static dft_status list(const dft_store *s, listing *l) {
   return status;
 }
 
-static dft_status make_directories(const char *directory) {
-  char path[PATH_MAX];
-  snprintf(path, sizeof path, "%s", directory);
-  for (char *slash = strchr(path + 1, '/');; slash = strchr(slash + 1, '/')) {
-    if (slash != NULL) *slash = 0;
-    if (mkdir(path, 0777) != 0 && errno != EEXIST)
-      return dft_fail(DFT_EIO, "%s: cannot create the run directory: %s", directory, strerror(errno));
-    if (slash == NULL) return DFT_OK;
-    *slash = '/';
-  }
-}
-
 /* The lock belongs to the open file, not to the process, so that a second opener in this process is refused
  * too and a close elsewhere does not release it. The text in it is only for the message to the one who comes
  * second. */
@@ -148,7 +136,7 @@ dft_status dft_store_open(const char *run_dir, dft_store **store) {
   s->lock_fd = -1;
   memcpy(s->directory, run_dir, length + 1);
   while (length > 1 && s->directory[length - 1] == '/') s->directory[--length] = 0;
-  dft_status status = make_directories(s->directory);
+  dft_status status = dft_make_directories(s->directory, "run directory");
   if (status == DFT_OK) status = lock(s);
   if (status != DFT_OK) {
     if (s->lock_fd >= 0) close(s->lock_fd);

@@ -154,9 +154,13 @@ const dft_key dft_keys[] = {
     {"cache.mode", DFT_KEY_WORD, AT(cache.mode), .words = "auto off", .preset = "auto",
      .help = "Keep the frozen layers' outputs, so that they are computed once."},
     {"cache.memory_mb", DFT_KEY_INT64, AT(cache.memory_mb), FROM(0, 0x1p40), .preset = "2048",
-     .help = "Room for it per host, in MiB."},
+     .help = "Memory for it per host, in MB; does not bound what cache.directory keeps."},
     {"cache.directory", DFT_KEY_PATH, AT(cache.directory), .words = "none", .word_is_null = true,
-     .preset = "none", .help = "Directory that keeps the cache for later runs."},
+     .preset = "none",
+     .help = "Directory that keeps the cache in files for later runs with the same build, kernels, frozen "
+             "weights, preprocessing, image size and data (of more than 64 MiB of pixels, 1024 images are "
+             "looked at). Several runs may share it. dft deletes nothing in it. Where it cannot be used, a "
+             "warning says why and memory is."},
     {"cache.views", DFT_KEY_INT, AT(cache.views), FROM(0, 1024), .preset = "0",
      .help = "Augmented views per image to keep."},
     {"checkpoint.every_epochs", DFT_KEY_INT, AT(checkpoint.every_epochs), FROM(0, 1000000), .preset = "1",
@@ -188,8 +192,7 @@ const int dft_key_count = sizeof dft_keys / sizeof dft_keys[0];
 const dft_planned dft_planned_values[] = {
     {"data.format", "image_folder"}, {"data.format", "tar"},      {"data.resize", "crop"},
     {"data.resize", "pad"},          {"data.augment", NULL},      {"distributed.backend", "nccl"},
-    {"compute.prefix", "bfloat16"},  {"compute.precision", NULL}, {"cache.directory", NULL},
-    {"cache.views", NULL},
+    {"compute.prefix", "bfloat16"},  {"compute.precision", NULL}, {"cache.views", NULL},
 };
 const int dft_planned_count = sizeof dft_planned_values / sizeof dft_planned_values[0];
 /* clang-format on */

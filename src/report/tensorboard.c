@@ -1,4 +1,5 @@
 #include "tensorboard.h"
+#include "dft/crc.h"
 #include "event.pb-c.h"
 #include <errno.h>
 #include <limits.h>

@@ -61,6 +61,9 @@ static void print_cache(const dft_config *c, const dft_model *m, const int *star
   if (bytes == 0 || c->cache.mode == DFT_CACHE_OFF)
     printf("  cache                     nothing: %s\n",
            bytes == 0 ? "every layer trains" : "cache.mode is off");
+  else if (c->cache.directory != NULL)
+    printf("  cache                     %lld bytes per image at %d place%s, in files in %s\n", bytes, levels,
+           levels == 1 ? "" : "s", c->cache.directory);
   else
     printf("  cache                     %lld bytes per image at %d place%s; cache.memory_mb %lld holds %lld "
            "images\n",

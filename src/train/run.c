@@ -110,9 +110,13 @@ static void announce(const dft_run *run) {
   dft_report_phase(run->report, text);
   dft_cache_report kept = dft_cache_describe(run->cache);
   if (kept.fitting == 0) return;
-  snprintf(text, sizeof text, "Cache: frozen work of %lld of %lld images is done once, %.1f KB each, %.1f MB",
-           (long long)kept.fitting, (long long)kept.images, (double)kept.bytes_per_image / 1e3,
-           (double)kept.bytes_per_image * (double)kept.fitting / 1e6);
+  int length = snprintf(text, sizeof text,
+                        "Cache: frozen work of %lld of %lld images is done once, %.1f KB each, %.1f MB",
+                        (long long)kept.fitting, (long long)kept.images, (double)kept.bytes_per_image / 1e3,
+                        (double)kept.bytes_per_image * (double)kept.fitting / 1e6);
+  if (kept.files)
+    snprintf(text + length, sizeof text - (size_t)length, "; in files, %lld of them there already, in %s",
+             (long long)kept.there, run->config->cache.directory);
   dft_report_phase(run->report, text);
 }
 

@@ -1,6 +1,7 @@
 /* A checkpoint file of any content: as it is, and with its CRC put right so that the inside is reached. What
  * is accepted must encode again, to a file that decodes to the same bytes. */
 #include "dft/checkpoint.h"
+#include "dft/crc.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -24,6 +24,7 @@ done
 cat >stranger.c <<'END'
 #include <dft/checkpoint.h>
 #include <dft/config.h>
+#include <dft/crc.h>
 #include <dft/version.h>
 #include <stdio.h>
 

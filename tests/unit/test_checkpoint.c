@@ -1,4 +1,5 @@
 /* The checkpoint file: what goes in comes out, and nothing but a whole file is believed. */
+#include "dft/crc.h"
 #include "dft/file.h"
 #include "unit/checkpoint_sample.h"
 #include <setjmp.h>

@@ -284,7 +284,6 @@ static const wrong wrongs[] = {
     {DATA PHASE, "compute.prefix=bfloat16", "compute.prefix: bfloat16 is not in this version"},
     {DATA PHASE, "compute.precision=bfloat16", "compute.precision: bfloat16 is not in this version"},
     {DATA PHASE, "cache.views=2", "cache.views: 2 is not in this version"},
-    {DATA PHASE, "cache.directory=/tmp/c", "cache.directory: /tmp/c is not in this version"},
     /* YAML */
     {"data: [1\nseed: 3\n", NULL, "runs.d/a.yaml:2: not YAML: "},
     {"seed: 1\n\tmodel: 2\n", NULL, "runs.d/a.yaml:2: not YAML: "},

@@ -105,6 +105,7 @@ static void test_deciding(void **state) {
                                    "compute.threads=2",
                                    "cache.mode=off",
                                    "cache.memory_mb=1",
+                                   "cache.directory=c",
                                    "log.verbose=0",
                                    "log.tensorboard=false",
                                    "distributed.backend=mpi",

@@ -28,7 +28,7 @@ cat "$work/one" "$work/measured" | awk -v check=1 -f "$here/scale.awk" >"$work/c
 links() {
   (
     set +e # hosts.sh checks what it must
-    job=''
+    job='' # hosts.sh asks for it and for survivors
     survivors() { :; }
     skip() { echo "scale.sh: links not checked: $*" >&2; exit 0; }
     fail() { skip "$@"; }

@@ -10,9 +10,10 @@
  * sums[node][...]. Empty shards count as zero.
  *
  * Kernel sets: "reference" (plain loops, what all others are tested against), "portable" (any CPU: products
- * by OpenBLAS, the rest plain C), "avx2" (AVX2+FMA) and "avx512" (F, BW, DQ, VL). The product kernels of avx2
- * and avx512 give the same bits (one FMA per k, in order); the sets as wholes may differ, so all ranks use
- * one: the lowest among them.
+ * by OpenBLAS, the rest plain C), "avx2" (AVX2+FMA), "avx512" (F, BW, DQ, VL) and "avx512bf16", which is
+ * avx512 with bfloat16 products by the CPU's instruction. The product kernels of avx2 and avx512 give the
+ * same bits (one FMA per k, in order), avx512 and avx512bf16 the same in everything; the sets as wholes may
+ * differ, so all ranks use one: the lowest among them.
  *
  * Threads: an operation uses up to dft_ops_threads() OpenMP threads inside; call from one thread at a time.
  * Nothing allocates except *_new and the threads' first scratch. Nothing fails except where a status is
@@ -56,6 +57,10 @@ typedef struct dft_folded {
   bool relu6;
   bool residual; /* adds the input of the block (the input of the nearest preceding layer with block_start) */
   bool block_start; /* the first layer of an inverted residual block, of the stem, or of Conv_1 */
+  /* Pointwise, in_channels even: input and weights are rounded to bfloat16 (nearest even), products summed in
+   * float32 onto the bias as VDPBF16PS does it, by all sets but portable, which sums in BLAS' order; the
+   * output stays float32. Denormals may be taken and given as zero in all layers then. */
+  bool bfloat16;
 } dft_folded;
 typedef struct dft_frozen dft_frozen;
 
@@ -180,11 +185,12 @@ typedef enum {
   DFT_KERNELS_PORTABLE,
   DFT_KERNELS_AVX2,
   DFT_KERNELS_AVX512,
+  DFT_KERNELS_AVX512BF16,
   DFT_KERNELS_COUNT
 } dft_kernels;
 
-/* The best set this CPU runs, or the one DFT_KERNELS=reference|portable|avx2|avx512 names. DFT_EUSAGE when it
- * names none or one this CPU lacks. */
+/* The best set this CPU runs, or the one DFT_KERNELS=reference|portable|avx2|avx512|avx512bf16 names.
+ * DFT_EUSAGE when it names none or one this CPU lacks. */
 dft_status dft_ops_best(dft_kernels *kernels);
 /* The table; NULL when this build or CPU lacks the set. */
 const dft_ops *dft_ops_get(dft_kernels kernels);

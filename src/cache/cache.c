@@ -217,7 +217,8 @@ dft_status dft_cache_phase(dft_cache *c, int phase) {
     l->first = firsts[i];
     l->row = dft_model_boundary(c->model, l->first);
     if (status == DFT_OK)
-      status = dft_folded_new(c->model, c->ops, i == 0 ? 0 : firsts[i - 1], l->first, &l->net);
+      status = dft_folded_new(c->model, c->ops, i == 0 ? 0 : firsts[i - 1], l->first,
+                              c->config->compute.prefix, &l->net);
   }
   /* the last phase trained everything from its boundary on: rows behind that are no longer true */
   for (int i = 0; i < old_count; i++)

@@ -28,8 +28,8 @@ static void fold(const dft_model *m, const dft_unit *u, float *weight, float *bi
   }
 }
 
-static dft_status fold_layers(const dft_model *m, const dft_ops *ops, int from, int to, dft_arena *arena,
-                              dft_frozen **frozen) {
+static dft_status fold_layers(const dft_model *m, const dft_ops *ops, int from, int to, dft_prefix arithmetic,
+                              dft_arena *arena, dft_frozen **frozen) {
   dft_folded *layers = dft_arena_alloc(arena, (size_t)(to - from) * sizeof *layers);
   if (layers == NULL) return dft_fail_memory("folded layers", 0);
   for (int i = from; i < to; i++) {
@@ -38,24 +38,27 @@ static dft_status fold_layers(const dft_model *m, const dft_ops *ops, int from, 
     float *bias = dft_arena_floats(arena, (size_t)u->conv.channels);
     if (weight == NULL || bias == NULL) return dft_fail_memory("folded weights", 0);
     fold(m, u, weight, bias);
-    layers[i - from] = (dft_folded){.kind = u->kind,
-                                    .conv = u->conv,
-                                    .weight = weight,
-                                    .bias = bias,
-                                    .relu6 = u->relu6,
-                                    .residual = u->residual,
-                                    .block_start = u->block_start};
+    layers[i - from] =
+        (dft_folded){.kind = u->kind,
+                     .conv = u->conv,
+                     .weight = weight,
+                     .bias = bias,
+                     .relu6 = u->relu6,
+                     .residual = u->residual,
+                     .block_start = u->block_start,
+                     .bfloat16 = arithmetic == DFT_PREFIX_BFLOAT16 && u->kind == DFT_POINTWISE};
   }
   return ops->frozen_new(layers, to - from, frozen);
 }
 
-dft_status dft_folded_new(const dft_model *model, const dft_ops *ops, int from, int to,
+dft_status dft_folded_new(const dft_model *model, const dft_ops *ops, int from, int to, dft_prefix arithmetic,
                           dft_folded_net **net) {
   *net = NULL;
   dft_folded_net *n = calloc(1, sizeof *n);
   dft_arena *arena = dft_arena_new();
-  dft_status status = n == NULL || arena == NULL ? dft_fail_memory("folded net", sizeof *n)
-                                                 : fold_layers(model, ops, from, to, arena, &n->frozen);
+  dft_status status = n == NULL || arena == NULL
+                          ? dft_fail_memory("folded net", sizeof *n)
+                          : fold_layers(model, ops, from, to, arithmetic, arena, &n->frozen);
   dft_arena_free(arena); /* frozen_new keeps its own packed copy */
   if (status == DFT_OK) {
     n->ops = ops;

@@ -23,7 +23,7 @@
     .frozen_run = dft_frozen_run_##set, .frozen_free = dft_frozen_free_##set,                                \
   }
 
-static const char *const names[DFT_KERNELS_COUNT] = {"reference", "portable", "avx2", "avx512"};
+static const char *const names[DFT_KERNELS_COUNT] = {"reference", "portable", "avx2", "avx512", "avx512bf16"};
 
 static const dft_ops tables[DFT_KERNELS_COUNT] = {
     [DFT_KERNELS_REFERENCE] = TABLE(reference, plain, composed),
@@ -31,11 +31,12 @@ static const dft_ops tables[DFT_KERNELS_COUNT] = {
 #ifdef DFT_HAVE_SIMD
     [DFT_KERNELS_AVX2] = TABLE(avx2, avx2, avx2),
     [DFT_KERNELS_AVX512] = TABLE(avx512, avx512, avx512),
+    [DFT_KERNELS_AVX512BF16] = TABLE(avx512bf16, avx512, avx512),
 #endif
 };
 
 /* Whether this build has the set and this CPU all that its code may use (CMakeLists.txt: haswell and
- * skylake-avx512). */
+ * skylake-avx512, and avx512bf16). */
 static bool available(dft_kernels kernels) {
 #ifdef DFT_HAVE_SIMD
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
@@ -45,6 +46,7 @@ static bool available(dft_kernels kernels) {
                       __builtin_cpu_supports("avx512vl");
   if (kernels == DFT_KERNELS_AVX2) return avx2;
   if (kernels == DFT_KERNELS_AVX512) return avx2 && avx512;
+  if (kernels == DFT_KERNELS_AVX512BF16) return avx2 && avx512 && __builtin_cpu_supports("avx512bf16");
 #endif
   return kernels == DFT_KERNELS_REFERENCE || kernels == DFT_KERNELS_PORTABLE;
 }
@@ -58,7 +60,8 @@ static dft_status named(const char *name, dft_kernels *kernels) {
     *kernels = (dft_kernels)k;
     return DFT_OK;
   }
-  return dft_fail(DFT_EUSAGE, "DFT_KERNELS=%s: no such kernels, use reference, portable, avx2 or avx512",
+  return dft_fail(DFT_EUSAGE,
+                  "DFT_KERNELS=%s: no such kernels, use reference, portable, avx2, avx512 or avx512bf16",
                   name);
 }
 

@@ -41,7 +41,7 @@ static dft_status open_evaluation(const dft_run *run, int64_t count, bool confus
       !e->predicted || !e->samples || !e->correct || !e->sums)
     return dft_fail_memory("evaluation", dft_arena_bytes(e->arena));
   if (run->phase.first == m->unit_count) return DFT_OK;
-  return dft_folded_new(m, run->ops, run->phase.first, m->unit_count, &e->net);
+  return dft_folded_new(m, run->ops, run->phase.first, m->unit_count, DFT_PREFIX_FLOAT32, &e->net);
 }
 
 static void close_evaluation(evaluation *e) {

@@ -203,7 +203,8 @@ static dft_status open_prediction(prediction *p, const char *checkpoint) {
   DFT_TRY(read_words(p, checkpoint));
   DFT_TRY(dft_setup_compute(p->comm, &defaults, &kernels, &p->ops, &threads));
   dft_status status = dft_model_of_state(p->state, checkpoint, &p->model);
-  if (status == DFT_OK) status = dft_folded_new(p->model, p->ops, 0, p->model->unit_count, &p->net);
+  if (status == DFT_OK)
+    status = dft_folded_new(p->model, p->ops, 0, p->model->unit_count, DFT_PREFIX_FLOAT32, &p->net);
   return dft_comm_agree(p->comm, status);
 }
 

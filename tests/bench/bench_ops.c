@@ -1,6 +1,6 @@
 /* Speed of the products and of the frozen forward, one thread, on MobileNetV2's shapes at 96x96:
  *
- *     bench_ops [avx512|avx2|portable|reference] [batch]
+ *     bench_ops [avx512bf16|avx512|avx2|portable|reference] [batch]
  *
  * GFLOP/s (two per multiply-add), the best of some runs, and the fraction of the peak, which is measured here
  * with independent FMAs in registers. Not a test: run it on an idle machine. */
@@ -39,7 +39,7 @@ __attribute__((target("avx2,fma"))) static float chains_avx2(void) {
 
 /* The peak of the instruction set's FMAs; of AVX2 for the sets that have none of their own. */
 static double peak_gflops(dft_kernels kernels) {
-  bool wide = kernels == DFT_KERNELS_AVX512;
+  bool wide = kernels >= DFT_KERNELS_AVX512;
   if (!wide && !dft_ops_get(DFT_KERNELS_AVX2)) return 0;
   double best = INFINITY;
   volatile float sink = 0;
@@ -145,6 +145,10 @@ int main(int argc, char **argv) {
     for (to = from + 1; to < net.count && !net.layers[to].block_start;) to++;
     bench_frozen(ops, peak, &net, from, to, batch);
   }
+  bench_frozen(ops, peak, &net, 0, net.count, batch);
+  bench_frozen(ops, peak, &net, 0, net.count, 1);
+  for (int i = 0; i < net.count; i++) net.layers[i].bfloat16 = net.layers[i].kind == DFT_POINTWISE;
+  printf("bfloat16 products:\n");
   bench_frozen(ops, peak, &net, 0, net.count, batch);
   bench_frozen(ops, peak, &net, 0, net.count, 1);
   network_clear(&net);

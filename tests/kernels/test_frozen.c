@@ -1,8 +1,10 @@
-/* The frozen forward of every kernel set: the reference against a direct convolution in double, the others
- * against the reference, and each sample's bits against company and threads. */
+/* The frozen forward of every kernel set, in float32 and with bfloat16 products: the reference against a
+ * direct convolution in double, the others against the reference, each sample's bits against company and
+ * threads, and bfloat16's against the CPU's instruction and its emulations. */
 #include "dft/ops.h"
 #include "kernels/mobilenet.h"
 
+#include <float.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,6 +12,24 @@
 #include <string.h>
 
 #include <cmocka.h>
+
+/* What a test is about. */
+typedef struct subject {
+  const dft_ops *ops;
+  bool bfloat16;
+} subject;
+
+static void use_bfloat16(network *net, bool bfloat16) {
+  for (int i = 0; i < net->count; i++)
+    net->layers[i].bfloat16 = bfloat16 && net->layers[i].kind == DFT_POINTWISE;
+}
+
+/* The nearest bfloat16 of an ordinary number, by arithmetic. */
+static double nearest(double value) {
+  int exponent;
+  double fraction = frexp(value, &exponent);
+  return ldexp(nearbyint(ldexp(fraction, 8)), exponent - 8);
+}
 
 static size_t in_floats(const dft_folded *l) {
   return (size_t)l->conv.in_h * l->conv.in_w * l->conv.in_channels;
@@ -30,9 +50,11 @@ static double direct(const dft_folded *l, const float *x, int row, int column, i
   const dft_conv *c = &l->conv;
   double sum = l->bias[ch];
   if (l->kind == DFT_POINTWISE) {
-    for (int i = 0; i < c->in_channels; i++)
-      sum += (double)x[((size_t)row * c->in_w + column) * c->in_channels + i] *
-             l->weight[(size_t)i * c->channels + ch];
+    for (int i = 0; i < c->in_channels; i++) {
+      double value = x[((size_t)row * c->in_w + column) * c->in_channels + i];
+      double weight = l->weight[(size_t)i * c->channels + ch];
+      sum += l->bfloat16 ? nearest(value) * nearest(weight) : value * weight;
+    }
     return sum;
   }
   for (int tap = 0; tap < 9; tap++) {
@@ -70,7 +92,8 @@ static float *run_direct(const dft_folded *layers, int count, const float *x) {
   return input;
 }
 
-static void assert_near(const float *value, const float *expected, size_t count, const char *what) {
+static void assert_within(const float *value, const float *expected, size_t count, double relative,
+                          double most, const char *what) {
   double square = 0, error = 0, worst = 0;
   for (size_t i = 0; i < count; i++) {
     double difference = fabs((double)value[i] - expected[i]);
@@ -80,8 +103,12 @@ static void assert_near(const float *value, const float *expected, size_t count,
   }
   double size = sqrt(square / (double)count);
   assert_true(size > 1e-3);
-  if (!(sqrt(error / square) < 2e-5 && worst < 1e-3 * (1 + size)))
+  if (!(sqrt(error / square) < relative && worst < most * (1 + size)))
     fail_msg("%s: relative error %g, worst %g", what, sqrt(error / square), worst);
+}
+
+static void assert_near(const float *value, const float *expected, size_t count, const char *what) {
+  assert_within(value, expected, count, 2e-5, 1e-3, what);
 }
 
 static void test_direct(void **state) {
@@ -100,8 +127,31 @@ static void test_direct(void **state) {
   network_clear(&net);
 }
 
+/* Each bfloat16 product alone: over more layers a rounding may fall to either side of a tie. */
+static void test_direct_bfloat16(void **state) {
+  (void)state;
+  network net;
+  network_build(&net, 0.35, 33, 40);
+  use_bfloat16(&net, true);
+  const dft_ops *ops = dft_ops_get(DFT_KERNELS_REFERENCE);
+  for (int i = 0; i < net.count; i++) {
+    dft_folded layer = net.layers[i];
+    if (!layer.bfloat16) continue;
+    layer.residual = false;
+    float *x = filled(in_floats(&layer), 1), *expected = run_direct(&layer, 1, x);
+    float *y = malloc(out_floats(&layer) * sizeof *y);
+    dft_frozen *frozen = made(ops, &layer, 1);
+    ops->frozen_run(frozen, x, y, 1);
+    assert_near(y, expected, out_floats(&layer), "bfloat16");
+    ops->frozen_free(frozen);
+    free(x), free(expected), free(y);
+  }
+  network_clear(&net);
+}
+
 /* Layers [from, to) of a network on `samples` images, by the set and by the reference. */
-static void compare(const dft_ops *ops, const network *net, int from, int to, int samples) {
+static void compare(const subject *s, const network *net, int from, int to, int samples) {
+  const dft_ops *ops = s->ops, *emulation = dft_ops_get(DFT_KERNELS_AVX512);
   const dft_ops *reference = dft_ops_get(DFT_KERNELS_REFERENCE);
   const dft_folded *first = net->layers + from;
   size_t out = (size_t)samples * out_floats(net->layers + to - 1);
@@ -110,26 +160,35 @@ static void compare(const dft_ops *ops, const network *net, int from, int to, in
   dft_frozen *frozen = made(ops, first, to - from), *plain = made(reference, first, to - from);
   reference->frozen_run(plain, x, expected, samples);
   y[out] = 12345;
-  ops->frozen_run(frozen, x, y, samples);
-  assert_near(y, expected, out, ops->name);
-  assert_true(y[out] == 12345);
-  ops->frozen_run(frozen, x, y, samples); /* nothing stays behind in the working memory */
-  assert_near(y, expected, out, ops->name);
+  for (int run = 0; run < 2; run++) { /* nothing stays behind in the working memory */
+    ops->frozen_run(frozen, x, y, samples);
+    assert_within(y, expected, out, s->bfloat16 ? 1e-2 : 2e-5, s->bfloat16 ? 1e-1 : 1e-3, ops->name);
+    assert_true(y[out] == 12345);
+  }
+  if (ops == dft_ops_get(DFT_KERNELS_AVX512BF16)) {
+    dft_frozen *emulated = made(emulation, first, to - from);
+    emulation->frozen_run(emulated, x, expected, samples);
+    assert_memory_equal(y, expected, out * sizeof *y);
+    emulation->frozen_free(emulated);
+  }
   ops->frozen_free(frozen), reference->frozen_free(plain);
   free(x), free(y), free(expected);
 }
 
-static void compare_whole(const dft_ops *ops, double alpha, int height, int width, int samples) {
+static void compare_whole(const subject *s, double alpha, int height, int width, int samples) {
   network net;
   network_build(&net, alpha, height, width);
-  compare(ops, &net, 0, net.count, samples);
+  use_bfloat16(&net, s->bfloat16);
+  compare(s, &net, 0, net.count, samples);
   network_clear(&net);
 }
 
 static void test_whole(void **state) {
+  compare_whole(*state, 0.35, 64, 33, 9);
+  compare_whole(*state, 0.35, 96, 96, 1);
+  if (((const subject *)*state)->bfloat16) return; /* its reference takes long */
   compare_whole(*state, 1.0, 96, 96, 2);
   compare_whole(*state, 0.35, 96, 96, 3);
-  compare_whole(*state, 0.35, 64, 33, 9);
   compare_whole(*state, 1.4, 33, 64, 2);
   compare_whole(*state, 0.1, 32, 47, 2);
   compare_whole(*state, 0.35, 224, 224, 1);
@@ -138,20 +197,27 @@ static void test_whole(void **state) {
 /* Runs that begin at any block and end at any layer. */
 static void test_runs(void **state) {
   network net;
-  network_build(&net, 0.35, 41, 38);
+  bool bfloat16 = ((const subject *)*state)->bfloat16;
+  network_build(&net, 0.35, bfloat16 ? 25 : 41, bfloat16 ? 22 : 38);
+  use_bfloat16(&net, bfloat16);
   for (int from = 0; from < net.count; from++)
-    for (int to = from + 1; to <= net.count && net.layers[from].block_start; to += to < from + 7 ? 1 : 11)
+    for (int to = from + 1; to <= net.count && net.layers[from].block_start;
+         to += to < from + (bfloat16 ? 4 : 7) ? 1
+               : bfloat16                     ? 23
+                                              : 11)
       compare(*state, &net, from, to, 2);
   network_clear(&net);
 }
 
 static void test_company(void **state) {
-  const dft_ops *ops = *state;
+  const subject *subject_ = *state;
+  const dft_ops *ops = subject_->ops;
   enum { SAMPLES = 13 };
   static const int sizes[] = {33, 64};
   for (int s = 0; s < 2; s++) {
     network net;
     network_build(&net, s == 0 ? 0.5 : 0.35, sizes[s], sizes[s]);
+    use_bfloat16(&net, subject_->bfloat16);
     size_t in = in_floats(net.layers), out = out_floats(&net.layers[net.count - 1]);
     float *x = filled(SAMPLES * in, 1), *alone = malloc(SAMPLES * out * sizeof *alone);
     float *y = malloc(SAMPLES * out * sizeof *y);
@@ -172,8 +238,87 @@ static void test_company(void **state) {
   }
 }
 
+/* Factors that try every rounding: random bits, special values, sums that end near FLT_MIN or cancel. */
+static uint32_t hard_bits(void) {
+  static const uint32_t special[] = {0,          0x80000000, 1,          0x80000001, 0x007fffff, 0x807fffff,
+                                     0x00800000, 0x80800000, 0x00810000, 0x3f800000, 0xbf800000, 0x3f808000,
+                                     0x3f818000, 0x7f7fffff, 0xff7fffff, 0x7f800000, 0xff800000, 0x7fc00001,
+                                     0xff812345, 0x1a000000, 0x9a000000, 0x1a800000, 0x9a800000, 0x19800000};
+  network_seed = network_seed * 1664525u + 1013904223u;
+  uint32_t high = network_seed >> 16, kind = network_seed >> 12 & 15;
+  network_seed = network_seed * 1664525u + 1013904223u;
+  uint32_t bits = high << 16 | network_seed >> 16, fraction = bits & 0x807fffffu, draw_ = high % 24;
+  if (kind == 0) return bits;
+  if (kind == 1) return special[draw_];
+  if (kind < 6) return fraction | (52 + draw_ / 2) << 23; /* products about FLT_MIN */
+  if (kind == 6) return fraction | (1 + draw_ / 4) << 23;
+  return fraction | (115 + draw_) << 23;
+}
+
+/* `exponent`, unless 0: all about that one. */
+static void fill_hard(float *values, size_t count, bool ordinary, uint32_t exponent) {
+  for (size_t i = 0; i < count; i++) {
+    uint32_t bits = hard_bits();
+    if (ordinary && (bits & 0x7f800000u) == 0x7f800000u) bits &= 0xbfffffffu; /* mostly finite sums */
+    if (exponent > 0) bits = (bits & 0x807fffffu) | (exponent + (bits >> 23 & 7)) << 23;
+    memcpy(&values[i], &bits, sizeof bits);
+  }
+}
+
+/* Any set's products are the reference's, bit for bit but for what a NaN says. */
+static void test_pairs(void **state) {
+  const dft_ops *ops = ((const subject *)*state)->ops, *reference = dft_ops_get(DFT_KERNELS_REFERENCE);
+  enum { PIXELS = 24, N = 70, ROUNDS = 150 };
+  long finite = 0, tiny = 0;
+  for (int round = 0; round < ROUNDS; round++) {
+    int k = 2 << round % 4;
+    float x[PIXELS * 16], w[16 * N], bias[N], y[PIXELS * N], expected[PIXELS * N];
+    bool ordinary = round % 8 > 0, small = round % 3 == 0;
+    fill_hard(x, (size_t)PIXELS * k, ordinary, small ? 58 : 0);
+    fill_hard(w, (size_t)k * N, ordinary, small ? 58 : 0);
+    fill_hard(bias, N, ordinary, small ? 1 : 0);
+    dft_folded layer = {.kind = DFT_POINTWISE,
+                        .conv = {4, 6, 4, 6, k, N, 1, 0, 0},
+                        .weight = w,
+                        .bias = bias,
+                        .block_start = true,
+                        .bfloat16 = true};
+    dft_frozen *frozen = made(ops, &layer, 1), *plain = made(reference, &layer, 1);
+    ops->frozen_run(frozen, x, y, 1);
+    reference->frozen_run(plain, x, expected, 1);
+    for (int i = 0; i < PIXELS * N; i++) {
+      finite += isfinite(y[i]);
+      tiny += fabsf(y[i]) < 0x1p-120f;
+      if (memcmp(&y[i], &expected[i], sizeof *y) != 0 && !(isnan(y[i]) && isnan(expected[i])))
+        fail_msg("%s: %a where the reference has %a, k %d", ops->name, y[i], expected[i], k);
+    }
+    ops->frozen_free(frozen), reference->frozen_free(plain);
+  }
+  if (finite < 100000 || tiny < 10000)
+    fail_msg("only %ld finite, %ld tiny of %d", finite, tiny, ROUNDS * PIXELS * N);
+}
+
+/* Sums whose last rounding decides whether they are denormal, and so zero: FLT_MIN minus 2^-150, 2^-151 and
+ * less. */
+static void test_edge(void **state) {
+  const dft_ops *ops = ((const subject *)*state)->ops;
+  static const float weights[] = {0x1p-75f, 0x1p-76f, 0x1.8p-76f, 0x1.02p-76f, 0x1p-77f};
+  static const float expected[] = {0, FLT_MIN, 0, 0, FLT_MIN};
+  for (int i = 0; i < 10; i++) {
+    float sign = i < 5 ? 1 : -1, x[2] = {-sign * 0x1p-75f, 0}, w[2] = {weights[i % 5], 0};
+    float bias = sign * FLT_MIN, y = 1, value = sign * expected[i % 5];
+    dft_folded layer = {.kind = DFT_POINTWISE, .conv = {1, 1, 1, 1, 2, 1, 1, 0, 0}, .weight = w};
+    layer.bias = &bias;
+    layer.bfloat16 = true;
+    dft_frozen *frozen = made(ops, &layer, 1);
+    ops->frozen_run(frozen, x, &y, 1);
+    if (memcmp(&y, &value, sizeof y) != 0) fail_msg("%s: %a, not %a", ops->name, y, value);
+    ops->frozen_free(frozen);
+  }
+}
+
 static void test_refusals(void **state) {
-  const dft_ops *ops = *state;
+  const dft_ops *ops = ((const subject *)*state)->ops;
   dft_frozen *frozen = NULL;
   network net;
   network_build(&net, 0.35, 32, 32);
@@ -186,23 +331,41 @@ static void test_refusals(void **state) {
   lone.block_start = false;
   assert_int_equal(ops->frozen_new(&lone, 1, &frozen), DFT_EINTERNAL);
   assert_non_null(strstr(dft_error(), "layer 0 cannot add"));
+  dft_folded depthwise = net.layers[1];
+  depthwise.bfloat16 = true;
+  assert_int_equal(ops->frozen_new(&depthwise, 1, &frozen), DFT_EINTERNAL);
+  assert_non_null(strstr(dft_error(), "layer 0 cannot be in bfloat16"));
   assert_null(frozen);
   ops->frozen_free(NULL);
   network_clear(&net);
 }
 
 int main(void) {
-  const struct CMUnitTest direct_test[] = {cmocka_unit_test(test_direct)};
+  subject reference = {dft_ops_get(DFT_KERNELS_REFERENCE), true};
+  const struct CMUnitTest direct_test[] = {cmocka_unit_test_prestate(test_edge, &reference),
+                                           cmocka_unit_test(test_direct),
+                                           cmocka_unit_test(test_direct_bfloat16)};
   dft_ops_set_threads(2);
   int failed = cmocka_run_group_tests_name("direct", direct_test, NULL, NULL);
   for (int kernels = 0; kernels < DFT_KERNELS_COUNT; kernels++) {
     dft_ops *ops = (dft_ops *)dft_ops_get((dft_kernels)kernels);
     if (!ops) continue;
+    subject plain = {ops, false}, bfloat16 = {ops, true};
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_prestate(test_whole, ops), cmocka_unit_test_prestate(test_runs, ops),
-        cmocka_unit_test_prestate(test_company, ops), cmocka_unit_test_prestate(test_refusals, ops)};
-    int first = kernels == DFT_KERNELS_REFERENCE ? 2 : 0; /* it is not compared with itself */
-    failed += _cmocka_run_group_tests(ops->name, tests + first, 4 - (size_t)first, NULL, NULL);
+        cmocka_unit_test_prestate(test_company, &plain),
+        cmocka_unit_test_prestate(test_company, &bfloat16),
+        cmocka_unit_test_prestate(test_refusals, &plain),
+        /* not of the reference, which they compare with */
+        cmocka_unit_test_prestate(test_whole, &plain),
+        cmocka_unit_test_prestate(test_runs, &plain),
+        cmocka_unit_test_prestate(test_whole, &bfloat16),
+        cmocka_unit_test_prestate(test_runs, &bfloat16),
+        /* nor of the portable set, which sums in BLAS' order */
+        cmocka_unit_test_prestate(test_pairs, &bfloat16),
+        cmocka_unit_test_prestate(test_edge, &bfloat16),
+    };
+    size_t count = kernels == DFT_KERNELS_REFERENCE ? 3 : kernels == DFT_KERNELS_PORTABLE ? 7 : 9;
+    failed += _cmocka_run_group_tests(ops->name, tests, count, NULL, NULL);
   }
   return failed;
 }

@@ -94,7 +94,7 @@ static void test_selection(void **state) {
   assert_int_equal(dft_ops_best(&best), DFT_OK);
   assert_non_null(dft_ops_get(best));
   for (int k = 0; k < DFT_KERNELS_COUNT; k++) {
-    static const char *const names[] = {"reference", "portable", "avx2", "avx512"};
+    static const char *const names[] = {"reference", "portable", "avx2", "avx512", "avx512bf16"};
     setenv("DFT_KERNELS", names[k], 1);
     const dft_status status = dft_ops_best(&kernels);
     const dft_ops *ops = dft_ops_get((dft_kernels)k);
@@ -109,8 +109,9 @@ static void test_selection(void **state) {
   }
   setenv("DFT_KERNELS", "avx1024", 1);
   assert_int_equal(dft_ops_best(&kernels), DFT_EUSAGE);
-  assert_string_equal(dft_error(),
-                      "DFT_KERNELS=avx1024: no such kernels, use reference, portable, avx2 or avx512");
+  assert_string_equal(
+      dft_error(),
+      "DFT_KERNELS=avx1024: no such kernels, use reference, portable, avx2, avx512 or avx512bf16");
   unsetenv("DFT_KERNELS");
   assert_null(dft_ops_get(DFT_KERNELS_COUNT));
 }

@@ -281,7 +281,6 @@ static const wrong wrongs[] = {
     {DATA PHASE, "data.resize=crop", "command line: data.resize: crop is not in this version"},
     {DATA PHASE, "data.resize=pad", "data.resize: pad is not in this version"},
     {DATA PHASE, "distributed.backend=nccl", "distributed.backend: nccl is not in this version"},
-    {DATA PHASE, "compute.prefix=bfloat16", "compute.prefix: bfloat16 is not in this version"},
     {DATA PHASE, "compute.precision=bfloat16", "compute.precision: bfloat16 is not in this version"},
     {DATA PHASE, "cache.views=2", "cache.views: 2 is not in this version"},
     /* YAML */

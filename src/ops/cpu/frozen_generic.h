@@ -5,15 +5,21 @@
 
 #include "dft/ops.h"
 
-/* The checks every set makes: shapes that follow each other, residuals that fit. DFT_EINTERNAL otherwise. */
+/* The checks every set makes: shapes that follow each other, residuals that fit, bfloat16 for products of even
+ * depth only. DFT_EINTERNAL otherwise. */
 dft_status dft_frozen_check(const dft_folded *layers, int count);
 
 /* Floats of one sample before and after a layer. */
 size_t dft_folded_in_floats(const dft_folded *layer);
 size_t dft_folded_out_floats(const dft_folded *layer);
 
-dft_status dft_frozen_generic_new(const dft_ops *ops, const dft_folded *layers, int count,
-                                  dft_frozen **frozen);
+/* The product of factors that were rounded to bfloat16; weights are [k][n]. */
+typedef void (*dft_rounded_product)(const float *x, const float *w, float *y, int samples, int pixels, int k,
+                                    int n, const dft_epilogue *epilogue);
+
+/* The set's gemm_pack keeps [k][n] as it is. */
+dft_status dft_frozen_generic_new(const dft_ops *ops, dft_rounded_product product, const dft_folded *layers,
+                                  int count, dft_frozen **frozen);
 void dft_frozen_generic_run(dft_frozen *frozen, const float *x, float *y, int samples);
 void dft_frozen_generic_free(dft_frozen *frozen);
 

@@ -1,6 +1,7 @@
 /* Cuts a run of folded layers into stages, packs their weights, and runs them on tiles of samples. */
 #include "frozen.h"
 
+#include "../bfloat16.h"
 #include "../frozen_generic.h"
 #include "../gemm.h"
 #include "dft/arena.h"
@@ -19,8 +20,9 @@ enum {
 typedef struct worker {
   dft_arena *memory;
   workspace space;
-  float *sample[NARROW]; /* between the stages that take one sample at a time */
-  float *tile[NARROW];   /* between those that take a tile; tile[0] also is what the former hand over */
+  tensor sample[NARROW]; /* between the stages that take one sample at a time */
+  tensor tile[NARROW];   /* between those that take a tile; tile[0] also is what the former hand over */
+  uint16_t *input;       /* roundings of what no product gave */
 } worker;
 
 struct dft_frozen {
@@ -29,6 +31,7 @@ struct dft_frozen {
   int count;
   int early; /* stages that take one sample at a time */
   int in_floats, out_floats;
+  bool flush; /* there is a bfloat16 product */
   worker *workers;
   int worker_count;
 };
@@ -44,6 +47,20 @@ static float *copied(dft_arena *a, const float *from, size_t count) {
 static float *packed(dft_arena *a, const float *w, int k, int n) {
   float *to = dft_arena_floats(a, DFT_SIMD(dft_gemm_packed_floats)(k, n));
   if (to) DFT_SIMD(dft_gemm_pack)(w, k, n, false, to);
+  return to;
+}
+
+/* A layer's product; with bfloat16, by words of two neighbours in k. */
+static float *packed_product(dft_arena *a, const dft_folded *layer) {
+  int k = layer->conv.in_channels, n = layer->conv.channels;
+  if (!layer->bfloat16) return packed(a, layer->weight, k, n);
+  uint16_t *words = malloc((size_t)k * (size_t)n * sizeof *words);
+  if (!words) return NULL;
+  for (int i = 0; i < k; i++)
+    for (int j = 0; j < n; j++)
+      words[((size_t)(i / 2) * n + j) * 2 + i % 2] = dft_bfloat16(layer->weight[(size_t)i * n + j]);
+  float *to = packed(a, (const float *)(const void *)words, k / 2, n);
+  free(words);
   return to;
 }
 
@@ -63,8 +80,9 @@ static bool add_source(dft_arena *a, stage *s, const dft_folded *layer) {
   s->source = layer->kind == DFT_STEM ? SOURCE_STEM : SOURCE_PRODUCT;
   s->source_conv = *c;
   s->source_relu6 = layer->relu6;
-  s->source_w =
-      packed(a, layer->weight, layer->kind == DFT_STEM ? 9 * c->in_channels : c->in_channels, c->channels);
+  s->source_pairs = layer->bfloat16;
+  s->source_w = layer->kind == DFT_STEM ? packed(a, layer->weight, 9 * c->in_channels, c->channels)
+                                        : packed_product(a, layer);
   s->source_bias = copied(a, layer->bias, (size_t)c->channels);
   return s->source_w && s->source_bias;
 }
@@ -89,7 +107,8 @@ static bool add_product(dft_arena *a, stage *s, const dft_folded *layer) {
   s->product_relu6 = layer->relu6;
   s->product_k = layer->conv.in_channels;
   s->product_n = layer->conv.channels;
-  s->product_w = packed(a, layer->weight, s->product_k, s->product_n);
+  s->product_pairs = layer->bfloat16;
+  s->product_w = packed_product(a, layer);
   s->product_bias = copied(a, layer->bias, (size_t)s->product_n);
   return s->product_w && s->product_bias;
 }
@@ -131,8 +150,14 @@ static bool is_late(const stage *s) {
   return s->depthwise ? s->whole : s->product && s->out_pixels <= FEW_PIXELS;
 }
 
+static bool make_tensor(dft_arena *a, tensor *t, size_t count, bool rounded) {
+  t->values = dft_arena_floats(a, count);
+  t->rounded = rounded ? dft_arena_alloc(a, count * sizeof *t->rounded) : NULL;
+  return t->values && (t->rounded || !rounded);
+}
+
 static bool make_worker(const dft_frozen *f, worker *w) {
-  size_t border = 0, zeros = 0, patch = 0, wide = 0, sample = 0, tile = 0;
+  size_t border = 0, zeros = 0, patch = 0, wide = 0, sample = 0, tile = 0, input = 0;
   for (int i = 0; i < f->count; i++) {
     const stage *s = &f->stages[i];
     int samples = i < f->early ? 1 : TILE_SAMPLES;
@@ -142,6 +167,7 @@ static bool make_worker(const dft_frozen *f, worker *w) {
     AT_LEAST(border, DFT_SIMD(dft_stage_border)(s));
     AT_LEAST(wide, DFT_SIMD(dft_stage_wide)(s, samples));
     AT_LEAST(zeros, row);
+    if (stage_reads_rounded(s)) AT_LEAST(input, (size_t)(samples * s->in_floats));
     if (s->source == SOURCE_STEM) AT_LEAST(patch, gathered);
     AT_LEAST(*narrow, (size_t)s->out_floats);
 #undef AT_LEAST
@@ -151,11 +177,11 @@ static bool make_worker(const dft_frozen *f, worker *w) {
   w->space = (workspace){dft_arena_floats(a, border), dft_arena_floats(a, zeros), dft_arena_floats(a, patch),
                          dft_arena_floats(a, wide)};
   bool good = w->space.border && w->space.zeros && w->space.patch && w->space.wide;
-  for (int i = 0; i < NARROW; i++) {
-    w->sample[i] = dft_arena_floats(a, sample);
-    w->tile[i] = dft_arena_floats(a, TILE_SAMPLES * tile);
-    good = good && w->sample[i] && w->tile[i];
-  }
+  w->input = dft_arena_alloc(a, input * sizeof *w->input);
+  good = good && w->input;
+  for (int i = 0; i < NARROW; i++)
+    good = good && make_tensor(a, &w->sample[i], sample, f->flush) &&
+           make_tensor(a, &w->tile[i], TILE_SAMPLES * tile, f->flush);
   if (!good) dft_arena_free(a);
   return good;
 }
@@ -175,6 +201,7 @@ static dft_status make_stages(dft_frozen *f, const dft_folded *layers, int count
   if (!f->stages) return dft_fail_memory("frozen stages", (size_t)count * sizeof *f->stages);
   for (int at = 0; at < count; f->count++)
     DFT_TRY(make_stage(f->memory, &f->stages[f->count], layers, at, count, &at));
+  for (int i = 0; i < count; i++) f->flush = f->flush || layers[i].bfloat16;
   for (f->early = f->count; f->early > 0 && is_late(&f->stages[f->early - 1]);) f->early--;
   for (int i = 0; i < f->early; i++) f->stages[i].whole = f->stages[i].whole && f->stages[i].depthwise;
   f->in_floats = f->stages[0].in_floats;
@@ -201,27 +228,44 @@ dft_status DFT_SIMD(dft_frozen_new)(const dft_folded *layers, int count, dft_fro
   return status;
 }
 
-/* Stages [from, to) on `samples` samples, from x to y, by way of the two buffers. */
-static void run_stages(const dft_frozen *f, const workspace *space, int from, int to, const float *x,
-                       float *y, float *const buffers[NARROW], int samples) {
+static void round_all(const float *x, uint16_t *rounded, size_t count) {
+  size_t i = 0;
+  for (; i + VF_LANES <= count; i += VF_LANES) vf_store_rounded(rounded + i, vf_load(x + i), VF_LANES);
+  int left = (int)(count - i);
+  if (left > 0) vf_store_rounded(rounded + i, vf_load_n(x + i, left), left);
+}
+
+/* Stages [from, to) on `samples` samples, from x to y, by way of the two buffers. x.rounded may be NULL. */
+static void run_stages(const dft_frozen *f, const worker *w, int from, int to, const float *x,
+                       const uint16_t *rounded, tensor y, const tensor buffers[NARROW], int samples) {
   for (int i = from; i < to; i++) {
-    float *out = i == to - 1 ? y : x == buffers[0] ? buffers[1] : buffers[0];
-    DFT_SIMD(dft_stage_run)(&f->stages[i], space, x, out, samples);
-    x = out;
+    const stage *s = &f->stages[i];
+    tensor out = i == to - 1 ? y : x == buffers[0].values ? buffers[1] : buffers[0];
+    if (!s->product || i == f->count - 1 || !stage_reads_rounded(s + 1)) out.rounded = NULL;
+    if (stage_reads_rounded(s) && !rounded) {
+      round_all(x, w->input, (size_t)samples * (size_t)s->in_floats);
+      rounded = w->input;
+    }
+    DFT_SIMD(dft_stage_run)(s, &w->space, x, rounded, out, samples);
+    x = out.values;
+    rounded = out.rounded;
   }
 }
 
 static void run_tile(const dft_frozen *f, const worker *w, const float *x, float *y, int samples) {
-  bool all = f->early == f->count;
-  float *handed = all ? y : w->tile[0];
+  tensor last = {y, NULL}, handed = f->early == f->count ? last : w->tile[0];
+  const uint16_t *rounded = NULL;
   if (f->early > 0) {
-    size_t handed_floats = (size_t)f->stages[f->early - 1].out_floats;
-    for (int i = 0; i < samples; i++)
-      run_stages(f, &w->space, 0, f->early, x + (size_t)i * f->in_floats, handed + i * handed_floats,
-                 w->sample, 1);
-    x = handed;
+    const stage *s = &f->stages[f->early - 1];
+    for (int i = 0; i < samples; i++) {
+      size_t at = (size_t)i * (size_t)s->out_floats;
+      tensor sample = {handed.values + at, handed.rounded ? handed.rounded + at : NULL};
+      run_stages(f, w, 0, f->early, x + (size_t)i * f->in_floats, NULL, sample, w->sample, 1);
+    }
+    x = handed.values;
+    if (s->product) rounded = handed.rounded;
   }
-  run_stages(f, &w->space, f->early, f->count, x, y, w->tile, samples);
+  run_stages(f, w, f->early, f->count, x, rounded, last, w->tile, samples);
 }
 
 void DFT_SIMD(dft_frozen_run)(dft_frozen *f, const float *x, float *y, int samples) {
@@ -230,10 +274,12 @@ void DFT_SIMD(dft_frozen_run)(dft_frozen *f, const float *x, float *y, int sampl
   threads = workers_for(f, threads);
 #pragma omp parallel for schedule(static, 1) num_threads(threads)
   for (int t = 0; t < threads; t++) {
+    unsigned before = f->flush ? vf_flush_denormals() : 0;
     int end = (int)((int64_t)samples * (t + 1) / threads);
     for (int at = (int)((int64_t)samples * t / threads); at < end; at += TILE_SAMPLES)
       run_tile(f, &f->workers[t], x + (size_t)at * f->in_floats, y + (size_t)at * f->out_floats,
                end - at < TILE_SAMPLES ? end - at : TILE_SAMPLES);
+    if (f->flush) vf_restore(before);
   }
 }
 

@@ -4,7 +4,11 @@
  * convolution's input is a product (the block's expansion), the stem, or the stage's input itself. Channels
  * go by groups of PANEL: the source writes a group's rows into a bordered buffer in L1, the depthwise
  * convolution reads it there and writes the wide tensor's columns (row-major, in L2), and the last product
- * takes all of them with bias, residual and clamp in its epilogue. */
+ * takes all of them with bias, residual and clamp in its epilogue.
+ *
+ * bfloat16: a product whose factors are bfloat16 reads them in memory as such. The wide tensor is rounded
+ * where the depthwise convolution stores it, a narrow one twice where a product stores it: its values, which
+ * residuals and later stages' sources want, and their roundings. Such a net runs with denormals flushed. */
 #ifndef DFT_SIMD_FROZEN_H
 #define DFT_SIMD_FROZEN_H
 
@@ -20,6 +24,7 @@ typedef struct stage {
   dft_conv source_conv, conv; /* of the stem or product that makes the depthwise input; of the depthwise */
   int product_k, product_n;
   bool source_relu6, depthwise_relu6, product_relu6;
+  bool source_pairs, product_pairs;          /* that product's factors are bfloat16 */
   const float *source_w, *source_bias;       /* packed; bias [n] */
   const float *depthwise_w, *depthwise_bias; /* [groups][9][PANEL], [groups][PANEL] */
   const float *product_w, *product_bias;
@@ -33,13 +38,26 @@ typedef struct workspace {
   float *border; /* the ring or the whole bordered input of one group */
   float *zeros;  /* a bordered row of zeros */
   float *patch;  /* the stem's input, [out_w][27] */
-  float *wide;   /* the depthwise output: a strip of one sample, or a tile of samples */
+  float *wide;   /* the depthwise output: a strip of one sample, or a tile of samples; may be bfloat16 */
 } workspace;
+
+/* A tensor between stages, and the same in bfloat16 (or NULL) for a product that wants it. */
+typedef struct tensor {
+  float *values;
+  uint16_t *rounded;
+} tensor;
+
+/* Whether the stage reads its input's roundings. */
+static inline bool stage_reads_rounded(const stage *s) {
+  return s->source == SOURCE_PRODUCT ? s->source_pairs : !s->depthwise && s->product && s->product_pairs;
+}
 
 /* Floats that a stage needs in each part of the workspace, for `samples` at a time. */
 size_t DFT_SIMD(dft_stage_border)(const stage *s);
 size_t DFT_SIMD(dft_stage_wide)(const stage *s, int samples);
 
-void DFT_SIMD(dft_stage_run)(const stage *s, const workspace *space, const float *x, float *y, int samples);
+/* x_rounded is read if stage_reads_rounded; y.rounded, unless NULL, is written if the stage has a product. */
+void DFT_SIMD(dft_stage_run)(const stage *s, const workspace *space, const float *x,
+                             const uint16_t *x_rounded, tensor y, int samples);
 
 #endif

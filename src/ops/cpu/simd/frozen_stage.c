@@ -10,7 +10,7 @@ enum { RING_ROWS = 4, STEM_TAPS = 27 };
 typedef struct passage {
   const stage *s;
   const workspace *space;
-  const float *x; /* the sample's input */
+  const float *x; /* the sample's input; words where the source's factors are bfloat16 */
   int group, channels;
   ptrdiff_t border_row; /* floats of a bordered row */
 } passage;
@@ -30,7 +30,8 @@ size_t DFT_SIMD(dft_stage_border)(const stage *s) {
 
 size_t DFT_SIMD(dft_stage_wide)(const stage *s, int samples) {
   if (!s->depthwise || !s->product) return 0;
-  return (size_t)(s->whole ? samples * s->conv.out_h : s->strip) * s->conv.out_w * s->conv.channels;
+  size_t values = (size_t)(s->whole ? samples * s->conv.out_h : s->strip) * s->conv.out_w * s->conv.channels;
+  return s->product_pairs ? values / 2 : values;
 }
 
 /* Row `row` of the stem's input as [out_w][27]: what each output's window holds, zero outside the image. */
@@ -52,7 +53,12 @@ static void gather(const dft_conv *c, const float *x, int row, float *patch) {
   }
 }
 
-/* Some channels of the source's product for pixels that lie together in `x`, into `to`. */
+/* bfloat16 in memory as words of two (gemm_panel.h). */
+static const float *words(const uint16_t *rounded) {
+  return (const float *)(const void *)rounded;
+}
+
+/* Some channels of the source's product for pixels that lie together in `x`, k words each, into `to`. */
 static void source_product(const stage *s, const float *x, int k, int pixels, int group, int channels,
                            float *to, ptrdiff_t stride, int row, ptrdiff_t gap) {
   panel_call call = {.x = x,
@@ -65,7 +71,8 @@ static void source_product(const stage *s, const float *x, int k, int pixels, in
                      .y_stride = stride,
                      .y_row = row,
                      .y_gap = gap,
-                     .relu6 = s->source_relu6};
+                     .relu6 = s->source_relu6,
+                     .pairs = s->source_pairs};
   DFT_SIMD(dft_gemm_panel)(&call, pixels);
 }
 
@@ -76,7 +83,7 @@ static void produce(const passage *p, int row, int count, float *to) {
   int width = s->conv.in_w;
   ptrdiff_t gap = 2 * PANEL;
   if (s->source == SOURCE_PRODUCT) {
-    int k = s->source_conv.in_channels;
+    int k = s->source_conv.in_channels / (s->source_pairs ? 2 : 1);
     source_product(s, p->x + (size_t)row * width * k, k, count * width, p->group, p->channels, to, PANEL,
                    width, gap);
     return;
@@ -94,13 +101,18 @@ static void produce(const passage *p, int row, int count, float *to) {
   }
 }
 
+static size_t wide_bytes(const stage *s) {
+  return s->product_pairs ? sizeof(uint16_t) : sizeof(float);
+}
+
 /* Depthwise output rows [from, to) of one group; `wide` is where row `from` begins. */
-static void run_rows(const passage *p, int from, int to, float *wide) {
+static void run_rows(const passage *p, int from, int to, char *wide) {
   const stage *s = p->s;
   const dft_conv *c = &s->conv;
   const float *weights = s->depthwise_w + (size_t)p->group * 9 * PANEL;
   const float *bias = s->depthwise_bias + (size_t)p->group * PANEL;
   float *border = p->space->border;
+  size_t wide_row = (size_t)c->out_w * c->channels * wide_bytes(s);
   int ready = from * c->stride - c->pad_top; /* input rows before it are in the buffer, or not needed */
   if (ready < 0) ready = 0;
   if (s->whole) {
@@ -118,8 +130,8 @@ static void run_rows(const passage *p, int from, int to, float *wide) {
                                       : border + (s->whole ? at : at % RING_ROWS) * p->border_row;
       in[r] += (ptrdiff_t)(1 - c->pad_left) * PANEL;
     }
-    depthwise_row(in, weights, bias, s->depthwise_relu6, wide + (size_t)(row - from) * c->out_w * c->channels,
-                  c->channels, c->out_w, p->channels, c->stride);
+    depthwise_row(in, weights, bias, s->depthwise_relu6, wide + (size_t)(row - from) * wide_row, c->channels,
+                  c->out_w, p->channels, c->stride, s->product_pairs);
   }
 }
 
@@ -134,25 +146,39 @@ static void clear_border(const stage *s, const workspace *space) {
 }
 
 /* Output rows [from, to) of the depthwise convolution of all samples, to `wide`. A group goes through all
- * samples before the next, so that its weights stay in L1. */
+ * samples before the next, so that its weights stay in L1. `x` is as passage says. */
 static void run_depthwise(const stage *s, const workspace *space, const float *x, int from, int to,
                           float *wide, int samples) {
   const dft_conv *c = &s->conv;
-  size_t sample_floats = (size_t)(to - from) * c->out_w * c->channels;
+  size_t value = wide_bytes(s), sample_bytes = (size_t)(to - from) * c->out_w * c->channels * value;
+  size_t sample_words = (size_t)s->in_floats / (s->source_pairs ? 2 : 1);
   passage p = {.s = s, .space = space, .border_row = bordered_row(c)};
   clear_border(s, space);
   for (p.group = 0; p.group * PANEL < c->channels; p.group++) {
     p.channels = min_int(c->channels - p.group * PANEL, PANEL);
     for (int sample = 0; sample < samples; sample++) {
-      p.x = x + (size_t)sample * s->in_floats;
-      run_rows(&p, from, to, wide + sample * sample_floats + (size_t)p.group * PANEL);
+      p.x = x + sample * sample_words;
+      run_rows(&p, from, to, (char *)wide + sample * sample_bytes + (size_t)p.group * PANEL * value);
     }
   }
 }
 
-static void run_product(const stage *s, const float *x, const float *residual, float *y, int64_t rows) {
-  dft_epilogue epilogue = {s->product_bias, residual, s->product_relu6};
-  DFT_SIMD(dft_gemm_serial)(x, s->product_w, y, rows, s->product_k, s->product_n, &epilogue);
+/* `x`: words where the product's factors are bfloat16. */
+static void run_product(const stage *s, const float *x, const float *residual, tensor y, int64_t rows) {
+  int k = s->product_k / (s->product_pairs ? 2 : 1);
+  panel_call call = {.x = x,
+                     .x_stride = k,
+                     .w = s->product_w,
+                     .k = k,
+                     .n = s->product_n,
+                     .bias = s->product_bias,
+                     .residual = residual,
+                     .y = y.values,
+                     .y_stride = s->product_n,
+                     .relu6 = s->product_relu6,
+                     .pairs = s->product_pairs,
+                     .rounded = y.rounded};
+  DFT_SIMD(dft_gemm_whole)(&call, rows);
 }
 
 /* The stem alone. */
@@ -166,31 +192,46 @@ static void run_stem(const stage *s, const workspace *space, const float *x, flo
   }
 }
 
-/* One sample by strips. */
-static void run_strips(const stage *s, const workspace *space, const float *x, float *y) {
+/* One sample by strips; `source` is what the depthwise convolution's source reads. */
+static void run_strips(const stage *s, const workspace *space, const float *source, const float *x,
+                       tensor y) {
   const dft_conv *c = &s->conv;
   for (int from = 0; from < c->out_h; from += s->strip) {
     int to = min_int(from + s->strip, c->out_h);
     size_t at = (size_t)from * c->out_w * s->product_n;
-    run_depthwise(s, space, x, from, to, space->wide, 1);
-    run_product(s, space->wide, s->residual ? x + at : NULL, y + at, (int64_t)(to - from) * c->out_w);
+    tensor strip = {y.values + at, y.rounded ? y.rounded + at : NULL};
+    run_depthwise(s, space, source, from, to, space->wide, 1);
+    run_product(s, space->wide, s->residual ? x + at : NULL, strip, (int64_t)(to - from) * c->out_w);
   }
 }
 
-void DFT_SIMD(dft_stage_run)(const stage *s, const workspace *space, const float *x, float *y, int samples) {
+/* A stage whose samples go one at a time. */
+static void run_sample(const stage *s, const workspace *space, const float *source, const float *x,
+                       tensor y) {
+  if (!s->depthwise)
+    run_stem(s, space, x, y.values);
+  else if (s->product)
+    run_strips(s, space, source, x, y);
+  else
+    run_depthwise(s, space, source, 0, s->conv.out_h, y.values, 1);
+}
+
+void DFT_SIMD(dft_stage_run)(const stage *s, const workspace *space, const float *x,
+                             const uint16_t *x_rounded, tensor y, int samples) {
+  bool rounded = stage_reads_rounded(s);
+  const float *source = rounded ? words(x_rounded) : x;
+  const float *residual = s->residual ? x : NULL;
+  int64_t rows = (int64_t)samples * s->out_pixels;
   if (!s->depthwise && s->product) {
-    run_product(s, x, s->residual ? x : NULL, y, (int64_t)samples * s->out_pixels);
+    run_product(s, source, residual, y, rows);
   } else if (s->whole) {
-    run_depthwise(s, space, x, 0, s->conv.out_h, s->product ? space->wide : y, samples);
-    if (s->product) run_product(s, space->wide, s->residual ? x : NULL, y, (int64_t)samples * s->out_pixels);
+    run_depthwise(s, space, source, 0, s->conv.out_h, s->product ? space->wide : y.values, samples);
+    if (s->product) run_product(s, space->wide, residual, y, rows);
   } else {
-    for (int sample = 0; sample < samples; sample++, x += s->in_floats, y += s->out_floats) {
-      if (!s->depthwise)
-        run_stem(s, space, x, y);
-      else if (s->product)
-        run_strips(s, space, x, y);
-      else
-        run_depthwise(s, space, x, 0, s->conv.out_h, y, 1);
+    size_t in = (size_t)s->in_floats, out = (size_t)s->out_floats;
+    for (int i = 0; i < samples; i++) {
+      tensor to = {y.values + i * out, y.rounded ? y.rounded + i * out : NULL};
+      run_sample(s, space, source + i * (rounded ? in / 2 : in), x + i * in, to);
     }
   }
 }

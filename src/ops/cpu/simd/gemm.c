@@ -15,6 +15,7 @@ enum { TILE_ROWS = 6 }; /* 12 of 16 */
 typedef struct cursor {
   const float *x, *residual;
   float *y;
+  uint16_t *rounded;
   int column; /* in an image with a border */
 } cursor;
 
@@ -25,6 +26,7 @@ static inline __attribute__((always_inline)) void finish(const panel_call *call,
   const ptrdiff_t y_stride = call->y_stride, gap = call->y_gap;
   const float *residual = at->residual;
   float *y = at->y;
+  uint16_t *rounded = at->rounded;
   int column = at->column, row_end = call->y_row;
   vf low = vf_set1(call->relu6 ? 0 : -INFINITY), high = vf_set1(call->relu6 ? 6 : INFINITY);
 #pragma GCC unroll 12
@@ -41,8 +43,10 @@ static inline __attribute__((always_inline)) void finish(const panel_call *call,
         vf_store(y + lane, value);
       else
         vf_store_n(y + lane, value, last);
+      if (rounded) vf_store_rounded(rounded + lane, value, whole ? VF_LANES : last);
     }
     y += y_stride;
+    if (rounded) rounded += y_stride;
     if (residual) residual += y_stride;
     if (++column == row_end) {
       column = 0;
@@ -51,13 +55,14 @@ static inline __attribute__((always_inline)) void finish(const panel_call *call,
   }
   at->residual = residual;
   at->y = y;
+  at->rounded = rounded;
   at->column = column;
 }
 
-/* `count` tiles below each other. `rows` and `vectors` are constants where this is inlined, so that the
- * accumulators are registers; `last` is the number of columns in the last vector. */
+/* `count` tiles below each other. `rows`, `vectors` and `pairs` are constants where this is inlined, so that
+ * the accumulators are registers; `last` is the number of columns in the last vector. */
 static inline __attribute__((always_inline)) void tiles(const panel_call *call, cursor *to, int last,
-                                                        int count, int rows, int vectors) {
+                                                        int count, int rows, int vectors, bool pairs) {
   const ptrdiff_t x_stride = call->x_stride;
   const float *ahead = call->w + (ptrdiff_t)call->k * vectors * VF_LANES,
               *ahead_end = ahead + (ahead - call->w);
@@ -81,8 +86,9 @@ static inline __attribute__((always_inline)) void tiles(const panel_call *call, 
 #pragma GCC unroll 12
       for (int r = 0; r < rows; r++) {
         vf factor = vf_set1(x[r * x_stride]);
-        sum[r][0] = vf_fma(factor, w0, sum[r][0]);
-        if (vectors == 2) sum[r][1] = vf_fma(factor, w1, sum[r][1]);
+        sum[r][0] = pairs ? vf_pair_fma(factor, w0, sum[r][0]) : vf_fma(factor, w0, sum[r][0]);
+        if (vectors == 2)
+          sum[r][1] = pairs ? vf_pair_fma(factor, w1, sum[r][1]) : vf_fma(factor, w1, sum[r][1]);
       }
     }
     if (last == VF_LANES)
@@ -97,10 +103,16 @@ typedef void (*tile_kernel)(const panel_call *, cursor *, int last, int count);
 
 #define TILE(rows)                                                                                           \
   static void tile_##rows##x1(const panel_call *call, cursor *to, int last, int count) {                     \
-    tiles(call, to, last, count, rows, 1);                                                                   \
+    tiles(call, to, last, count, rows, 1, false);                                                            \
   }                                                                                                          \
   static void tile_##rows##x2(const panel_call *call, cursor *to, int last, int count) {                     \
-    tiles(call, to, last, count, rows, 2);                                                                   \
+    tiles(call, to, last, count, rows, 2, false);                                                            \
+  }                                                                                                          \
+  static void pairs_##rows##x1(const panel_call *call, cursor *to, int last, int count) {                    \
+    tiles(call, to, last, count, rows, 1, true);                                                             \
+  }                                                                                                          \
+  static void pairs_##rows##x2(const panel_call *call, cursor *to, int last, int count) {                    \
+    tiles(call, to, last, count, rows, 2, true);                                                             \
   }
 
 TILE(1)
@@ -116,24 +128,29 @@ TILE(9)
 TILE(10)
 TILE(11)
 TILE(12)
-static const tile_kernel kernels[2][TILE_ROWS] = {
-    {tile_1x1, tile_2x1, tile_3x1, tile_4x1, tile_5x1, tile_6x1, tile_7x1, tile_8x1, tile_9x1, tile_10x1,
-     tile_11x1, tile_12x1},
-    {tile_1x2, tile_2x2, tile_3x2, tile_4x2, tile_5x2, tile_6x2, tile_7x2, tile_8x2, tile_9x2, tile_10x2,
-     tile_11x2, tile_12x2}};
+#define HEIGHTS(kind, vectors)                                                                               \
+  {                                                                                                          \
+    kind##_1x##vectors, kind##_2x##vectors, kind##_3x##vectors, kind##_4x##vectors, kind##_5x##vectors,      \
+        kind##_6x##vectors, kind##_7x##vectors, kind##_8x##vectors, kind##_9x##vectors, kind##_10x##vectors, \
+        kind##_11x##vectors, kind##_12x##vectors                                                             \
+  }
 #else
-static const tile_kernel kernels[2][TILE_ROWS] = {
-    {tile_1x1, tile_2x1, tile_3x1, tile_4x1, tile_5x1, tile_6x1},
-    {tile_1x2, tile_2x2, tile_3x2, tile_4x2, tile_5x2, tile_6x2}};
+#define HEIGHTS(kind, vectors)                                                                               \
+  {                                                                                                          \
+    kind##_1x##vectors, kind##_2x##vectors, kind##_3x##vectors, kind##_4x##vectors, kind##_5x##vectors,      \
+        kind##_6x##vectors                                                                                   \
+  }
 #endif
+static const tile_kernel kernels[2][2][TILE_ROWS] = {{HEIGHTS(tile, 1), HEIGHTS(tile, 2)},
+                                                     {HEIGHTS(pairs, 1), HEIGHTS(pairs, 2)}};
 
 /* Tiles of even height, 9+9 rather than 12+6: some of `height` rows, the others one lower. */
 void DFT_SIMD(dft_gemm_panel)(const panel_call *call, int rows) {
-  const tile_kernel *kernel = kernels[call->n > VF_LANES] - 1;
+  const tile_kernel *kernel = kernels[call->pairs][call->n > VF_LANES] - 1;
   int last = call->n > VF_LANES ? call->n - VF_LANES : call->n;
   int count = (rows + TILE_ROWS - 1) / TILE_ROWS, height = (rows + count - 1) / count;
   int lower = count * height - rows;
-  cursor at = {call->x, call->residual, call->y, 0};
+  cursor at = {call->x, call->residual, call->y, call->rounded, 0};
   kernel[height](call, &at, last, count - lower);
   if (lower > 0) kernel[height - 1](call, &at, last, lower);
 }
@@ -147,38 +164,55 @@ static int64_t chunk_rows(int k, int n) {
   return rows < TILE_ROWS ? TILE_ROWS : rows / TILE_ROWS * TILE_ROWS;
 }
 
-/* Some rows through one panel. */
-static void run_panel(const float *x, const float *packed, float *y, int64_t row, int64_t rows, int panel,
-                      int k, int n, const dft_epilogue *epilogue) {
-  int first = panel * PANEL;
-  ptrdiff_t at = row * n + first;
-  panel_call call = {.x = x + row * k,
-                     .x_stride = k,
-                     .w = packed + (size_t)first * k,
-                     .k = k,
-                     .n = n - first < PANEL ? n - first : PANEL,
-                     .bias = epilogue->bias ? epilogue->bias + first : NULL,
-                     .residual = epilogue->residual ? epilogue->residual + at : NULL,
-                     .y = y + at,
-                     .y_stride = n,
-                     .relu6 = epilogue->relu6};
+/* Some rows of a whole product through one panel. */
+static void run_panel(const panel_call *whole, int64_t row, int64_t rows, int panel) {
+  int first = panel * PANEL, left = whole->n - first;
+  ptrdiff_t at = row * whole->y_stride + first;
+  panel_call call = *whole;
+  call.x += row * whole->x_stride;
+  call.w += (size_t)first * (size_t)whole->k;
+  call.n = left < PANEL ? left : PANEL;
+  if (call.bias) call.bias += first;
+  if (call.residual) call.residual += at;
+  call.y += at;
+  if (call.rounded) call.rounded += at;
   DFT_SIMD(dft_gemm_panel)(&call, (int)rows);
+}
+
+void DFT_SIMD(dft_gemm_whole)(const panel_call *whole, int64_t rows) {
+  int64_t step = chunk_rows(whole->k, whole->n);
+  for (int64_t row = 0; row < rows; row += step)
+    for (int panel = 0; panel * PANEL < whole->n; panel++)
+      run_panel(whole, row, rows - row < step ? rows - row : step, panel);
+}
+
+static panel_call whole_product(const float *x, const float *packed, float *y, int k, int n,
+                                const dft_epilogue *epilogue) {
+  return (panel_call){.x = x,
+                      .x_stride = k,
+                      .w = packed,
+                      .k = k,
+                      .n = n,
+                      .bias = epilogue->bias,
+                      .residual = epilogue->residual,
+                      .y = y,
+                      .y_stride = n,
+                      .relu6 = epilogue->relu6};
 }
 
 void DFT_SIMD(dft_gemm_serial)(const float *x, const float *packed, float *y, int64_t rows, int k, int n,
                                const dft_epilogue *epilogue) {
-  int64_t step = chunk_rows(k, n);
-  for (int64_t row = 0; row < rows; row += step)
-    for (int panel = 0; panel * PANEL < n; panel++)
-      run_panel(x, packed, y, row, rows - row < step ? rows - row : step, panel, k, n, epilogue);
+  panel_call whole = whole_product(x, packed, y, k, n, epilogue);
+  DFT_SIMD(dft_gemm_whole)(&whole, rows);
 }
 
 void DFT_SIMD(dft_gemm)(const float *x, const float *packed, float *y, int samples, int pixels, int k, int n,
                         const dft_epilogue *epilogue) {
+  panel_call whole = whole_product(x, packed, y, k, n, epilogue);
   int64_t rows = (int64_t)samples * pixels, step = chunk_rows(k, n);
   int panels = (n + PANEL - 1) / PANEL;
 #pragma omp parallel for collapse(2) schedule(static) num_threads(dft_ops_threads())
   for (int64_t row = 0; row < rows; row += step)
     for (int panel = 0; panel < panels; panel++)
-      run_panel(x, packed, y, row, rows - row < step ? rows - row : step, panel, k, n, epilogue);
+      run_panel(&whole, row, rows - row < step ? rows - row : step, panel);
 }

@@ -14,7 +14,10 @@ enum { PANEL = 2 * VF_LANES };
 /* What one panel does: y[rows][n] = relu6?(bias + x[rows][k] . w[k][n] + residual), 1 <= n <= PANEL. Strides
  * in floats; residual has y's stride and may alias y. With y_row, y is an image with a border: after each
  * y_row rows (pixels) it skips y_gap floats. Each element is one FMA per k, in order, onto the bias: a row's
- * bits do not depend on `rows`. */
+ * bits do not depend on `rows`.
+ *
+ * With `pairs`, the factors are bfloat16, and what x and w hold, and k and x_stride count, are words of two
+ * neighbours in k: packed by the same function from words. Each element is one vf_pair_fma per word then. */
 typedef struct panel_call {
   const float *x;
   ptrdiff_t x_stride;
@@ -27,11 +30,14 @@ typedef struct panel_call {
   int y_row;
   ptrdiff_t y_gap;
   bool relu6;
+  bool pairs;
+  uint16_t *rounded; /* y once more as bfloat16, with y's stride and no border; or NULL */
 } panel_call;
 
 void DFT_SIMD(dft_gemm_panel)(const panel_call *call, int rows);
 
-/* The whole product of `rows` rows, on the calling thread. */
+/* The whole product of `rows` rows, on the calling thread: a call with all n, w all panels. */
+void DFT_SIMD(dft_gemm_whole)(const panel_call *whole, int64_t rows);
 void DFT_SIMD(dft_gemm_serial)(const float *x, const float *packed, float *y, int64_t rows, int k, int n,
                                const dft_epilogue *epilogue);
 

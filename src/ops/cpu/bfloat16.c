@@ -1,0 +1,59 @@
+#include "bfloat16.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+uint16_t dft_bfloat16(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  uint32_t cut = bits >> 16;
+  if ((bits & 0x7f800000u) == 0) return (uint16_t)(cut & 0x8000u);
+  if (isnan(value)) return (uint16_t)(cut | 0x40u);
+  return (uint16_t)((bits + 0x7fffu + (cut & 1u)) >> 16);
+}
+
+float dft_bfloat16_rounded(float value) {
+  uint32_t bits = (uint32_t)dft_bfloat16(value) << 16;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+static float flushed(float value) {
+  return fabsf(value) < FLT_MIN ? copysignf(0, value) : value;
+}
+
+/* a*b + c, rounded once, denormals flushed before and after. The hardware asks whether a result is denormal
+ * after rounding it to 24 bits as if exponents had no end: what fmaf rounds up to FLT_MIN is so where it lies
+ * below FLT_MIN - 2^-151. Near FLT_MIN a double holds the sum but for its last bits. */
+static float fused(float a, float b, float c) {
+  a = flushed(a), b = flushed(b), c = flushed(c);
+  float value = fmaf(a, b, c);
+  if (fabsf(value) != FLT_MIN) return flushed(value);
+  const double product = (double)a * b, sum = product + c, limit = (double)FLT_MIN - 0x1p-151;
+  const double part = sum - product, lost = (product - (sum - part)) + (c - part);
+  bool tiny = fabs(sum) < limit || (fabs(sum) == limit && (sum < 0 ? -lost : lost) < 0);
+  return tiny ? copysignf(0, value) : value;
+}
+
+static float element(const float *x, const float *w, int k, int n, float sum) {
+  for (int i = 0; i < k; i += 2) {
+    sum = fused(x[i + 1], w[(size_t)(i + 1) * n], sum);
+    sum = fused(x[i], w[(size_t)i * n], sum);
+  }
+  return sum;
+}
+
+void dft_gemm_bfloat16(const float *x, const float *w, float *y, int samples, int pixels, int k, int n,
+                       const dft_epilogue *epilogue) {
+  int64_t rows = (int64_t)samples * pixels;
+#pragma omp parallel for schedule(static) num_threads(dft_ops_threads())
+  for (int64_t row = 0; row < rows; row++)
+    for (int j = 0; j < n; j++) {
+      size_t at = (size_t)row * n + j;
+      float value = element(x + row * k, w + j, k, n, epilogue->bias ? epilogue->bias[j] : 0);
+      if (epilogue->residual) value += epilogue->residual[at];
+      if (epilogue->relu6) value = value < 0 ? 0 : value > 6 ? 6 : value;
+      y[at] = value;
+    }
+}

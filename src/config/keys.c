@@ -150,7 +150,7 @@ const dft_key dft_keys[] = {
     {"compute.prefix", DFT_KEY_WORD, AT(compute.prefix), .words = "float32 bfloat16", .preset = "float32",
      DECIDES,
      .help = "Arithmetic of the frozen layers whose outputs are kept. bfloat16: factors of pointwise convolutions "
-             "rounded to it, sums in float32; faster where the CPU has AVX512_BF16, same result elsewhere."},
+             "rounded to it, sums in float32. Pays only where VDPBF16PS keeps pace with FMA; same result without it."},
     {"compute.precision", DFT_KEY_WORD, AT(compute.precision), .words = "float32 bfloat16",
      .preset = "float32", DECIDES, .keras = "keras.mixed_precision", .help = "Arithmetic on a GPU."},
     {"cache.mode", DFT_KEY_WORD, AT(cache.mode), .words = "auto off", .preset = "auto",

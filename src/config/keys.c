@@ -149,8 +149,10 @@ const dft_key dft_keys[] = {
      .preset = "auto", .help = "Computing threads per rank; auto: the cores that the rank may use."},
     {"compute.prefix", DFT_KEY_WORD, AT(compute.prefix), .words = "float32 bfloat16", .preset = "float32",
      DECIDES,
-     .help = "Arithmetic of the frozen layers whose outputs are kept. bfloat16: factors of pointwise convolutions "
-             "rounded to it, sums in float32. Pays only where VDPBF16PS keeps pace with FMA; same result without it."},
+     .help = "Arithmetic of the frozen layers whose outputs are kept. bfloat16: factors of pointwise "
+             "convolutions "
+             "rounded to it, sums in float32. Pays only where VDPBF16PS keeps pace with FMA; same result "
+             "without it."},
     {"compute.precision", DFT_KEY_WORD, AT(compute.precision), .words = "float32 bfloat16",
      .preset = "float32", DECIDES, .keras = "keras.mixed_precision", .help = "Arithmetic on a GPU."},
     {"cache.mode", DFT_KEY_WORD, AT(cache.mode), .words = "auto off", .preset = "auto",
@@ -192,8 +194,8 @@ const dft_key dft_keys[] = {
 const int dft_key_count = sizeof dft_keys / sizeof dft_keys[0];
 
 const dft_planned dft_planned_values[] = {
-    {"data.format", "image_folder"}, {"data.format", "tar"},      {"data.resize", "crop"},
-    {"data.resize", "pad"},          {"data.augment", NULL},      {"distributed.backend", "nccl"},
+    {"data.format", "image_folder"}, {"data.format", "tar"}, {"data.resize", "crop"},
+    {"data.resize", "pad"},          {"data.augment", NULL}, {"distributed.backend", "nccl"},
     {"compute.precision", NULL},     {"cache.views", NULL},
 };
 const int dft_planned_count = sizeof dft_planned_values / sizeof dft_planned_values[0];

@@ -5,8 +5,8 @@
 
 #include "dft/ops.h"
 
-/* The checks every set makes: shapes that follow each other, residuals that fit, bfloat16 for products of even
- * depth only. DFT_EINTERNAL otherwise. */
+/* The checks every set makes: shapes that follow each other, residuals that fit, bfloat16 for products of
+ * even depth only. DFT_EINTERNAL otherwise. */
 dft_status dft_frozen_check(const dft_folded *layers, int count);
 
 /* Floats of one sample before and after a layer. */

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # dft beside Keras and PyTorch, in turn, on two cores of this machine; writes a Markdown table.
 #
-#     tests/bench/peers.sh [--rounds N] [--seconds S] [--limit S] [--wait S] [--peers Keras,eager,bf16,compile,DDP] [--output FILE]
+#     tests/bench/peers.sh [--rounds N] [--seconds S] [--limit S] [--warm S] [--wait S]
+#                           [--peers Keras,eager,bf16,compile,DDP] [--leave-out bf16:all_64,...] [--output FILE]
 #
 # DFT_BENCH_VENV: where the virtual environments keras/ and torch/ are or will be made (some GB, from PyPI; PyTorch's
 # CPU build from PyPI needs CUDA's libraries to load: a CUDA toolkit must be installed). Default: ~/.cache/dft-bench.

@@ -61,6 +61,7 @@ fi
   echo
   cat "$work/counts"
   if [ -n "$checked" ]; then
+    # BatchNorm's sums wait for the slowest rank: on a machine with other work this shows that work, not the links
     printf '\n## Timed on limited links\n\n%s\n\n' "$checked"
     cat "$work/seconds"
   fi

@@ -7,6 +7,7 @@ Started by peers.sh, which prepares what this needs.
 import argparse
 import datetime
 import os
+import select
 import socket
 import statistics
 import subprocess
@@ -59,16 +60,23 @@ class Worker:
         ]
         self.answers()
 
-    def answers(self):
+    def answers(self, limit_s=None):
+        """The first process's answer, once all have answered; a late one is ended by TimeoutError."""
+        until = time.monotonic() + limit_s if limit_s else None
+        for process in self.processes:
+            if limit_s and not select.select([process.stdout], [], [], max(0, until - time.monotonic()))[0]:
+                for one in self.processes:
+                    one.kill()
+                raise TimeoutError(self.name)
         lines = [process.stdout.readline() for process in self.processes]
         if not all(line.startswith("@ ") for line in lines):
             raise SystemExit(f"{self.name} ended; run its worker by hand to see why")
         return lines[0].split()[1]
 
-    def measure(self, work, seconds):
+    def measure(self, work, seconds, limit_s=None):
         for process in self.processes:
             print(work, seconds, file=process.stdin, flush=True)
-        answer = self.answers()
+        answer = self.answers(limit_s)
         return None if answer == "none" else float(answer)
 
     def close(self):
@@ -96,7 +104,8 @@ def measure_rates(options, workers, values):
         for who, ranks in DFT.items():
             once(who, for_dft, lambda r=ranks: dft_runs.measure(options.dft, r, for_dft, options.data))
         for worker in workers:
-            if for_peers is not None:  # else: the bfloat16 row, taken from the one above
+            # without work of their own: the bfloat16 row, taken from the one above
+            if for_peers is not None and f"{worker.name}:{for_peers}" not in options.leave_out.split(","):
                 once(worker.name, for_peers, lambda w=worker, k=for_peers: w.measure(k, options.seconds))
 
 
@@ -173,13 +182,14 @@ def report(options, values, results, empty_s, loads):
     quiet = max(loads) < QUIET
     lines = ["# dft beside Keras and PyTorch", "",
              "Written by `tests/bench/peers.sh`: the same work on the same two cores, in turn, medians of "
-             f"{options.done} rounds.", "",
+             f"{options.done} round{'s' * (options.done > 1)}.", "",
              f"- machine: {cpu_name()}, 2 cores used of {os.cpu_count()}",
              f"- {versions(options)}",
-             f"- {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC; load average before each round "
+             f"- {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC; load average before and after each round "
              + ", ".join(f"{load:.1f}" for load in loads) + (
                  "" if quiet else ": **the machine was not quiet** (the runs themselves make about 2). Others computed "
-                 "on the same cores meanwhile; each figure is lower than on an idle machine, and ratios are rough.")]
+                 "on the same cores meanwhile; each figure is lower than on an idle machine, "
+                 "those of threads that wait for each other most of all, and ratios mean little.")]
     lines += ["- dft 1×2: one rank of two threads; 2×1: `mpirun -np 2`, one thread each. eager, bf16 (autocast), "
               "compile, DDP (gloo, 2 × 1 thread): PyTorch, channels last, fused Adam. float32 unless named.",
               "- 512 images of 96×96×3 as float32 in memory (dft: an .npy in the page cache): no decoding anywhere. "
@@ -197,6 +207,8 @@ def arguments():
     for name in ("dft", "empty-mpi", "venvs", "data", "config", "output"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--peers", default=",".join(PEERS), help="those to take part")
+    parser.add_argument("--leave-out", default="", help="PEER:WORK,...: what takes a peer too long")
+    parser.add_argument("--warm", type=float, default=3600, help="seconds, at most, for all peers to warm up")
     parser.add_argument("--wait", type=float, default=0, help="seconds, at most, to wait for a quiet machine")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="per measurement of a peer")
@@ -204,16 +216,29 @@ def arguments():
     return parser.parse_args()
 
 
+def warm_workers(options):
+    """The peers, each loaded, its work traced and compiled, before anything counts."""
+    workers = []
+    until = time.monotonic() + options.warm
+    for name in options.peers.split(","):
+        worker = Worker(name, options.venvs, options.data)
+        try:
+            for work in dict.fromkeys(peers for _, _, peers in WORKS if peers):
+                if f"{name}:{work}" not in options.leave_out.split(","):
+                    worker.measure(work, 0, max(1, until - time.monotonic()))
+        except TimeoutError:
+            note(f"{name} is left out: not warm in time")
+            continue
+        workers.append(worker)
+        note(f"{name} is warm")
+    return workers
+
+
 def main():
     options = arguments()
     os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:2]))
     os.environ["OMP_NUM_THREADS"] = "2"
-    workers = []
-    for name in options.peers.split(","):
-        workers.append(Worker(name, options.venvs, options.data))
-        for work in dict.fromkeys(peers for _, _, peers in WORKS if peers):
-            workers[-1].measure(work, 0)  # traced and compiled before anything counts
-        note(f"{name} is warm")
+    workers = warm_workers(options)
     values, results, loads = {}, {}, []
     options.done = 0
     until = time.monotonic() + options.wait
@@ -226,6 +251,7 @@ def main():
         seed_round(options, results)
         measure_rates(options, workers, values)
         options.done += 1
+        loads.append(os.getloadavg()[0])
         report(options, values, results, empty_s, loads)
     for worker in workers:
         worker.close()

@@ -34,7 +34,7 @@ compare() {
   "$tool" compare "$1" "$2" "$3" "$4/history.csv" "$5" "$4/predictions.npy"
 }
 
-for case in "0.35 96 035 2 3 4 8" "0.35 75 035 3" "1.0 96 100 8" "1.0 75 100 2 3 4 8"; do
+for case in "0.35 96 035 2 3 4 8" "0.35 75 035 2 3 4 8" "1.0 96 100 2 3 4 8" "1.0 75 100 2 3 4 8"; do
   read -r alpha size tag others <<<"$case"
   mkdir "$work/$tag-$size" && cd "$work/$tag-$size"
   "$tool" inputs "$alpha" "$size" .

@@ -17,6 +17,9 @@
  * holds; the others are recomputed. Memory that is not given is a warning too. Two ranks may compute the same
  * row at once; they write the same bytes.
  *
+ * A sample that cannot be read (DFT_EDATA) is remembered as such on its host for the whole run: it is tried
+ * twice, named in a warning (the first ten of each rank), and not tried again. It has no row.
+ *
  * Collective on the host: dft_cache_open, _phase, _close. dft_cache_rows is not. Main thread; OpenMP inside.
  */
 #ifndef DFT_CACHE_H
@@ -43,8 +46,10 @@ void dft_cache_close(dft_cache *c); /* NULL is fine */
  * phase's levels. */
 dft_status dft_cache_phase(dft_cache *c, int phase);
 
-/* x[count][boundary of the phase]. Errors are the data's. */
-dft_status dft_cache_rows(dft_cache *c, dft_set set, const int64_t *samples, int count, float *x);
+/* x[count][boundary of the phase]. bad[i] is 1 and x's row undefined for a sample that cannot be read, where
+ * data.on_corrupt is skip, else 0. Other errors are the data's. */
+dft_status dft_cache_rows(dft_cache *c, dft_set set, const int64_t *samples, int count, float *x,
+                          unsigned char *bad);
 
 /* Levels of `phase`, shallow to deep, into firsts[phases]; returns how many. The image itself is none. Pure.
  */

@@ -32,6 +32,7 @@
 #include "dft/config.h"
 #include "dft/share.h"
 #include "dft/status.h"
+#include <stdbool.h>
 
 typedef struct dft_dataset dft_dataset;
 
@@ -46,6 +47,8 @@ int dft_dataset_label(const dft_dataset *d, int64_t sample);
 const char *const *dft_dataset_class_names(const dft_dataset *d);
 /* The model-ready image: out[height*width*3], NHWC, float32, resized and preprocessed. */
 dft_status dft_dataset_image(const dft_dataset *d, int64_t sample, float *out);
+/* Whether there may be samples that cannot be read: files one by one. The same on all ranks. */
+bool dft_dataset_can_fail(const dft_dataset *d);
 /* Identifies a sample in messages: "train-images-idx3-ubyte.gz[1234]". Writes at most `bytes`, always ends
  * with 0. */
 void dft_dataset_name(const dft_dataset *d, int64_t sample, char *text, size_t bytes);

@@ -158,7 +158,7 @@ int dft_tail_travelling(const dft_tail *tail, const int **params);
 /* Identity of a batch for BatchNorm and dropout. */
 typedef struct dft_batch {
   const dft_shard_map *map;
-  int64_t global;         /* samples of the global batch */
+  int64_t global;         /* samples of the global batch; -1: the ranks exchange it with BatchNorm's sums */
   const int64_t *samples; /* [map->samples] dataset numbers, for dropout */
   const int *labels;      /* [map->samples] */
   uint64_t seed;

@@ -4,7 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TILE = 32 }; /* images decoded before the first net takes them: bounds memory to a few MB */
+enum {
+  TILE = 32,      /* images decoded before the first net takes them: bounds memory to a few MB */
+  MOST_NAMED = 10 /* samples left out that get a line each */
+};
 
 /* Rows of one set at one boundary. In a file, or in memory, where sample s < fitting has rows[s] when
  * present[s]. */
@@ -38,7 +41,9 @@ struct dft_cache {
   int64_t budget_bytes; /* left */
   level levels[DFT_CACHE_LEVELS];
   int count;
-  float *tile[2]; /* images or rows of a tile, in turn */
+  float *tile[2];                   /* images or rows of a tile, in turn */
+  unsigned char *corrupt[DFT_SETS]; /* [samples], shared, atomic: cannot be read; NULL: all can */
+  int named;
   dft_cache_stats stats;
 };
 
@@ -70,6 +75,14 @@ dft_status dft_cache_open(const dft_config *config, const dft_model *model, cons
     return dft_fail_memory("cache", (unsigned long long)widest);
   }
   memcpy(c->starts, starts, (size_t)phases * sizeof *starts);
+  dft_status status = DFT_OK;
+  for (int s = 0; s < DFT_SETS && status == DFT_OK; s++)
+    if (data[s] != NULL && dft_dataset_can_fail(data[s]))
+      status = share->alloc(share->context, (size_t)samples_of(c, s), (void **)&c->corrupt[s]);
+  if (status != DFT_OK) {
+    dft_cache_close(c);
+    return status;
+  }
   *cache = c;
   return DFT_OK;
 }
@@ -93,6 +106,8 @@ void dft_cache_close(dft_cache *c) {
     drop_stores(c, &c->levels[i]);
     dft_folded_free(c->levels[i].net);
   }
+  for (int s = 0; s < DFT_SETS; s++)
+    if (c->corrupt[s] != NULL) c->share->free(c->share->context, c->corrupt[s]);
   free(c->tile[0]);
   free(c->tile[1]);
   free(c->starts);
@@ -230,15 +245,36 @@ dft_status dft_cache_phase(dft_cache *c, int phase) {
   return status == DFT_OK ? alloc_memory(c) : status;
 }
 
+static bool is_corrupt(const dft_cache *c, dft_set set, int64_t sample) {
+  return c->corrupt[set] != NULL && __atomic_load_n(&c->corrupt[set][sample], __ATOMIC_RELAXED) != 0;
+}
+
+/* A sample that could not be read, once more: the message is per thread, and wanted on the one that returns.
+ * Then it is left out, where that is what people want. */
+static dft_status read_again(dft_cache *c, dft_set set, int64_t sample, float *out, unsigned char *bad) {
+  dft_status status = dft_dataset_image(c->data[set], sample, out);
+  *bad = status != DFT_OK;
+  if (status != DFT_EDATA || c->corrupt[set] == NULL || c->config->data.on_corrupt == DFT_CORRUPT_FAIL)
+    return status;
+  __atomic_store_n(&c->corrupt[set][sample], 1, __ATOMIC_RELAXED);
+  c->named++;
+  if (c->named <= MOST_NAMED) dft_warn("left out: %s", dft_error());
+  if (c->named == MOST_NAMED) dft_warn("further samples that cannot be read are left out without a line");
+  return DFT_OK;
+}
+
 /* Decodes in parallel. The error that is reported is that of the first failing sample in order. */
-static dft_status decode(const dft_dataset *data, const int64_t *samples, int count, int64_t elements,
-                         float *out) {
-  int failed = count;
-#pragma omp parallel for num_threads(dft_ops_threads()) schedule(static) reduction(min : failed)
+static dft_status decode(dft_cache *c, dft_set set, const int64_t *samples, int count, float *out,
+                         unsigned char *bad) {
+  int64_t elements = (int64_t)c->model->height * c->model->width * 3;
+#pragma omp parallel for num_threads(dft_ops_threads()) schedule(static)
   for (int i = 0; i < count; i++)
-    if (dft_dataset_image(data, samples[i], out + i * elements) != DFT_OK && i < failed) failed = i;
-  /* the message is per thread: read the sample again here, on the thread that returns */
-  return failed < count ? dft_dataset_image(data, samples[failed], out + failed * elements) : DFT_OK;
+    bad[i] = is_corrupt(c, set, samples[i]) ||
+             dft_dataset_image(c->data[set], samples[i], out + i * elements) != DFT_OK;
+  for (int i = 0; i < count; i++)
+    if (bad[i] && !is_corrupt(c, set, samples[i]))
+      DFT_TRY(read_again(c, set, samples[i], out + i * elements, &bad[i]));
+  return DFT_OK;
 }
 
 /* Copies a row out if it is there. */
@@ -298,10 +334,30 @@ static void take(const dft_cache *c, int at, dft_set set, wanted *w, wanted *has
   w->count = left;
 }
 
+/* The images of `w` into tile[0], one after another; those that cannot be read leave it. */
+static dft_status images(dft_cache *c, dft_set set, wanted *w, unsigned char *bad) {
+  int64_t elements = (int64_t)c->model->height * c->model->width * 3;
+  unsigned char failed[TILE];
+  DFT_TRY(decode(c, set, w->sample, w->count, c->tile[0], failed));
+  int left = 0;
+  for (int i = 0; i < w->count; i++) {
+    bad[w->place[i]] = failed[i];
+    if (failed[i]) continue;
+    if (left < i)
+      memcpy(c->tile[0] + left * elements, c->tile[0] + i * elements, (size_t)elements * sizeof(float));
+    w->sample[left] = w->sample[i];
+    w->place[left++] = w->place[i];
+  }
+  w->count = left;
+  return DFT_OK;
+}
+
 /* A tile's samples, each from the deepest level that has it, the rest from their images. */
-static dft_status rows_of_tile(dft_cache *c, dft_set set, const int64_t *samples, int count, float *x) {
+static dft_status rows_of_tile(dft_cache *c, dft_set set, const int64_t *samples, int count, float *x,
+                               unsigned char *bad) {
   const level *last = &c->levels[c->count - 1];
   wanted w = {0}, has;
+  memset(bad, 0, (size_t)count);
   for (int i = 0; i < count; i++) {
     if (fetch(last, set, samples[i], x + i * last->row)) continue;
     w.sample[w.count] = samples[i];
@@ -313,22 +369,22 @@ static dft_status rows_of_tile(dft_cache *c, dft_set set, const int64_t *samples
     if (has.count > 0) go_on(c, set, at, &has, x);
   }
   if (w.count == 0) return DFT_OK;
-  DFT_TRY(
-      decode(c->data[set], w.sample, w.count, (int64_t)c->model->height * c->model->width * 3, c->tile[0]));
+  DFT_TRY(images(c, set, &w, bad));
   c->stats.decoded += w.count;
   go_on(c, set, -1, &w, x);
   return DFT_OK;
 }
 
-dft_status dft_cache_rows(dft_cache *c, dft_set set, const int64_t *samples, int count, float *x) {
+dft_status dft_cache_rows(dft_cache *c, dft_set set, const int64_t *samples, int count, float *x,
+                          unsigned char *bad) {
   if (c->count == 0) { /* the phase starts at the image */
     c->stats.decoded += count;
-    return decode(c->data[set], samples, count, (int64_t)c->model->height * c->model->width * 3, x);
+    return decode(c, set, samples, count, x, bad);
   }
   int64_t row = c->levels[c->count - 1].row;
   for (int first = 0; first < count; first += TILE)
-    DFT_TRY(
-        rows_of_tile(c, set, samples + first, count - first < TILE ? count - first : TILE, x + first * row));
+    DFT_TRY(rows_of_tile(c, set, samples + first, count - first < TILE ? count - first : TILE,
+                         x + first * row, bad + first));
   return DFT_OK;
 }
 

@@ -82,7 +82,7 @@ static void plan(dft_tail *t, int samples, int nodes, bool *failed) {
   for (int i = 0; i < 2; i++) t->wide[i] = floats(t, samples * wide, failed);
   for (int i = 0; i < 2; i++) t->narrow[i] = floats(t, samples * narrow, failed);
   t->work = floats(t, work, failed);
-  t->sums = dft_arena_alloc(t->arena, (size_t)nodes * 2 * (size_t)channels * sizeof(double));
+  t->sums = dft_arena_alloc(t->arena, (size_t)nodes * (2 * (size_t)channels + 1) * sizeof(double));
   if (t->sums == NULL) *failed = true;
 }
 

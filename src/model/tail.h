@@ -36,7 +36,8 @@ struct dft_tail {
   float *logits;
   float *wide[2], *narrow[2]; /* gradients of tensors without and with a stored y, in turn */
   float *work;                /* of the training kernels */
-  double *sums;               /* [nodes][2][c] */
+  double *sums;               /* [nodes][2][c], and room for a number per node */
+  double global;              /* samples of the global batch; -1: not yet known */
   float *scratch;             /* [nodes][elements] of one kernel, where a rank owns several nodes */
   int travelling[MAX_TRAVELLING], travelling_count;
 };

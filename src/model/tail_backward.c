@@ -21,12 +21,12 @@ static dft_status gradient_done(dft_tail *t, int param, const dft_shard_map *map
 
 /* From this rank's sums of g and g*(z-mean) the coefficients of the gradient through the batch's statistics:
  * dz = gamma*invstd * (g - dbeta/M - xhat*dgamma/M) with xhat = (z-mean)*invstd (Ioffe & Szegedy 2015). */
-static dft_status batch_norm_backward(dft_tail *t, tail_unit *u, const dft_batch *batch) {
+static dft_status batch_norm_backward(dft_tail *t, tail_unit *u) {
   const dft_conv *g = &u->unit->conv;
   int c = g->channels, pixels = g->out_h * g->out_w;
   DFT_TRY(t->hooks.sum(t->hooks.context, t->sums, 2 * (size_t)c));
   const float *gamma = t->model->params[u->unit->gamma].data;
-  double count = (double)batch->global * pixels;
+  double count = t->global * pixels;
   for (int i = 0; i < c; i++) {
     double dbeta = t->sums[i], dgamma = t->sums[c + i] * (double)u->invstd[i];
     double a = (double)gamma[i] * u->invstd[i];
@@ -46,7 +46,7 @@ static dft_status backward_unit(dft_tail *t, int i, const dft_batch *batch, cons
                                 const float *skip, float *dx) {
   tail_unit *u = &t->units[i];
   const tail_unit *below = i > t->stop ? u - 1 : NULL;
-  if (u->bn_trains) DFT_TRY(batch_norm_backward(t, u, batch));
+  if (u->bn_trains) DFT_TRY(batch_norm_backward(t, u));
   if (!u->conv_trains && !u->needs_dx) return DFT_OK;
   dft_train_conv train = dft_tail_train(t, i, batch, x);
   dft_train_gradient g = {.dy = dy, .dy_kept = u->unit->residual, .z = u->z, .norm = &u->norm};

@@ -1,6 +1,21 @@
 #include "dft/rng.h"
 #include "tail.h"
 #include <math.h>
+#include <string.h>
+
+/* Totals of sums[nodes][count]. How many samples the global batch has travels with the first of a step, where
+ * ranks have left out samples that only they know of. */
+static dft_status sum_over_batch(dft_tail *t, size_t count, const dft_shard_map *map) {
+  if (t->global >= 0) return t->hooks.sum(t->hooks.context, t->sums, count);
+  for (int n = map->nodes - 1; n >= 0; n--) { /* from the last: rows grow by one and move to the right */
+    double *row = t->sums + (size_t)n * (count + 1);
+    memmove(row, t->sums + (size_t)n * count, count * sizeof *row);
+    row[count] = map->first[map->node_first[n + 1]] - map->first[map->node_first[n]];
+  }
+  DFT_TRY(t->hooks.sum(t->hooks.context, t->sums, count + 1));
+  t->global = t->sums[count];
+  return DFT_OK;
+}
 
 /* The statistics of the global batch from this rank's sums: population mean and variance per channel, and the
  * affine map they make.
@@ -8,9 +23,9 @@
 static dft_status batch_statistics(dft_tail *t, tail_unit *u, const dft_batch *batch) {
   const dft_conv *g = &u->unit->conv;
   int c = g->channels, pixels = g->out_h * g->out_w;
-  DFT_TRY(t->hooks.sum(t->hooks.context, t->sums, 2 * (size_t)c));
+  DFT_TRY(sum_over_batch(t, 2 * (size_t)c, batch->map));
   const float *gamma = t->model->params[u->unit->gamma].data, *beta = t->model->params[u->unit->beta].data;
-  double count = (double)batch->global * pixels;
+  double count = t->global * pixels;
   for (int i = 0; i < c; i++) {
     double mean = t->sums[i] / count;
     double variance = t->sums[c + i] / count - mean * mean;
@@ -53,6 +68,7 @@ void dft_tail_dropout(const dft_tail *tail, const dft_batch *batch, const float 
 dft_status dft_tail_forward(dft_tail *tail, const dft_batch *batch, const float *x, float **logits) {
   const dft_model *m = tail->model;
   int samples = batch->map->samples;
+  tail->global = (double)batch->global;
   dft_tail_pack(tail);
   const float *features = x;
   if (tail->count > 0) {

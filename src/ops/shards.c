@@ -48,6 +48,17 @@ dft_status dft_shard_map_set(dft_shard_map *map, int s, int n, int r, int64_t b)
   return DFT_OK;
 }
 
+void dft_shard_map_leave_out(dft_shard_map *map, const unsigned char *bad) {
+  int left = 0;
+  for (int j = 0, i = 0; j < map->shards; j++) {
+    int begin = left;
+    for (; i < map->first[j + 1]; i++) left += bad[i] == 0;
+    map->first[j] = begin;
+  }
+  map->first[map->shards] = left;
+  map->samples = left;
+}
+
 void dft_shard_map_free(dft_shard_map *map) {
   free(map->first);
   *map = (dft_shard_map){0};

@@ -28,7 +28,9 @@ static class_scores score(const dft_metrics *m, int classes, int c) {
 
 static void print_table(const dft_run *run, const dft_metrics *m) {
   int classes = run->model->classes;
-  printf("samples %lld  accuracy %.4f  loss %.4f\n\n", (long long)m->count, m->accuracy, m->loss);
+  printf("samples %lld  accuracy %.4f  loss %.4f\n", (long long)m->count, m->accuracy, m->loss);
+  if (m->left_out > 0) printf("left out, as they cannot be read: %lld\n", (long long)m->left_out);
+  printf("\n");
   printf("%-20s %9s %9s %9s %9s\n", "class", "precision", "recall", "f1", "support");
   for (int c = 0; c < classes; c++) {
     class_scores s = score(m, classes, c);
@@ -63,8 +65,8 @@ static void json(FILE *f, const dft_run *run, const char *checkpoint, const dft_
   int classes = run->model->classes;
   fprintf(f, "{\"checkpoint\": ");
   json_string(f, checkpoint);
-  fprintf(f, ", \"samples\": %lld, \"loss\": %.17g, \"accuracy\": %.17g, \"classes\": [", (long long)m->count,
-          m->loss, m->accuracy);
+  fprintf(f, ", \"samples\": %lld, \"left_out\": %lld, \"loss\": %.17g, \"accuracy\": %.17g, \"classes\": [",
+          (long long)m->count, (long long)m->left_out, m->loss, m->accuracy);
   for (int c = 0; c < classes; c++) {
     class_scores s = score(m, classes, c);
     fprintf(f, "%s{\"name\": ", c ? ", " : "");

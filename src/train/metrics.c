@@ -14,7 +14,8 @@ typedef struct evaluation {
   float *x, *features, *packed, *logits, *dlogits, *loss;
   int *labels, *predicted;
   int64_t *samples;
-  unsigned char *correct;
+  unsigned char *correct, *bad; /* bad: could not be read, left out */
+  int measured;                 /* local samples so far, without those */
   double *sums;
   dft_arena *arena;
 } evaluation;
@@ -36,9 +37,10 @@ static dft_status open_evaluation(const dft_run *run, int64_t count, bool confus
   e->predicted = dft_arena_alloc(e->arena, local * sizeof(int));
   e->samples = dft_arena_alloc(e->arena, TILE * sizeof(int64_t));
   e->correct = dft_arena_alloc(e->arena, local);
+  e->bad = dft_arena_alloc(e->arena, local);
   e->sums = dft_arena_alloc(e->arena, (size_t)e->map.nodes * width * sizeof(double));
   if (!e->x || !e->features || !e->packed || !e->logits || !e->dlogits || !e->loss || !e->labels ||
-      !e->predicted || !e->samples || !e->correct || !e->sums)
+      !e->predicted || !e->samples || !e->correct || !e->bad || !e->sums)
     return dft_fail_memory("evaluation", dft_arena_bytes(e->arena));
   if (run->phase.first == m->unit_count) return DFT_OK;
   return dft_folded_new(m, run->ops, run->phase.first, m->unit_count, DFT_PREFIX_FLOAT32, &e->net);
@@ -50,23 +52,31 @@ static void close_evaluation(evaluation *e) {
   dft_arena_free(e->arena);
 }
 
+/* Samples [first, first+n) of this rank's; those that cannot be read leave no result. */
 static dft_status measure_tile(dft_run *run, dft_set set, evaluation *e, int first, int n) {
   const dft_model *m = run->model;
-  for (int i = 0; i < n; i++) {
-    e->samples[i] = e->map.begin + first + i;
-    e->labels[first + i] = dft_dataset_label(run->data[set], e->samples[i]);
+  size_t row = (size_t)dft_model_boundary(m, run->phase.first);
+  int asked = n, at = e->measured;
+  unsigned char *bad = e->bad + first;
+  for (int i = 0; i < n; i++) e->samples[i] = e->map.begin + first + i;
+  DFT_TRY(dft_cache_rows(run->cache, set, e->samples, n, e->x, bad));
+  n = 0;
+  for (int i = 0; i < asked; i++) {
+    if (bad[i]) continue;
+    if (n < i) memcpy(e->x + (size_t)n * row, e->x + (size_t)i * row, row * sizeof *e->x);
+    e->labels[at + n++] = dft_dataset_label(run->data[set], e->samples[i]);
   }
-  DFT_TRY(dft_cache_rows(run->cache, set, e->samples, n, e->x));
+  e->measured += n;
+  if (n == 0) return DFT_OK;
   const float *features = e->x;
   if (e->net != NULL) {
     dft_folded_run(e->net, e->x, e->features, n);
     features = e->features;
   }
   dft_model_head(m, run->ops, features, e->packed, e->logits, n);
-  dft_cross_entropy(e->logits, e->labels + first, n, m->classes, e->loss + first, e->dlogits,
-                    e->correct + first);
+  dft_cross_entropy(e->logits, e->labels + at, n, m->classes, e->loss + at, e->dlogits, e->correct + at);
   for (int i = 0; i < n; i++)
-    e->predicted[first + i] = dft_argmax(e->logits + (size_t)i * (size_t)m->classes, m->classes);
+    e->predicted[at + i] = dft_argmax(e->logits + (size_t)i * (size_t)m->classes, m->classes);
   return DFT_OK;
 }
 
@@ -113,6 +123,7 @@ dft_status dft_measure(dft_run *run, dft_set set, dft_metrics *metrics) {
       dft_comm_agree(run->comm, open_evaluation(run, dft_dataset_count(run->data[set]), confusion, &e));
   if (status == DFT_OK) status = measure_all(run, set, &e);
   if (status == DFT_OK) {
+    dft_shard_map_leave_out(&e.map, e.bad);
     sum_up(&e, classes, confusion);
     size_t width = DFT_SUMS + (confusion ? (size_t)classes * (size_t)classes : 0);
     status = dft_reduce(run->reducer, DFT_F64, e.sums, width);
@@ -120,6 +131,7 @@ dft_status dft_measure(dft_run *run, dft_set set, dft_metrics *metrics) {
   if (status == DFT_OK) {
     double count = e.sums[DFT_SUM_COUNT];
     metrics->count = (int64_t)count;
+    metrics->left_out = dft_dataset_count(run->data[set]) - metrics->count;
     metrics->loss = count > 0 ? e.sums[DFT_SUM_LOSS] / count : NAN;
     metrics->accuracy = count > 0 ? e.sums[DFT_SUM_CORRECT] / count : NAN;
     for (int i = 0; confusion && i < classes * classes; i++)

@@ -47,10 +47,11 @@ static dft_status allocate(dft_run *run) {
   ph->loss = dft_aligned_alloc(n * sizeof(float));
   ph->dlogits = dft_aligned_alloc(n * classes * sizeof(float));
   ph->correct = calloc(n, 1);
+  ph->bad = calloc(n, 1);
   ph->sums = calloc((size_t)ph->map.nodes * DFT_SUMS, sizeof *ph->sums);
   ph->tensor_of = malloc((size_t)run->model->param_count * sizeof *ph->tensor_of);
-  if (!ph->samples || !ph->labels || !ph->x || !ph->loss || !ph->dlogits || !ph->correct || !ph->sums ||
-      !ph->tensor_of)
+  if (!ph->samples || !ph->labels || !ph->x || !ph->loss || !ph->dlogits || !ph->correct || !ph->bad ||
+      !ph->sums || !ph->tensor_of)
     return dft_fail_memory("batch", n * (size_t)dft_model_boundary(run->model, ph->first) * sizeof(float));
   return DFT_OK;
 }
@@ -120,6 +121,7 @@ void dft_phase_close(dft_run *run) {
   free(ph->loss);
   free(ph->dlogits);
   free(ph->correct);
+  free(ph->bad);
   free(ph->sums);
   free(ph->tensor_of);
   *ph = (dft_phase){0};
@@ -166,6 +168,7 @@ static dft_status one_step(dft_run *run, int steps) {
   at->loss_sum += s.loss;
   at->correct_sum += s.correct;
   at->count_sum += s.count;
+  run->left_out += s.left_out;
   report_step(run, &s, steps, dft_now_s() - start_s);
   if (s.stop) return stop(run);
   int every = run->config->checkpoint.every_steps;
@@ -201,6 +204,8 @@ static dft_status remember(dft_run *run, const dft_epoch *e) {
 static dft_status end_epoch(dft_run *run, int steps, double start_s) {
   dft_position *at = &run->at;
   const dft_config_phase *phase = &run->config->phases[at->phase];
+  dft_tell_left_out(run, DFT_SET_TRAIN, run->left_out);
+  run->left_out = 0;
   dft_epoch e = {.epoch = at->epoch + 1,
                  .phase = phase->name,
                  .accuracy = at->correct_sum / at->count_sum,
@@ -213,6 +218,7 @@ static dft_status end_epoch(dft_run *run, int steps, double start_s) {
     dft_status status = dft_measure(run, DFT_SET_VALIDATION, &metrics);
     if (status == DFT_ESTOPPED) return stop(run); /* the epoch's steps are done: the next start evaluates */
     DFT_TRY(status);
+    dft_tell_left_out(run, DFT_SET_VALIDATION, metrics.left_out);
     e.val_accuracy = metrics.accuracy;
     e.val_loss = metrics.loss;
   }

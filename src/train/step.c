@@ -21,6 +21,30 @@ void dft_at(dft_run *run, const char *what, int ahead) {
   dft_comm_at(run->comm, where);
 }
 
+void dft_tell_left_out(dft_run *run, dft_set set, int64_t left_out) {
+  if (left_out == 0 || run->told_left_out[set]) return;
+  run->told_left_out[set] = true;
+  if (dft_comm_rank(run->comm) == 0)
+    dft_warn("%lld of %lld %s samples cannot be read and are left out; dft check lists them",
+             (long long)left_out, (long long)dft_dataset_count(run->data[set]),
+             set == DFT_SET_TRAIN ? "training" : "validation");
+}
+
+/* What could not be read leaves the batch: it is in no sum and no statistic, as if the batch were smaller. */
+static void leave_out_bad(dft_phase *ph, int64_t row) {
+  int left = 0;
+  for (int i = 0; i < ph->map.samples; i++) {
+    if (ph->bad[i]) continue;
+    if (left < i) {
+      ph->samples[left] = ph->samples[i];
+      ph->labels[left] = ph->labels[i];
+      memcpy(ph->x + left * row, ph->x + i * row, (size_t)row * sizeof *ph->x);
+    }
+    left++;
+  }
+  if (left < ph->map.samples) dft_shard_map_leave_out(&ph->map, ph->bad);
+}
+
 /* Which samples this rank has in the batch, and what the prefix makes of them. A failure here must not keep
  * this rank from the exchange that the others are already in: it is deferred. */
 static void load_batch(dft_run *run, int64_t count) {
@@ -37,9 +61,11 @@ static void load_batch(dft_run *run, int64_t count) {
   int64_t row = dft_model_boundary(run->model, ph->first);
   for (int done = 0; done < ph->map.samples; done += TILE) {
     int some = ph->map.samples - done < TILE ? ph->map.samples - done : TILE;
-    dft_defer(run, dft_cache_rows(run->cache, DFT_SET_TRAIN, ph->samples + done, some, ph->x + done * row));
+    dft_defer(run, dft_cache_rows(run->cache, DFT_SET_TRAIN, ph->samples + done, some, ph->x + done * row,
+                                  ph->bad + done));
     dft_comm_tick(run->comm); /* slow files are no lost rank */
   }
+  leave_out_bad(ph, row);
 }
 
 static void batch_sums(dft_run *run) {
@@ -104,6 +130,11 @@ static dft_status update(dft_run *run, double count) {
   return DFT_OK;
 }
 
+/* Whether the number of samples in a batch is known only after an exchange. */
+static bool may_leave_out(const dft_run *run) {
+  return run->config->data.on_corrupt == DFT_CORRUPT_SKIP && dft_dataset_can_fail(run->data[DFT_SET_TRAIN]);
+}
+
 dft_status dft_train_step(dft_run *run, dft_step_result *result) {
   dft_phase *ph = &run->phase;
   double start_s = dft_now_s();
@@ -116,7 +147,7 @@ dft_status dft_train_step(dft_run *run, dft_step_result *result) {
   double loaded_s = dft_now_s();
 
   dft_batch batch = {.map = &ph->map,
-                     .global = global,
+                     .global = may_leave_out(run) ? -1 : global,
                      .samples = ph->samples,
                      .labels = ph->labels,
                      .seed = (uint64_t)run->config->seed,
@@ -137,7 +168,11 @@ dft_status dft_train_step(dft_run *run, dft_step_result *result) {
     return dft_comm_agree(run->comm, run->pending);
   }
   double count = ph->sums[DFT_SUM_COUNT];
-  dft_status status = isfinite(ph->sums[DFT_SUM_LOSS]) ? update(run, count) : not_finite(run, "loss");
+  dft_status status = DFT_OK;
+  if (!isfinite(ph->sums[DFT_SUM_LOSS]))
+    status = not_finite(run, "loss");
+  else if (count > 0) /* else no sample of the batch can be read: nothing to learn */
+    status = update(run, count);
   bool skipped = may_skip(run, status);
   if (!skipped) DFT_TRY(status);
   if (!skipped) run->at.skipped = 0;
@@ -145,6 +180,7 @@ dft_status dft_train_step(dft_run *run, dft_step_result *result) {
   *result = (dft_step_result){.loss = skipped ? 0 : ph->sums[DFT_SUM_LOSS],
                               .correct = skipped ? 0 : ph->sums[DFT_SUM_CORRECT],
                               .count = skipped ? 0 : count,
+                              .left_out = global - (int64_t)count,
                               .stop = ph->sums[DFT_SUM_STOP] > 0,
                               .data_s = loaded_s - start_s,
                               .compute_s = dft_now_s() - loaded_s - wait_s,

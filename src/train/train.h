@@ -31,8 +31,8 @@ typedef struct dft_phase {
   int64_t *samples;  /* [max_samples] dataset numbers */
   int *labels;
   float *x, *loss, *dlogits;
-  unsigned char *correct;
-  double *sums; /* [nodes][DFT_SUMS] */
+  unsigned char *correct, *bad; /* bad: could not be read, left out */
+  double *sums;                 /* [nodes][DFT_SUMS] */
 } dft_phase;
 
 /* Position of the run: what a checkpoint carries beside the tensors. Equal on all ranks. */
@@ -60,6 +60,8 @@ typedef struct dft_run {
   dft_reducer *reducer;
   dft_cache *cache;
   dft_position at;
+  int64_t left_out; /* samples that could not be read, of this epoch's steps since the start */
+  bool told_left_out[DFT_SETS];
   dft_phase phase;
   dft_status pending; /* this rank's error, not yet known to the others; its words are in pending_text */
   char pending_text[1024];
@@ -117,6 +119,7 @@ dft_status dft_phase_fit(dft_run *run);
 enum { DFT_SUM_LOSS, DFT_SUM_CORRECT, DFT_SUM_COUNT, DFT_SUM_STOP, DFT_SUM_FAILED, DFT_SUMS };
 typedef struct dft_step_result {
   double loss, correct, count; /* sums over the global batch; 0 when it was skipped as not finite */
+  int64_t left_out;            /* samples of the batch that could not be read */
   bool stop;                   /* some rank was told to stop */
   double data_s, compute_s, communication_s;
 } dft_step_result;
@@ -124,6 +127,8 @@ dft_status dft_train_step(dft_run *run, dft_step_result *result);
 /* Tells the communicator what is being done, for the words about a lost rank: "what N", N counted in steps.
  */
 void dft_at(dft_run *run, const char *what, int ahead);
+/* Says once per run and set on rank 0 how many samples could not be read. */
+void dft_tell_left_out(dft_run *run, dft_set set, int64_t left_out);
 /* Remembers an error that only this rank knows: the next exchange tells the others, and all leave together.
  */
 void dft_defer(dft_run *run, dft_status status);
@@ -136,8 +141,8 @@ void dft_node_sums_u8(const dft_shard_map *map, const unsigned char *values, dou
  * DFT_ESTOPPED when some rank was told to stop before it was done. */
 typedef struct dft_metrics {
   double loss, accuracy;
-  int64_t count;
-  int64_t *confusion; /* [classes][classes] true x predicted; NULL: not wanted */
+  int64_t count, left_out; /* samples measured, and those that could not be read */
+  int64_t *confusion;      /* [classes][classes] true x predicted; NULL: not wanted */
 } dft_metrics;
 dft_status dft_measure(dft_run *run, dft_set set, dft_metrics *metrics);
 

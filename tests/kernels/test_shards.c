@@ -49,6 +49,34 @@ static void test_map_is_its_definition(void **state) {
   assert_null(map.first);
 }
 
+/* What is left keeps its order and its shard, at any number of ranks. */
+static void test_leaving_out(void **state) {
+  (void)state;
+  enum { BATCH = 29 };
+  dft_shard_map map = {0};
+  for (int s = 1; s <= 64; s *= 4)
+    for (int n = 1; n <= s && n <= 7; n++)
+      for (int pattern = 0; pattern < 4; pattern++)
+        for (int r = 0; r < n; r++) {
+          assert_int_equal(dft_shard_map_set(&map, s, n, r, BATCH), DFT_OK);
+          int64_t begin = map.begin;
+          int first_shard = (int)((int64_t)r * s / n), samples = map.samples, expected[64] = {0}, left = 0;
+          unsigned char bad[BATCH];
+          for (int i = 0; i < samples; i++) {
+            int64_t place = begin + i;
+            bad[i] = pattern == 1 ? place % 3 == 0 : pattern == 2 ? place < 20 : pattern == 3;
+            expected[place * s / BATCH - first_shard] += !bad[i];
+            left += !bad[i];
+          }
+          dft_shard_map_leave_out(&map, bad);
+          assert_int_equal(map.samples, left);
+          assert_int_equal(map.begin, begin);
+          assert_int_equal(map.first[0], 0);
+          for (int j = 0; j < map.shards; j++) assert_int_equal(map.first[j + 1] - map.first[j], expected[j]);
+        }
+  dft_shard_map_free(&map);
+}
+
 static void test_most_nodes_fit(void **state) {
   (void)state;
   dft_shard_map map = {0};
@@ -127,6 +155,7 @@ static void test_threads(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_map_is_its_definition),
+      cmocka_unit_test(test_leaving_out),
       cmocka_unit_test(test_most_nodes_fit),
       cmocka_unit_test(test_errors),
       cmocka_unit_test(test_auto),

@@ -77,10 +77,11 @@ static void close_fixture(fixture *f) {
 static float *rows(fixture *f, int first, int64_t *decoded) {
   int64_t row = dft_model_boundary(f->model, first), samples[CHECKED];
   for (int i = 0; i < CHECKED; i++) samples[i] = (i * 11 + 3) % IMAGES;
+  unsigned char bad[CHECKED];
   float *x = malloc((size_t)(row * CHECKED) * sizeof *x);
   assert_non_null(x);
   (void)dft_cache_take_stats(f->cache);
-  assert_int_equal(dft_cache_rows(f->cache, DFT_SET_TRAIN, samples, CHECKED, x), DFT_OK);
+  assert_int_equal(dft_cache_rows(f->cache, DFT_SET_TRAIN, samples, CHECKED, x, bad), DFT_OK);
   *decoded = dft_cache_take_stats(f->cache).decoded;
   return x;
 }

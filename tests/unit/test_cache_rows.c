@@ -63,6 +63,7 @@ static void train(run *r) {
   r->rows = malloc((size_t)((row[0] + row[1]) * CHECKED) * sizeof(float));
   assert_non_null(r->rows);
   for (int i = 0; i < CHECKED; i++) samples[i] = (i * 11) % (IMAGES - 1);
+  unsigned char bad[CHECKED];
   for (int p = 0; p < 2; p++) {
     assert_int_equal(dft_cache_phase(c, p), DFT_OK);
     if (p == 0) {
@@ -70,7 +71,7 @@ static void train(run *r) {
       r->files = dft_cache_describe(c).files;
     }
     assert_int_equal(
-        dft_cache_rows(c, DFT_SET_TRAIN, samples, CHECKED, r->rows + (p == 0 ? 0 : row[0] * CHECKED)),
+        dft_cache_rows(c, DFT_SET_TRAIN, samples, CHECKED, r->rows + (p == 0 ? 0 : row[0] * CHECKED), bad),
         DFT_OK);
   }
   r->decoded = dft_cache_take_stats(c).decoded;

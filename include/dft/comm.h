@@ -12,6 +12,10 @@
  * After a DFT_EPEER the communicator is broken: every later call that needs a peer returns DFT_EPEER with the
  * same message at once, and dft_comm_close ends the job.
  *
+ * Opening a world of several ranks forks a child, the guard, which ends this process when it has been stopped
+ * (SIGSTOP) for longer than timeout_s, also while MPI starts or ends. It blocks all signals and ends with its
+ * rank.
+ *
  * When the whole world is on one host and the user set neither OMPI_MCA_pml nor OMPI_MCA_btl, opening
  * restricts Open MPI to shared memory, which starts in about a quarter of the time; a process started without
  * a launcher starts without Open MPI's helper daemon.

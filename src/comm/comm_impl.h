@@ -43,6 +43,11 @@ dft_status dft_comm_alive(dft_comm *comm);
 /* Waits for one MPI request with the timeout. */
 dft_status dft_comm_finish(dft_comm *comm, MPI_Request *request, const char *doing, int peer);
 
+/* guard.c: a child process that ends this one when it has been stopped (SIGSTOP) for the timeout. */
+void dft_guard_open(double timeout_s);
+void dft_guard_set_timeout(double timeout_s);
+void dft_guard_close(void);
+
 /* Starts and ends the exchange of signs of life; collective. */
 dft_status dft_beats_open(dft_comm *comm);
 dft_status dft_beats_close(dft_comm *comm);

@@ -22,6 +22,10 @@ static bool started_by_launcher(void) {
   return false;
 }
 
+static bool several_expected(void) {
+  return number_from("OMPI_COMM_WORLD_SIZE") > 1 || number_from("SLURM_STEP_NUM_TASKS") > 1;
+}
+
 /* Everything we know before MPI_Init about where the world is: mpirun says it, Slurm says it, or there is no
  * launcher at all. */
 static bool world_on_one_host(void) {
@@ -149,6 +153,7 @@ dft_status dft_comm_open(dft_comm **out) {
   *out = NULL;
   dft_comm *comm = comm_new();
   if (comm == NULL) return dft_fail_memory("communicator", sizeof *comm);
+  if (several_expected()) dft_guard_open(default_timeout_s);
   leave_after(default_timeout_s, DFT_EPEER, "dft: error: a rank was lost while MPI started\n");
   dft_status status = open_world(comm);
   alarm(0);
@@ -186,6 +191,7 @@ void dft_comm_close(dft_comm *comm) {
   if (comm->mpi) {
     MPI_Finalize();
     alarm(0);
+    dft_guard_close();
   }
   free(comm->host);
   free(comm);
@@ -229,6 +235,7 @@ const dft_share *dft_comm_share(dft_comm *comm) {
 
 void dft_comm_set_timeout(dft_comm *comm, double timeout_s) {
   comm->timeout_s = timeout_s;
+  dft_guard_set_timeout(timeout_s);
 }
 
 void dft_comm_at(dft_comm *comm, const char *where) {

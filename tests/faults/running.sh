@@ -40,8 +40,15 @@ steps_in() {
 has_steps() { [ "$(steps_in "$1")" -ge "$2" ]; }
 # until_step DIR N: the run in DIR has logged N more steps than it had when this was called.
 until_step() { until_true 60 "step $2 more in $1" has_steps "$1" $(($(steps_in "$1") + $2)); }
-# ranks_of RUN_DIR: the pids of the ranks that were started with this run_dir, rank 0 first.
-ranks_of() { pgrep -f "^$DFT .*run_dir=$1( |\$)"; }
+# ranks_of RUN_DIR: the pids of the ranks that were started with this run_dir, rank 0 first; not of their guards. Fails if there
+# are none.
+ranks_of() {
+  local pid pids
+  pids=$(for pid in $(pgrep -f "^$DFT .*run_dir=$1( |\$)"); do
+    [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = rank-guard ] || echo "$pid"
+  done)
+  [ -n "$pids" ] && echo "$pids"
+}
 rank_of() { ranks_of "$1" | sed -n "$(($2 + 1))p"; }
 # ended CODE WHAT (or CODE|CODE): the job ends within 60 s with this code, and nothing of it is left.
 ended() {

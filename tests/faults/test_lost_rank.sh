@@ -33,6 +33,21 @@ ok "undisturbed" np 2 "${run[@]}" run_dir="$work/whole"
 same "$work/whole/final.pb" "$dir/final.pb" "lost five times"
 same "$work/whole/history.csv" "$dir/history.csv" "history after five losses"
 
+# Stopped where no rank watches another: after MPI_Finalize the others have left, and its guard ends it
+start mpirun --oversubscribe --bind-to none -np 3 -x LD_PRELOAD="$DFT_BUILD/tests/libstop_in_mpi.so" -x STOP_IN=finalize -x STOP_RANK=0 \
+  "$DFT" "${run[@]}" run_dir="$dir" distributed.timeout_s=$timeout_s
+ended 137 "rank 0 stopped in MPI_Finalize"
+says "a stopped rank made no progress for timeout_s and is ended by its guard" "rank 0 stopped in MPI_Finalize"
+# While MPI starts, the others wait with an alarm of 300 s, the default timeout; the test lets it ring early.
+start mpirun --oversubscribe --bind-to none -np 2 -x LD_PRELOAD="$DFT_BUILD/tests/libstop_in_mpi.so" -x STOP_IN=init -x STOP_RANK=1 \
+  "$DFT" "${run[@]}" run_dir="$dir"
+rank_is_stopped() { rank=$(rank_of "$dir" 1) && [ -n "$rank" ] && grep -q '^State:.T' "/proc/$rank/status"; }
+until_true 60 "rank 1 stopped" rank_is_stopped
+sleep 0.5 # rank 0 is in MPI_Init by then; earlier, the alarm would end it all the same, without words
+kill -ALRM "$(rank_of "$dir" 0)"
+ended "76|142" "rank 1 stopped in MPI_Init"
+says "a rank was lost while MPI started" "rank 1 stopped in MPI_Init"
+
 # Slow is not lost: a rank that gets a sixth of its time needs longer for its step than the timeout, and is waited for
 start_np 2 "$work/config.yaml" run_dir="$work/slow" "phases=[{name: head, epochs: 1}]" data.validation=null log.verbose=2 \
   model.input_shape=[96,96,3] data.batch_size=8000 data.train.samples=8000 distributed.timeout_s=4

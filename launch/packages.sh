@@ -3,7 +3,7 @@
 build_packages=(
   cmake ninja-build gcc libc6-dev pkg-config
   libopenmpi-dev openmpi-bin libopenblas-dev libprotobuf-c-dev protobuf-c-compiler
-  libyaml-dev libhdf5-dev libisal-dev zlib1g-dev
+  libyaml-dev libhdf5-dev libisal-dev zlib1g-dev libjpeg-dev libvips-dev
 )
 data_packages=(dataset-fashion-mnist)
 test_packages=(

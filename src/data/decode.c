@@ -1,0 +1,242 @@
+#include "decode.h"
+#include "rows.h"
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- formats ---- */
+
+typedef struct format {
+  const char *name;
+  int offset, length;
+  const char *magic;
+  dft_image_format format;
+  const dft_raster_reader *reader; /* NULL: the module's */
+} format;
+
+static const format formats[] = {
+    {"JPEG", 0, 3, "\xff\xd8\xff", DFT_IMAGE_JPEG, &dft_jpeg_reader},
+    {"PNG", 0, 8, "\x89PNG\r\n\x1a\n", DFT_IMAGE_PNG, NULL},
+    {"WebP", 8, 4, "WEBP", DFT_IMAGE_WEBP, NULL},
+    {"GIF", 0, 5, "GIF87", DFT_IMAGE_GIF, NULL},
+    {"GIF", 0, 5, "GIF89", DFT_IMAGE_GIF, NULL},
+    {"TIFF", 0, 4, "II*\0", DFT_IMAGE_TIFF, NULL},
+    {"TIFF", 0, 4, "MM\0*", DFT_IMAGE_TIFF, NULL},
+    {"TIFF", 0, 4, "II+\0", DFT_IMAGE_TIFF, NULL},
+    {"TIFF", 0, 4, "MM\0+", DFT_IMAGE_TIFF, NULL},
+    {"BMP", 0, 2, "BM", DFT_IMAGE_BMP, &dft_bmp_reader},
+};
+
+/* What people have that is an image and not for us. */
+static const format foreign[] = {
+    {"HEIF or AVIF", 4, 4, "ftyp", 0, NULL}, {"JPEG XL", 0, 2, "\xff\x0a", 0, NULL},
+    {"JPEG 2000", 4, 4, "jP  ", 0, NULL},    {"PDF", 0, 4, "%PDF", 0, NULL},
+    {"SVG", 0, 4, "<svg", 0, NULL},          {"Photoshop", 0, 4, "8BPS", 0, NULL},
+};
+
+static const format *find_format(const format *table, size_t entries, const void *bytes, size_t count) {
+  for (size_t i = 0; i < entries; i++) {
+    size_t end = (size_t)(table[i].offset + table[i].length);
+    if (count >= end &&
+        memcmp((const char *)bytes + table[i].offset, table[i].magic, (size_t)table[i].length) == 0)
+      return &table[i];
+  }
+  return NULL;
+}
+
+static dft_status recognise(const void *bytes, size_t count, const char *name, const format **f) {
+  if (count == 0) return dft_fail(DFT_EDATA, "%s: empty file", name);
+  *f = find_format(formats, sizeof formats / sizeof *formats, bytes, count);
+  if (*f != NULL) return DFT_OK;
+  const format *known = find_format(foreign, sizeof foreign / sizeof *foreign, bytes, count);
+  if (known != NULL)
+    return dft_fail(DFT_EDATA, "%s: %s is not supported; convert it to JPEG, PNG, WebP, GIF, TIFF or BMP",
+                    name, known->name);
+  return dft_fail(DFT_EDATA, "%s: not an image (JPEG, PNG, WebP, GIF, TIFF or BMP)", name);
+}
+
+/* ---- the module ---- */
+
+static pthread_once_t module_once = PTHREAD_ONCE_INIT;
+static const dft_raster_reader *module_reader;
+static char module_error[1024];
+
+/* True when there is nothing more to try: it is loaded, or there but of no use. */
+static bool try_module(const char *path) {
+  if (access(path, R_OK) != 0) return false;
+  void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  if (module == NULL) {
+    snprintf(module_error, sizeof module_error, "%s", dlerror());
+    return true;
+  }
+  module_reader = dlsym(module, DFT_RASTER_MODULE_SYMBOL);
+  if (module_reader == NULL)
+    snprintf(module_error, sizeof module_error, "%s: of another version of dft", path);
+  return true;
+}
+
+static void load_module(void) {
+  static const char *const places[] = {"", "../", DFT_MODULE_FROM_BIN "/"};
+  const char *named = getenv("DFT_DECODE_MODULE");
+  if (named != NULL && *named != '\0') {
+    if (!try_module(named)) snprintf(module_error, sizeof module_error, "%s: no such file", named);
+    return;
+  }
+  char program[2048], path[4096];
+  ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+  if (length > 0) {
+    program[length] = '\0';
+    *(strrchr(program, '/') + 1) = '\0';
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+      snprintf(path, sizeof path, "%s%sdft_decode.so", program, places[i]);
+      if (try_module(path)) return;
+    }
+  }
+  if (!try_module(DFT_MODULE_DIRECTORY "/dft_decode.so"))
+    snprintf(module_error, sizeof module_error, "dft_decode.so is neither beside the program nor in %s",
+             DFT_MODULE_DIRECTORY);
+}
+
+static dft_status find_reader(const format *f, const char *name, const dft_raster_reader **reader) {
+  *reader = f->reader;
+  if (f->reader != NULL) return DFT_OK;
+  pthread_once(&module_once, load_module);
+  *reader = module_reader;
+  if (module_reader != NULL) return DFT_OK;
+  return dft_fail(DFT_EINTERNAL,
+                  "%s: %s needs libvips, and its module cannot be loaded: %s; install libvips42, or set "
+                  "DFT_DECODE_MODULE to the path of dft_decode.so",
+                  name, f->name, module_error);
+}
+
+/* ---- one image ---- */
+
+static dft_status check_size(const dft_raster *r, const char *name) {
+  if (r->height < 1 || r->width < 1) return dft_fail(DFT_EDATA, "%s: an image without pixels", name);
+  if (r->height > DFT_DECODE_MAX_SIDE || r->width > DFT_DECODE_MAX_SIDE ||
+      r->height * r->width > DFT_DECODE_MAX_PIXELS)
+    return dft_fail(DFT_EDATA, "%s: %lld x %lld pixels, more than %lld are refused", name,
+                    (long long)r->width, (long long)r->height, (long long)DFT_DECODE_MAX_PIXELS);
+  return DFT_OK;
+}
+
+static dft_status read_rows(const dft_raster_reader *reader, void *handle, dft_row_sink *sink,
+                            char *message) {
+  const void *rows;
+  size_t stride;
+  while (sink->row < sink->raster.height) {
+    int64_t count;
+    if (!reader->rows(handle, sink->raster.height - sink->row, &rows, &stride, &count, message))
+      return DFT_EDATA;
+    for (int64_t i = 0; i < count; i++) dft_row_sink_put(sink, (const uint8_t *)rows + (size_t)i * stride);
+  }
+  return DFT_OK;
+}
+
+/* bitmap NULL: the size alone. DFT_EDATA without a message of dft: what is wrong is in `message`. */
+static dft_status decode(const format *f, const dft_raster_reader *reader, const void *bytes, size_t count,
+                         const char *name, dft_resize mode, int *height, int *width, dft_bitmap *bitmap,
+                         char *message) {
+  dft_raster raster;
+  dft_row_sink sink = {0};
+  void *handle;
+  *message = '\0';
+  if (!reader->open(f->format, bytes, count, &raster, &handle, message)) return DFT_EDATA;
+  dft_status status = check_size(&raster, name);
+  if (status == DFT_OK && bitmap != NULL) {
+    dft_box by = dft_box_for(&raster, mode, *height, *width);
+    if (!reader->start(handle, dft_box_shrink(by), &raster, message)) status = DFT_EDATA;
+    by = dft_box_for(&raster, mode, *height, *width);
+    if (status == DFT_OK) status = dft_row_sink_init(&sink, &raster, by, bitmap);
+    if (status == DFT_OK) status = read_rows(reader, handle, &sink, message);
+    dft_row_sink_free(&sink);
+  } else if (status == DFT_OK) {
+    bool turned = raster.orientation >= 5;
+    *height = (int)(turned ? raster.width : raster.height);
+    *width = (int)(turned ? raster.height : raster.width);
+  }
+  reader->close(handle);
+  return status;
+}
+
+/* libvips keeps the errors of all threads in one place. So that a message is this image's, a failed one is
+ * decoded again with nobody beside it. */
+static pthread_rwlock_t vips_lock = PTHREAD_RWLOCK_INITIALIZER;
+
+static dft_status decode_named(const void *bytes, size_t count, const char *name, dft_resize mode,
+                               int *height, int *width, dft_bitmap *bitmap) {
+  const format *f;
+  const dft_raster_reader *reader;
+  char message[DFT_RASTER_MESSAGE_BYTES];
+  DFT_TRY(recognise(bytes, count, name, &f));
+  DFT_TRY(find_reader(f, name, &reader));
+  bool shared = f->reader == NULL;
+  if (shared) pthread_rwlock_rdlock(&vips_lock);
+  dft_status status = decode(f, reader, bytes, count, name, mode, height, width, bitmap, message);
+  if (shared) pthread_rwlock_unlock(&vips_lock);
+  if (shared && status == DFT_EDATA && *message != '\0') {
+    pthread_rwlock_wrlock(&vips_lock);
+    status = decode(f, reader, bytes, count, name, mode, height, width, bitmap, message);
+    pthread_rwlock_unlock(&vips_lock);
+  }
+  if (status == DFT_EDATA && *message != '\0')
+    return dft_fail(DFT_EDATA, "%s: damaged or truncated %s: %s", name, f->name, message);
+  return status;
+}
+
+dft_status dft_decode_size(const void *bytes, size_t count, const char *name, int *height, int *width) {
+  return decode_named(bytes, count, name, DFT_RESIZE_STRETCH, height, width, NULL);
+}
+
+dft_status dft_decode(const void *bytes, size_t count, const char *name, dft_resize mode, int out_height,
+                      int out_width, dft_bitmap *bitmap) {
+  return decode_named(bytes, count, name, mode, &out_height, &out_width, bitmap);
+}
+
+void dft_bitmap_free(dft_bitmap *bitmap) {
+  free(bitmap->rgb);
+  *bitmap = (dft_bitmap){0};
+}
+
+/* ---- to the model's size ---- */
+
+dft_image_reader dft_image_reader_make(dft_resize mode, int out_height, int out_width,
+                                       dft_preprocessing preprocessing) {
+  return (dft_image_reader){
+      .mode = mode, .out_height = out_height, .out_width = out_width, .preprocessing = preprocessing};
+}
+
+void dft_image_reader_free(dft_image_reader *r) {
+  dft_bitmap_free(&r->bitmap);
+  dft_loader_free(&r->loader);
+}
+
+dft_status dft_image_reader_pixels(dft_image_reader *r, const uint8_t *rgb, int height, int width,
+                                   float *out) {
+  if (r->loader.height != height || r->loader.width != width) {
+    dft_loader_free(&r->loader);
+    r->loader = (dft_loader){.height = height,
+                             .width = width,
+                             .channels = 3,
+                             .type = DFT_TYPE_U8,
+                             .out_height = r->out_height,
+                             .out_width = r->out_width,
+                             .preprocessing = r->preprocessing};
+    dft_status status = dft_loader_init(&r->loader, r->mode);
+    if (status != DFT_OK) {
+      r->loader.height = 0; /* there are no tables */
+      return status;
+    }
+  }
+  dft_loader_image(&r->loader, rgb, out);
+  return DFT_OK;
+}
+
+dft_status dft_image_reader_file(dft_image_reader *r, const void *bytes, size_t count, const char *name,
+                                 float *out) {
+  DFT_TRY(dft_decode(bytes, count, name, r->mode, r->out_height, r->out_width, &r->bitmap));
+  return dft_image_reader_pixels(r, r->bitmap.rgb, r->bitmap.height, r->bitmap.width, out);
+}

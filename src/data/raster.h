@@ -1,0 +1,58 @@
+/* Inside of decoding: one interface to what reads rows of pixels (libjpeg, libvips, BMP), and what makes a
+ * bitmap of the rows. The module that is loaded at run time knows this header and nothing else of dft. */
+#ifndef DFT_DATA_RASTER_H
+#define DFT_DATA_RASTER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Pixels as they are read: [height][width][bands] samples of 8 or 16 bits (the machine's order). */
+typedef enum { DFT_COLOUR_GREY, DFT_COLOUR_RGB, DFT_COLOUR_CMYK } dft_colour;
+
+typedef struct dft_raster {
+  int64_t height, width; /* as stored, before orientation */
+  int bands;             /* those of the colour, and any number more, which are dropped */
+  int sample_bytes;      /* 1 or 2 */
+  dft_colour colour;
+  bool inverted;   /* CMYK: 255 is no ink */
+  int orientation; /* EXIF's 1 to 8 */
+} dft_raster;
+
+typedef enum {
+  DFT_IMAGE_JPEG,
+  DFT_IMAGE_PNG,
+  DFT_IMAGE_WEBP,
+  DFT_IMAGE_GIF,
+  DFT_IMAGE_TIFF,
+  DFT_IMAGE_BMP
+} dft_image_format;
+
+enum { DFT_RASTER_MESSAGE_BYTES = 512 };
+
+/* Reads one image in memory; bytes stay in place until close. Each function but close writes a line into
+ * message when it returns false, without the file's name. Any thread, one image on one thread at a time. */
+typedef struct dft_raster_reader {
+  /* Reads the header. *handle is NULL when it fails. */
+  bool (*open)(dft_image_format format, const void *bytes, size_t count, dft_raster *raster, void **handle,
+               char *message);
+  /* Gets ready to read, reduced by up to `shrink` (1, 2, 4 or 8) on both axes. raster's size becomes what
+   * will be read. */
+  bool (*start)(void *handle, int shrink, dft_raster *raster, char *message);
+  /* The next rows, at least one, at most `most`: *count of them, *stride_bytes apart, valid until the next
+   * call. */
+  bool (*rows)(void *handle, int64_t most, const void **rows, size_t *stride_bytes, int64_t *count,
+               char *message);
+  void (*close)(void *handle);
+} dft_raster_reader;
+
+extern const dft_raster_reader dft_jpeg_reader, dft_bmp_reader;
+
+/* What the module exports under the name of DFT_RASTER_MODULE_SYMBOL. A change of anything above is another
+ * symbol, so that a module left over from another version is refused. */
+#define DFT_RASTER_MODULE_SYMBOL "dft_raster_module_1"
+
+/* The orientation in EXIF data, which is a TIFF file of its own; 1 if it says none. */
+int dft_exif_orientation(const uint8_t *exif, size_t count);
+
+#endif

@@ -3,6 +3,7 @@
 #ifndef DFT_ARENA_H
 #define DFT_ARENA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 typedef struct dft_arena dft_arena;
@@ -10,6 +11,9 @@ typedef struct dft_arena dft_arena;
 dft_arena *dft_arena_new(void); /* NULL when out of memory */
 void *dft_arena_alloc(dft_arena *a,
                       size_t bytes); /* NULL when out of memory; bytes 0 gives a valid pointer */
+/* What follows, up to so many bytes with every block's rounded up to 64, will lie side by side: one block
+ * shares huge pages where several small ones have none. False when out of memory. */
+bool dft_arena_reserve(dft_arena *a, size_t bytes);
 float *dft_arena_floats(dft_arena *a, size_t count);
 char *dft_arena_string(dft_arena *a, const char *text);
 size_t dft_arena_bytes(const dft_arena *a); /* handed out so far */

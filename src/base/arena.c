@@ -31,21 +31,26 @@ dft_arena *dft_arena_new(void) {
   return calloc(1, sizeof(dft_arena));
 }
 
+bool dft_arena_reserve(dft_arena *a, size_t bytes) {
+  chunk *c = malloc(sizeof *c);
+  if (c == NULL) return false;
+  *c = (chunk){.next = a->chunks, .size = bytes, .data = dft_aligned_alloc(bytes)};
+  if (c->data == NULL) {
+    free(c);
+    return false;
+  }
+  a->chunks = c;
+  return true;
+}
+
 void *dft_arena_alloc(dft_arena *a, size_t bytes) {
   if (bytes > SIZE_MAX - ALIGNMENT) return NULL;
   size_t need = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
   if (need == 0) need = ALIGNMENT;
   chunk *c = a->chunks;
   if (c == NULL || c->size - c->used < need) {
-    size_t size = need > CHUNK_BYTES ? need : CHUNK_BYTES;
-    c = malloc(sizeof *c);
-    if (c == NULL) return NULL;
-    *c = (chunk){.next = a->chunks, .size = size, .data = dft_aligned_alloc(size)};
-    if (c->data == NULL) {
-      free(c);
-      return NULL;
-    }
-    a->chunks = c;
+    if (!dft_arena_reserve(a, need > CHUNK_BYTES ? need : CHUNK_BYTES)) return NULL;
+    c = a->chunks;
   }
   void *block = c->data + c->used;
   memset(block, 0, need);

@@ -174,6 +174,12 @@ dft_status dft_model_new(double alpha, int height, int width, dft_pooling poolin
   add_unit(&at, DFT_POINTWISE, alpha > 1.0 ? make_divisible(1280 * alpha) : 1280, 1, "",
            (const char *[]){"Conv_1", "Conv_1_bn", "out_relu"}, true);
   add_head(&at);
+  size_t bytes = 0;
+  for (int i = 0; i < m->param_count; i++) bytes += ((size_t)m->params[i].elements + 15) / 16 * 64;
+  if (!dft_arena_reserve(m->arena, bytes)) {
+    dft_model_free(m);
+    return dft_fail_memory("parameters", bytes);
+  }
   for (int i = 0; i < m->param_count; i++) {
     m->params[i].data = dft_arena_floats(m->arena, (size_t)m->params[i].elements);
     if (m->params[i].data == NULL) {

@@ -5,7 +5,7 @@
 /* One allocator for the plan: counts, and remembers the first failure, so that the plan reads as a list of
  * what is needed. When only counting, it hands out nothing. */
 static float *floats(dft_tail *t, int64_t count, bool *failed) {
-  t->bytes += (size_t)count * sizeof(float);
+  t->bytes += (size_t)(count + 15) / 16 * 16 * sizeof(float);
   if (t->counting) return NULL;
   float *p = dft_arena_floats(t->arena, (size_t)count);
   if (p == NULL) *failed = true;
@@ -92,7 +92,7 @@ size_t dft_tail_plan_bytes(dft_model *model, const dft_ops *ops, int max_samples
   t.first = dft_model_tail_start(model);
   t.stop = t.count = model->unit_count - t.first;
   bool failed = false;
-  if (t.arena != NULL) plan(&t, max_samples, max_nodes, &failed);
+  if (t.arena != NULL) plan(&t, max_samples > 0 ? max_samples : 1, max_nodes, &failed);
   dft_arena_free(t.arena);
   return t.bytes;
 }
@@ -115,10 +115,10 @@ dft_status dft_tail_new(dft_model *model, const dft_ops *ops, int max_samples, i
   *t = (dft_tail){.model = model, .ops = ops, .hooks = *hooks, .arena = dft_arena_new(), .dropout = dropout};
   t->first = dft_model_tail_start(model);
   t->stop = t->count = model->unit_count - t->first;
-  bool failed = t->arena == NULL;
+  const size_t bytes = dft_tail_plan_bytes(model, ops, max_samples, max_nodes, dropout);
+  bool failed = t->arena == NULL || !dft_arena_reserve(t->arena, bytes);
   if (!failed) plan(t, max_samples > 0 ? max_samples : 1, max_nodes, &failed);
   if (failed) {
-    size_t bytes = t->arena == NULL ? 0 : dft_arena_bytes(t->arena);
     dft_tail_free(t);
     return dft_fail_memory("activations of the trainable layers; use a smaller data.batch_size or more hosts",
                            bytes);

@@ -31,9 +31,14 @@ dft_status dft_optimizer_new(const dft_config_optimizer *config, dft_model *mode
   dft_optimizer *o = calloc(1, sizeof *o);
   if (o == NULL) return dft_fail_memory("optimizer", sizeof *o);
   *o = (dft_optimizer){.config = *config, .model = model, .ops = ops, .arena = dft_arena_new()};
-  bool failed = o->arena == NULL;
+  size_t bytes = 0;
+  for (int s = 0; s < MAX_SLOTS; s++)
+    for (int p = 0; p < model->param_count; p++)
+      if (model->params[p].trainable && uses_slot(config, s))
+        bytes += ((size_t)model->params[p].elements + 15) / 16 * 64;
+  bool failed = o->arena == NULL || !dft_arena_reserve(o->arena, bytes);
   for (int s = 0; s < MAX_SLOTS && !failed; s++) {
-    o->slots[s] = dft_arena_alloc(o->arena, (size_t)model->param_count * sizeof(float *));
+    o->slots[s] = calloc((size_t)model->param_count, sizeof(float *));
     failed = o->slots[s] == NULL;
     for (int p = 0; p < model->param_count && !failed; p++) {
       if (!model->params[p].trainable || !uses_slot(config, s)) continue;
@@ -43,7 +48,7 @@ dft_status dft_optimizer_new(const dft_config_optimizer *config, dft_model *mode
   }
   if (failed) {
     dft_optimizer_free(o);
-    return dft_fail_memory("optimizer slots", 0);
+    return dft_fail_memory("optimizer slots", bytes);
   }
   *optimizer = o;
   return DFT_OK;
@@ -51,6 +56,7 @@ dft_status dft_optimizer_new(const dft_config_optimizer *config, dft_model *mode
 
 void dft_optimizer_free(dft_optimizer *o) {
   if (o == NULL) return;
+  for (int s = 0; s < MAX_SLOTS; s++) free(o->slots[s]);
   dft_arena_free(o->arena);
   free(o);
 }

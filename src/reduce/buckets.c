@@ -47,7 +47,10 @@ dft_status dft_buckets_new(dft_reducer *reducer, int nodes, const int64_t *eleme
     b->places = dft_arena_alloc(b->arena, (size_t)tensors * sizeof *b->places);
     failed = b->buckets == NULL || b->places == NULL;
   }
+  size_t bytes = 0;
   if (!failed) assign(b, elements, bucket_bytes);
+  for (int i = 0; i < b->count; i++) bytes += ((size_t)nodes * (size_t)b->buckets[i].count + 15) / 16 * 64;
+  failed = failed || !dft_arena_reserve(b->arena, bytes);
   for (int i = 0; i < b->count && !failed; i++) {
     b->buckets[i].waiting = b->buckets[i].tensors;
     b->buckets[i].data = dft_arena_floats(b->arena, (size_t)nodes * (size_t)b->buckets[i].count);
@@ -55,7 +58,7 @@ dft_status dft_buckets_new(dft_reducer *reducer, int nodes, const int64_t *eleme
   }
   if (failed) {
     dft_buckets_free(b);
-    return dft_fail_memory("gradient buckets", 0);
+    return dft_fail_memory("gradient buckets", bytes);
   }
   *buckets = b;
   return DFT_OK;

@@ -1,7 +1,7 @@
 /* Speed of the training passes, without data, exchange and optimizer: forward and backward of the tail on
  * this rank's share of a batch.
  *
- *     bench_tail [samples] [unfreeze_last, 0: all] [threads] [seconds]
+ *     bench_tail [samples] [unfreeze_last, 0: all] [threads] [seconds] [layers]
  *
  * Prints images per second of CPU time (all threads together), the best step and the median one. Not a test.
  */
@@ -11,6 +11,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 static float *gradients[512];
@@ -37,6 +38,60 @@ static double cpu_s(void) {
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* The best time of each layer's forward and backward: a table of operations that times another's. */
+enum { LAYERS = 64 };
+static dft_ops timed;
+static const dft_ops *inner;
+static struct layer {
+  dft_conv_kind kind;
+  dft_conv conv;
+  double best_s[2];
+} layers[LAYERS];
+static int layer_count;
+
+static void took(const dft_train_conv *t, int direction, double s) {
+  int i = 0;
+  while (i < layer_count &&
+         (layers[i].kind != t->kind || memcmp(&layers[i].conv, &t->conv, sizeof t->conv) != 0))
+    i++;
+  if (i == LAYERS) return;
+  if (i == layer_count) layers[layer_count++] = (struct layer){t->kind, t->conv, {INFINITY, INFINITY}};
+  layers[i].best_s[direction] = fmin(layers[i].best_s[direction], s);
+}
+static void timed_forward(const dft_ops *ops, const dft_train_conv *t, float *z, double *sums) {
+  double start = cpu_s();
+  (void)ops, inner->train_forward(inner, t, z, sums);
+  took(t, 0, cpu_s() - start);
+}
+static void timed_backward(const dft_ops *ops, const dft_train_conv *t, const dft_train_gradient *g) {
+  double start = cpu_s();
+  (void)ops, inner->train_backward(inner, t, g);
+  took(t, 1, cpu_s() - start);
+}
+
+/* Floats that a layer must read and write at least: forward x, z; backward dy, z, x, dx. */
+static void print_layers(const dft_model *m, int samples) {
+  static const char *const kinds[] = {
+      [DFT_STEM] = "stem", [DFT_DEPTHWISE] = "depthwise", [DFT_POINTWISE] = "pointwise"};
+  double sum[2] = {0};
+  printf("  %-9s side    k    n  x    fwd us GFLOP/s    bwd us GFLOP/s    fwd, bwd ms a step\n", "");
+  for (int i = 0; i < layer_count; i++) {
+    const struct layer *l = &layers[i];
+    const dft_conv *g = &l->conv;
+    int times = 0;
+    for (int u = 0; u < m->unit_count; u++)
+      times += m->units[u].kind == l->kind && memcmp(&m->units[u].conv, g, sizeof *g) == 0;
+    const double taps = l->kind == DFT_POINTWISE ? g->in_channels : l->kind == DFT_STEM ? 27 : 9;
+    const double work = 2e-9 * samples * g->out_h * g->out_w * taps * g->channels;
+    const double *s = l->best_s, back = l->kind == DFT_STEM ? 1 : 2;
+    printf("  %-9s %4d %4d %4d %2d %9.1f %7.1f %9.1f %7.1f %9.3f %7.3f\n", kinds[l->kind], g->in_h,
+           g->in_channels, g->channels, times, 1e6 * s[0], work / s[0], 1e6 * s[1], back * work / s[1],
+           1e3 * times * s[0], 1e3 * times * s[1]);
+    sum[0] += times * s[0], sum[1] += times * s[1];
+  }
+  printf("  all: forward %.2f ms, backward %.2f ms\n", 1e3 * sum[0], 1e3 * sum[1]);
+}
+
 static int by_value(const void *a, const void *b) {
   double d = *(const double *)a - *(const double *)b;
   return d < 0 ? -1 : d > 0;
@@ -58,6 +113,13 @@ int main(int argc, char **argv) {
   DO(dft_ops_best(&kernels));
   const dft_ops *ops = dft_ops_get(kernels);
   dft_ops_set_threads(threads);
+  if (argc > 5) {
+    inner = ops;
+    timed = *ops;
+    timed.train_forward = timed_forward;
+    timed.train_backward = timed_backward;
+    ops = &timed;
+  }
   DO(dft_model_new(1.0, 96, 96, DFT_POOL_AVG, 5, &model));
   dft_model_init(model, 1);
   char name[] = "bench";
@@ -102,5 +164,6 @@ int main(int argc, char **argv) {
     printf("  %-8s best %7.1f  median %7.1f images per CPU second\n", names[i], samples / times[i][0],
            samples / times[i][steps / 2]);
   }
+  if (argc > 5) print_layers(model, samples);
   return 0;
 }

@@ -7,10 +7,10 @@
  *
  * Readers trust no size in a file before checking it against the file's length: at most 1 GiB of weights,
  * rank at most 4. Errors: DFT_EDATA, "FILE: TENSOR: what is wrong". A file that is truncated, foreign,
- * compressed and damaged, or that claims too much is refused; damage inside HDF5's own structures is left to
- * libhdf5, whose version 1.10.8 crashes on some of it (its decoding of attributes): read files from people
- * you trust. Ownership: the dft_weights owns everything it points to. Not collective, one thread at a time
- * (libhdf5 is not thread-safe). libhdf5 is only touched inside src/formats/.
+ * compressed and damaged, or that claims too much is refused; libhdf5, whose version 1.10.8 crashes on some
+ * damage to HDF5's own structures, reads in a child process, and a crash is a DFT_EDATA. Ownership: the
+ * dft_weights owns everything it points to. Not collective, one thread at a time (libhdf5 is not
+ * thread-safe). libhdf5 is only touched inside src/formats/.
  */
 #ifndef DFT_WEIGHTS_H
 #define DFT_WEIGHTS_H

@@ -33,4 +33,9 @@ enum { DFT_KERAS_CLASSES = sizeof dft_keras_classes / sizeof dft_keras_classes[0
 /* Which of the two layouts an open HDF5 file has; DFT_FILE_UNKNOWN when none. */
 dft_file_kind dft_keras_layout(const dft_h5 *file);
 
+/* dft_keras_read in this process: libhdf5 may crash on a damaged file. */
+dft_status dft_keras_read_here(const char *path, dft_weights *w);
+/* The layout of an HDF5 file, found by another process. */
+dft_status dft_keras_sniff(const char *path, dft_file_kind *kind);
+
 #endif

@@ -278,7 +278,7 @@ static dft_status read_file(dft_h5 *file, dft_weights *w) {
   return status == DFT_OK ? read_class_names(file, w) : status;
 }
 
-dft_status dft_keras_read(const char *path, dft_weights *w) {
+dft_status dft_keras_read_here(const char *path, dft_weights *w) {
   dft_h5 file;
   *w = (dft_weights){0};
   DFT_TRY(dft_h5_open(path, &file));

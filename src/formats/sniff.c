@@ -20,9 +20,5 @@ dft_status dft_file_sniff(const char *path, dft_file_kind *kind) {
     return DFT_OK;
   }
   if (memcmp(head, hdf5, sizeof hdf5 - 1) != 0) return DFT_OK;
-  dft_h5 file;
-  DFT_TRY(dft_h5_open(path, &file));
-  *kind = dft_keras_layout(&file);
-  dft_h5_close(&file);
-  return DFT_OK;
+  return dft_keras_sniff(path, kind);
 }

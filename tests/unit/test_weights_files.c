@@ -1,7 +1,9 @@
 /* Reading files that Keras made (tests/golden/keras, by make_keras_files.py), damaged ones, and hostile ones.
  */
+#include "../../src/formats/apart.h"
 #include "unit/keras_sample.h"
 #include <hdf5.h>
+#include <signal.h>
 
 static char directory[64], path[128];
 
@@ -170,8 +172,7 @@ static void a_truncated_file_is_refused_at_every_length(void **state) {
   }
 }
 
-/* A changed byte in a gzip'd kernel breaks its checksum. (Damage to HDF5's own structures is libhdf5's to
- * find, and 1.10.8 crashes on some: see src/formats/h5.h.) */
+/* A changed byte in a gzip'd kernel breaks its checksum. */
 static void damaged_compressed_values_are_found(void **state) {
   (void)state;
   size_t bytes;
@@ -189,6 +190,73 @@ static void damaged_compressed_values_are_found(void **state) {
   }
   assert_int_equal(chunks, 4);
   free(data);
+}
+
+/* Damage to HDF5's own structures is libhdf5's to find. Whatever it makes of it, even a crash (1.10.8 has
+ * them), is an error or other values. */
+static void damage_anywhere_is_survived(void **state) {
+  (void)state;
+  int crashes = 0, refused = 0, tries = 0;
+  for (int i = 0; i < 3; i++) {
+    size_t bytes;
+    unsigned char *data = slurp(made_by_keras(some_files[i]), &bytes);
+    for (size_t at = (size_t)i; at < bytes; at += 239) {
+      dft_weights w;
+      data[at] ^= 0xff;
+      spit(path, data, bytes);
+      data[at] ^= 0xff;
+      tries++;
+      dft_status status = dft_keras_read(path, &w);
+      if (status == DFT_OK) {
+        dft_weights_free(&w);
+        continue;
+      }
+      assert_int_equal(status, DFT_EDATA);
+      assert_message(path);
+      refused++;
+      crashes += strstr(dft_error(), "crashed") != NULL;
+    }
+    free(data);
+  }
+  assert_true(refused > 0);
+  print_message("%d of %d damaged files refused, %d of them crashed libhdf5\n", refused, tries, crashes);
+}
+
+static dft_status crash(const char *file, FILE *out) {
+  (void)file, (void)out;
+  return raise(SIGSEGV) == 0 ? DFT_OK : DFT_EINTERNAL;
+}
+
+static dft_status run_on(const char *file, FILE *out) {
+  (void)file, (void)out;
+  return raise(SIGXCPU) == 0 ? DFT_OK : DFT_EINTERNAL; /* what its limit of processor time sends it */
+}
+
+static dft_status refuse(const char *file, FILE *out) {
+  fputs("half", out);
+  return dft_fail(DFT_EIO, "%s: refused", file);
+}
+
+static dft_status answer(const char *file, FILE *out) {
+  fputs(file, out);
+  return DFT_OK;
+}
+
+static void what_happens_apart_stays_apart(void **state) {
+  (void)state;
+  FILE *found;
+  char text[16] = "";
+  assert_int_equal(dft_apart("a.h5", "libtest", crash, &found), DFT_EDATA);
+  assert_message("a.h5: libtest crashed on it (Segmentation fault): the file is damaged");
+  assert_int_equal(dft_apart("a.h5", "libtest", run_on, &found), DFT_EDATA);
+  assert_message("a.h5: libtest did not come to an end with it");
+  assert_int_equal(dft_apart("a.h5", "libtest", refuse, &found), DFT_EIO);
+  assert_message("a.h5: refused");
+  assert_null(found);
+  assert_int_equal(dft_apart("a.h5", "libtest", answer, &found), DFT_OK);
+  assert_int_equal(fread(text, 1, sizeof text - 1, found), 4);
+  assert_string_equal(text, "a.h5");
+  fclose(found);
 }
 
 /* ---- hostile files ---- */
@@ -366,6 +434,8 @@ int main(void) {
       cmocka_unit_test(layers_come_in_natural_order),
       cmocka_unit_test(a_truncated_file_is_refused_at_every_length),
       cmocka_unit_test(damaged_compressed_values_are_found),
+      cmocka_unit_test(damage_anywhere_is_survived),
+      cmocka_unit_test(what_happens_apart_stays_apart),
       cmocka_unit_test(hostile_datasets_are_refused_by_name),
       cmocka_unit_test(hostile_structure_is_refused),
       cmocka_unit_test(links_out_of_the_file_are_not_followed),

@@ -1,0 +1,74 @@
+#include "apart.h"
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { MOST_CPU_S = 120 };
+
+/* Shared with the child. */
+typedef struct answer {
+  bool given;
+  dft_status status;
+  char text[1024];
+} answer;
+
+static _Noreturn void work_apart(const char *path, dft_apart_work *work, FILE *out, answer *a) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  const struct rlimit cpu = {MOST_CPU_S, MOST_CPU_S}, core = {0, 0};
+  setrlimit(RLIMIT_CPU, &cpu);
+  setrlimit(RLIMIT_CORE, &core);
+  static const int crashes[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE,
+                                SIGABRT}; /* the parent tells, no handler's stack trace */
+  for (size_t i = 0; i < sizeof crashes / sizeof *crashes; i++) signal(crashes[i], SIG_DFL);
+  a->status = work(path, out);
+  if (a->status == DFT_OK && fflush(out) != 0)
+    a->status = dft_fail(DFT_EINTERNAL, "%s: cannot hand on what was read: %s", path, strerror(errno));
+  snprintf(a->text, sizeof a->text, "%s", dft_error());
+  a->given = true;
+  _exit(0);
+}
+
+static dft_status wait_for(const char *path, const char *library, pid_t child, const answer *a) {
+  int end = 0;
+  while (waitpid(child, &end, 0) < 0)
+    if (errno != EINTR)
+      return dft_fail(DFT_EINTERNAL, "%s: lost the process that reads it: %s", path, strerror(errno));
+  if (a->given) return a->status == DFT_OK ? DFT_OK : dft_fail(a->status, "%s", a->text);
+  if (WIFSIGNALED(end) && (WTERMSIG(end) == SIGXCPU || WTERMSIG(end) == SIGKILL))
+    return dft_fail(DFT_EDATA, "%s: %s did not come to an end with it: the file is damaged", path, library);
+  return dft_fail(DFT_EDATA, "%s: %s crashed on it (%s): the file is damaged", path, library,
+                  WIFSIGNALED(end) ? strsignal(WTERMSIG(end)) : "it left");
+}
+
+/* A file without a name, in memory. */
+static FILE *unnamed(void) {
+  const int fd = memfd_create("dft-apart", MFD_CLOEXEC);
+  FILE *f = fd < 0 ? NULL : fdopen(fd, "w+");
+  if (f == NULL && fd >= 0) close(fd);
+  return f;
+}
+
+dft_status dft_apart(const char *path, const char *library, dft_apart_work *work, FILE **found) {
+  *found = NULL;
+  answer *a = mmap(NULL, sizeof *a, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (a == MAP_FAILED) return dft_fail_memory("reading apart", sizeof *a);
+  FILE *out = unnamed();
+  const pid_t child = out == NULL ? -1 : fork();
+  if (child == 0) work_apart(path, work, out, a);
+  dft_status status = child < 0 ? dft_fail(DFT_EINTERNAL, "%s: cannot start a process that reads it: %s",
+                                           path, strerror(errno))
+                                : wait_for(path, library, child, a);
+  munmap(a, sizeof *a);
+  if (status == DFT_OK) {
+    rewind(out);
+    *found = out;
+  } else if (out != NULL)
+    fclose(out);
+  return status;
+}

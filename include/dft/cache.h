@@ -17,6 +17,9 @@
  * holds; the others are recomputed. Memory that is not given is a warning too. Two ranks may compute the same
  * row at once; they write the same bytes.
  *
+ * Training images with cache.views K have a row for each view, K of them. Those that data.augment makes anew
+ * in every epoch, or mixes, have none: their frozen work is done again each time.
+ *
  * A sample that cannot be read (DFT_EDATA) is remembered as such on its host for the whole run: it is tried
  * twice, named in a warning (the first ten of each rank), and not tried again. It has no row.
  *
@@ -46,18 +49,19 @@ void dft_cache_close(dft_cache *c); /* NULL is fine */
  * phase's levels. */
 dft_status dft_cache_phase(dft_cache *c, int phase);
 
-/* x[count][boundary of the phase]. bad[i] is 1 and x's row undefined for a sample that cannot be read, where
- * data.on_corrupt is skip, else 0. Other errors are the data's. */
-dft_status dft_cache_rows(dft_cache *c, dft_set set, const int64_t *samples, int count, float *x,
-                          unsigned char *bad);
+/* x[count][boundary of the phase], of a view of the samples (data.h) and with mixes[count] (NULL: none) mixed
+ * in; a mix whose partner cannot be read becomes that of none. bad[i] is 1 and x's row undefined for a sample
+ * that cannot be read, where data.on_corrupt is skip, else 0. Other errors are the data's. */
+dft_status dft_cache_rows(dft_cache *c, dft_set set, const int64_t *samples, int count, int64_t view,
+                          dft_mix *mixes, float *x, unsigned char *bad);
 
 /* Levels of `phase`, shallow to deep, into firsts[phases]; returns how many. The image itself is none. Pure.
  */
 int dft_cache_levels(const int *starts, int phases, int phase, int *firsts);
 
-/* What the current phase keeps: bytes per image over its levels, and how many of the images fit. In files:
- * whether all of it is, and how many images had their row at the phase's boundary there when the phase began
- * (on the share's writer). */
+/* What the current phase keeps: bytes per image over its levels, and how many of the images fit (each view is
+ * an image of its own). In files: whether all of it is, and how many images had their row at the phase's
+ * boundary there when the phase began (on the share's writer). */
 typedef struct dft_cache_report {
   int64_t bytes_per_image, images, fitting, there;
   bool files;

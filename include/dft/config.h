@@ -29,6 +29,13 @@ typedef enum {
 } dft_data_format;
 typedef enum { DFT_PREPROCESS_MOBILENET_V2, DFT_PREPROCESS_UNIT, DFT_PREPROCESS_NONE } dft_preprocessing;
 typedef enum { DFT_RESIZE_STRETCH, DFT_RESIZE_CROP, DFT_RESIZE_PAD } dft_resize;
+typedef enum {
+  DFT_FLIP_NONE,
+  DFT_FLIP_HORIZONTAL,
+  DFT_FLIP_VERTICAL,
+  DFT_FLIP_HORIZONTAL_AND_VERTICAL
+} dft_flip;
+typedef enum { DFT_FILL_REFLECT, DFT_FILL_CONSTANT, DFT_FILL_NEAREST, DFT_FILL_WRAP } dft_fill;
 typedef enum { DFT_CORRUPT_SKIP, DFT_CORRUPT_FAIL } dft_on_corrupt;
 typedef enum { DFT_ADAM, DFT_ADAMW, DFT_SGD } dft_optimizer_name;
 typedef enum { DFT_BN_SYNC, DFT_BN_FROZEN } dft_batch_norm;
@@ -67,6 +74,20 @@ typedef struct dft_config_split {
   double split;          /* validation only: fraction taken from train; 0: not used */
 } dft_config_split;
 
+/* Random changes to training images (src/data/augment.h). Ranges are [low, high]; all off by default. */
+typedef struct dft_config_augment {
+  dft_flip flip;
+  dft_fill fill_mode;
+  int num_ops, magnitude;              /* RandAugment; num_ops 0: off */
+  double crop_scale[2], crop_ratio[2]; /* of the area, {1, 1}: off; width to height */
+  double rotation[2];                  /* of a full turn */
+  double zoom[2], translation[2];      /* of height and width */
+  double brightness[2], contrast[2], saturation[2];
+  double erasing, erasing_scale[2], erasing_ratio[2]; /* probability, 0: off; of the area; height to width */
+  double value_range[2], fill_value;                  /* in the values of the images before preprocessing */
+  double mixup, cutmix;                               /* alpha, 0: off */
+} dft_config_augment;
+
 typedef struct dft_config {
   int64_t seed;
   char *run_dir;
@@ -91,6 +112,7 @@ typedef struct dft_config {
     int64_t *classes_subset;
     int classes_subset_count; /* 0: keep all */
     int64_t limit, limit_per_class;
+    dft_config_augment augment;
     dft_on_corrupt on_corrupt;
     int threads; /* 0: auto */
   } data;
@@ -111,7 +133,7 @@ typedef struct dft_config {
     dft_cache_mode mode;
     int64_t memory_mb;
     char *directory; /* NULL: none */
-    int views;
+    int views;       /* of an augmented image, used in turn; 0: a new one in every epoch */
   } cache;
   struct {
     int every_epochs, every_steps, keep;
@@ -146,6 +168,9 @@ dft_status dft_config_deciding(const dft_config *config, char **lines);
  * appended, or more epochs in phases at or after `phase` (the current one, 0-based). Otherwise DFT_EUSAGE
  * naming each key that differs with both values. */
 dft_status dft_config_compatible(const dft_config *config, const char *checkpoint_lines, int phase);
+
+/* Whether images are changed at all; mixup and cutmix, which mix them as they are, do not count. */
+bool dft_config_augments(const dft_config_augment *a);
 
 /* The table as Markdown (docs/config.md) or as plain text (`dft --help config`); a fresh string. */
 dft_status dft_config_reference(bool markdown, char **text);

@@ -3,8 +3,9 @@
  *   source      raw samples of one file set: idx (plain or gzip, told by content), npy, random
  *   selection   which of them, with which label: classes_subset, split, limit_per_class, limit, in this order
  *   sampler     position in an epoch -> sample: a keyed permutation, pure and O(1)
- *   loader      sample -> float32 image [height][width][3]: resize (Keras' bilinear, half-pixel centres,
- *               no antialiasing), grey to RGB, preprocessing of the resized values, whatever their type
+ *   loader      sample, view -> float32 image [height][width][3]: resize (Keras' bilinear, half-pixel
+ * centres, no antialiasing), grey to RGB, augmentation (training data with data.augment), preprocessing of
+ * the values, whatever their type
  *
  * Images: idx u8, npy u8 or f32 (little endian, C order, versions 1 to 3), [N,H,W] or [N,H,W,1] (grey) or
  * [N,H,W,3]. Labels: idx u8; npy integers [N] or [N,1], or one-hot [N,C] of any number type. Images without
@@ -49,6 +50,32 @@ const char *const *dft_dataset_class_names(const dft_dataset *d);
 dft_status dft_dataset_image(const dft_dataset *d, int64_t sample, float *out);
 /* Whether there may be samples that cannot be read: files one by one. The same on all ranks. */
 bool dft_dataset_can_fail(const dft_dataset *d);
+
+/* Augmented images. A view is a number that names one set of random choices for each sample; which views an
+ * epoch uses is dft_dataset_view_of: the epoch itself, or with cache.views K the epoch modulo K, or
+ * DFT_VIEW_PLAIN where nothing is augmented (also validation data). */
+enum { DFT_VIEW_PLAIN = -1 };
+int64_t dft_dataset_view_of(const dft_dataset *d, int64_t epoch); /* epoch counted over all phases, from 0 */
+bool dft_dataset_augments(const dft_dataset *d); /* whether there are other views than the plain one */
+/* Different views of a sample: 1 where nothing is augmented, cache.views, or 0: as many as there are epochs.
+ */
+int dft_dataset_views(const dft_dataset *d);
+
+/* mixup and cutmix: what is mixed into the image at one place of a batch. */
+typedef struct dft_mix {
+  int64_t partner;              /* sample of the same batch; -1: none */
+  float weight;                 /* of the sample itself, in its label and with mixup in its pixels */
+  int top, left, bottom, right; /* cutmix: the partner's rectangle; bottom 0: mixup */
+} dft_mix;
+bool dft_dataset_mixes(const dft_dataset *d); /* data.augment.mixup or cutmix */
+/* The mix of a position in an epoch: a pure function, no rank needs another for it. */
+dft_mix dft_dataset_mix(const dft_dataset *d, int64_t epoch, int64_t position);
+
+/* As dft_dataset_image, of a view and, unless `mix` is NULL, mixed with the same view of another sample. For
+ * DFT_VIEW_PLAIN without mix the same bits. A pure function of (seed, view, sample, mix). With on_corrupt
+ * skip, a partner that cannot be read is left out: then *mix becomes that of no partner. */
+dft_status dft_dataset_view(const dft_dataset *d, int64_t sample, int64_t view, dft_mix *mix, float *out);
+
 /* Identifies a sample in messages: "train-images-idx3-ubyte.gz[1234]". Writes at most `bytes`, always ends
  * with 0. */
 void dft_dataset_name(const dft_dataset *d, int64_t sample, char *text, size_t bytes);

@@ -12,5 +12,10 @@ void dft_softmax(const float *logits, int samples, int classes, float *probabili
 /* loss[samples]; dlogits[samples][classes]; correct[samples] 1 where the first largest logit is the label. */
 void dft_cross_entropy(const float *logits, const int *labels, int samples, int classes, float *loss,
                        float *dlogits, unsigned char *correct);
+/* The same for two labels with weights weight[i] and 1 - weight[i]: the cross-entropy with the soft label, as
+ * Keras' CategoricalCrossentropy(from_logits=True). Right is the label of the larger weight, of equal ones
+ * the lower: argmax of the soft label. Weight 1 gives the bits of dft_cross_entropy. */
+void dft_cross_entropy_mixed(const float *logits, const int *labels, const int *others, const float *weights,
+                             int samples, int classes, float *loss, float *dlogits, unsigned char *correct);
 
 #endif

@@ -15,7 +15,9 @@ typedef enum dft_stream {
   DFT_STREAM_RANDOM_LABEL = 5,
   DFT_STREAM_INIT = 6,
   DFT_STREAM_DROPOUT = 7,
-  DFT_STREAM_AUGMENT = 8
+  DFT_STREAM_AUGMENT = 8,
+  DFT_STREAM_MIX = 9,
+  DFT_STREAM_MIX_PARTNER = 10
 } dft_stream;
 
 typedef struct dft_philox {

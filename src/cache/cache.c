@@ -51,6 +51,15 @@ static int64_t samples_of(const dft_cache *c, int set) {
   return c->data[set] != NULL ? dft_dataset_count(c->data[set]) : 0;
 }
 
+/* A row per sample and view; none where every epoch has views of its own. */
+static int64_t rows_of(const dft_cache *c, int set) {
+  return c->data[set] != NULL ? dft_dataset_count(c->data[set]) * dft_dataset_views(c->data[set]) : 0;
+}
+
+static int64_t row_of(const dft_cache *c, int set, int64_t sample, int64_t view) {
+  return view < 0 ? sample : sample * dft_dataset_views(c->data[set]) + view;
+}
+
 dft_status dft_cache_open(const dft_config *config, const dft_model *model, const dft_ops *ops,
                           const dft_share *share, const int *starts, int phases,
                           const dft_dataset *const data[DFT_SETS], dft_cache **cache) {
@@ -155,7 +164,8 @@ static dft_status open_file(dft_cache *c, int at, int set) {
     status = dft_rows_prepare(directory);
     if (!c->fingerprinted[set]) c->fingerprint[set] = dft_dataset_fingerprint(c->data[set]);
     c->fingerprinted[set] = true;
-    key = dft_rows_key_of(c->config, c->model, c->ops, firsts, at, c->fingerprint[set], samples_of(c, set));
+    key = dft_rows_key_of(c->config, c->model, c->ops, firsts, at, c->fingerprint[set], rows_of(c, set),
+                          dft_dataset_augments(c->data[set]));
     if (status == DFT_OK) status = dft_rows_open(directory, &key, true, rows);
     if (status == DFT_OK) l->stores[set].there = dft_rows_there(rows);
   }
@@ -177,7 +187,7 @@ static dft_status open_file(dft_cache *c, int at, int set) {
 static dft_status open_files(dft_cache *c) {
   for (int i = 0; i < c->count && c->files; i++)
     for (int s = 0; s < DFT_SETS && c->files; s++) {
-      if (samples_of(c, s) == 0 || c->levels[i].stores[s].fitting > 0) continue;
+      if (rows_of(c, s) == 0 || c->levels[i].stores[s].fitting > 0) continue;
       dft_status status = open_file(c, i, s);
       c->files = status == DFT_OK;
       DFT_TRY(do_without(c, status, "cache.directory is left alone, rows are kept in memory"));
@@ -205,12 +215,12 @@ static dft_status alloc_memory(dft_cache *c) {
   for (int i = 0; i < c->count; i++)
     for (int s = 0; s < DFT_SETS; s++)
       if (c->levels[i].stores[s].fitting == 0)
-        wanted += (double)samples_of(c, s) * (double)c->levels[i].row * sizeof(float);
+        wanted += (double)rows_of(c, s) * (double)c->levels[i].row * sizeof(float);
   double part = wanted > 0 ? (double)c->budget_bytes / wanted : 0;
   for (int i = 0; i < c->count; i++)
     for (int s = 0; s < DFT_SETS; s++) {
       level *l = &c->levels[i];
-      int64_t n = samples_of(c, s), fitting = part >= 1.0 ? n : (int64_t)(part * (double)n);
+      int64_t n = rows_of(c, s), fitting = part >= 1.0 ? n : (int64_t)(part * (double)n);
       if (l->stores[s].fitting > 0 || fitting == 0) continue;
       dft_status status = alloc_store(c, &l->stores[s], fitting, (size_t)l->row * sizeof(float));
       if (status == DFT_OK) continue;
@@ -245,18 +255,31 @@ dft_status dft_cache_phase(dft_cache *c, int phase) {
   return status == DFT_OK ? alloc_memory(c) : status;
 }
 
+/* A sample of a tile whose row is still wanted. */
+typedef struct item {
+  int64_t sample, view;
+  int64_t number; /* of its row */
+  dft_mix *mix;
+  int place; /* in the caller's x */
+} item;
+
+typedef struct wanted {
+  item items[TILE];
+  int count;
+} wanted;
+
 static bool is_corrupt(const dft_cache *c, dft_set set, int64_t sample) {
   return c->corrupt[set] != NULL && __atomic_load_n(&c->corrupt[set][sample], __ATOMIC_RELAXED) != 0;
 }
 
 /* A sample that could not be read, once more: the message is per thread, and wanted on the one that returns.
  * Then it is left out, where that is what people want. */
-static dft_status read_again(dft_cache *c, dft_set set, int64_t sample, float *out, unsigned char *bad) {
-  dft_status status = dft_dataset_image(c->data[set], sample, out);
+static dft_status read_again(dft_cache *c, dft_set set, const item *it, float *out, unsigned char *bad) {
+  dft_status status = dft_dataset_view(c->data[set], it->sample, it->view, it->mix, out);
   *bad = status != DFT_OK;
   if (status != DFT_EDATA || c->corrupt[set] == NULL || c->config->data.on_corrupt == DFT_CORRUPT_FAIL)
     return status;
-  __atomic_store_n(&c->corrupt[set][sample], 1, __ATOMIC_RELAXED);
+  __atomic_store_n(&c->corrupt[set][it->sample], 1, __ATOMIC_RELAXED);
   c->named++;
   if (c->named <= MOST_NAMED) dft_warn("left out: %s", dft_error());
   if (c->named == MOST_NAMED) dft_warn("further samples that cannot be read are left out without a line");
@@ -264,46 +287,40 @@ static dft_status read_again(dft_cache *c, dft_set set, int64_t sample, float *o
 }
 
 /* Decodes in parallel. The error that is reported is that of the first failing sample in order. */
-static dft_status decode(dft_cache *c, dft_set set, const int64_t *samples, int count, float *out,
-                         unsigned char *bad) {
+static dft_status decode(dft_cache *c, dft_set set, const wanted *w, float *out, unsigned char *bad) {
   int64_t elements = (int64_t)c->model->height * c->model->width * 3;
 #pragma omp parallel for num_threads(dft_ops_threads()) schedule(static)
-  for (int i = 0; i < count; i++)
-    bad[i] = is_corrupt(c, set, samples[i]) ||
-             dft_dataset_image(c->data[set], samples[i], out + i * elements) != DFT_OK;
-  for (int i = 0; i < count; i++)
-    if (bad[i] && !is_corrupt(c, set, samples[i]))
-      DFT_TRY(read_again(c, set, samples[i], out + i * elements, &bad[i]));
+  for (int i = 0; i < w->count; i++) {
+    const item *it = &w->items[i];
+    bad[i] = is_corrupt(c, set, it->sample) ||
+             dft_dataset_view(c->data[set], it->sample, it->view, it->mix, out + i * elements) != DFT_OK;
+  }
+  for (int i = 0; i < w->count; i++)
+    if (bad[i] && !is_corrupt(c, set, w->items[i].sample))
+      DFT_TRY(read_again(c, set, &w->items[i], out + i * elements, &bad[i]));
   return DFT_OK;
 }
 
 /* Copies a row out if it is there. */
-static bool fetch(const level *l, dft_set set, int64_t sample, float *row) {
+static bool fetch(const level *l, dft_set set, int64_t number, float *row) {
   const store *t = &l->stores[set];
-  if (sample >= t->fitting) return false;
-  if (t->file.data != NULL) return dft_rows_get(&t->file, sample, row);
-  if (__atomic_load_n(&t->present[sample], __ATOMIC_ACQUIRE) == 0) return false;
-  memcpy(row, t->rows + sample * l->row, (size_t)l->row * sizeof *row);
+  if (number >= t->fitting) return false;
+  if (t->file.data != NULL) return dft_rows_get(&t->file, number, row);
+  if (__atomic_load_n(&t->present[number], __ATOMIC_ACQUIRE) == 0) return false;
+  memcpy(row, t->rows + number * l->row, (size_t)l->row * sizeof *row);
   return true;
 }
 
-static void keep(level *l, dft_set set, int64_t sample, const float *row) {
+static void keep(level *l, dft_set set, int64_t number, const float *row) {
   store *t = &l->stores[set];
-  if (sample >= t->fitting) return;
+  if (number >= t->fitting) return;
   if (t->file.data != NULL) {
-    dft_rows_put(&t->file, sample, row);
+    dft_rows_put(&t->file, number, row);
     return;
   }
-  memcpy(t->rows + sample * l->row, row, (size_t)l->row * sizeof *row);
-  __atomic_store_n(&t->present[sample], 1, __ATOMIC_RELEASE);
+  memcpy(t->rows + number * l->row, row, (size_t)l->row * sizeof *row);
+  __atomic_store_n(&t->present[number], 1, __ATOMIC_RELEASE);
 }
-
-/* Samples of a tile whose rows are still wanted, and where in the caller's x they belong. */
-typedef struct wanted {
-  int64_t sample[TILE];
-  int place[TILE];
-  int count;
-} wanted;
 
 /* Rows at level `from` (-1: images) lie in tile[0]: computes them up to the last level, keeping each on the
  * way. */
@@ -312,11 +329,11 @@ static void go_on(dft_cache *c, dft_set set, int from, const wanted *w, float *x
   for (int k = from + 1; k < c->count; k++, in = 1 - in) {
     level *l = &c->levels[k];
     dft_folded_run(l->net, c->tile[in], c->tile[1 - in], w->count);
-    for (int i = 0; i < w->count; i++) keep(l, set, w->sample[i], c->tile[1 - in] + i * l->row);
+    for (int i = 0; i < w->count; i++) keep(l, set, w->items[i].number, c->tile[1 - in] + i * l->row);
   }
   int64_t row = c->levels[c->count - 1].row;
   for (int i = 0; i < w->count; i++)
-    memcpy(x + w->place[i] * row, c->tile[in] + i * row, (size_t)row * sizeof(float));
+    memcpy(x + w->items[i].place * row, c->tile[in] + i * row, (size_t)row * sizeof(float));
 }
 
 /* Takes those that level `at` has out of `w`, into `has`, their rows into `rows` one after another. */
@@ -325,11 +342,10 @@ static void take(const dft_cache *c, int at, dft_set set, wanted *w, wanted *has
   int left = 0;
   has->count = 0;
   for (int i = 0; i < w->count; i++) {
-    bool here = fetch(l, set, w->sample[i], rows + has->count * l->row);
-    wanted *to = here ? has : w;
-    int n = here ? has->count++ : left++;
-    to->sample[n] = w->sample[i];
-    to->place[n] = w->place[i];
+    if (fetch(l, set, w->items[i].number, rows + has->count * l->row))
+      has->items[has->count++] = w->items[i];
+    else
+      w->items[left++] = w->items[i];
   }
   w->count = left;
 }
@@ -338,58 +354,64 @@ static void take(const dft_cache *c, int at, dft_set set, wanted *w, wanted *has
 static dft_status images(dft_cache *c, dft_set set, wanted *w, unsigned char *bad) {
   int64_t elements = (int64_t)c->model->height * c->model->width * 3;
   unsigned char failed[TILE];
-  DFT_TRY(decode(c, set, w->sample, w->count, c->tile[0], failed));
+  DFT_TRY(decode(c, set, w, c->tile[0], failed));
   int left = 0;
   for (int i = 0; i < w->count; i++) {
-    bad[w->place[i]] = failed[i];
+    bad[w->items[i].place] = failed[i];
     if (failed[i]) continue;
     if (left < i)
       memcpy(c->tile[0] + left * elements, c->tile[0] + i * elements, (size_t)elements * sizeof(float));
-    w->sample[left] = w->sample[i];
-    w->place[left++] = w->place[i];
+    w->items[left++] = w->items[i];
   }
   w->count = left;
   return DFT_OK;
 }
 
 /* A tile's samples, each from the deepest level that has it, the rest from their images. */
-static dft_status rows_of_tile(dft_cache *c, dft_set set, const int64_t *samples, int count, float *x,
-                               unsigned char *bad) {
+static dft_status rows_of_tile(dft_cache *c, dft_set set, wanted *w, float *x, unsigned char *bad) {
   const level *last = &c->levels[c->count - 1];
-  wanted w = {0}, has;
-  memset(bad, 0, (size_t)count);
-  for (int i = 0; i < count; i++) {
-    if (fetch(last, set, samples[i], x + i * last->row)) continue;
-    w.sample[w.count] = samples[i];
-    w.place[w.count++] = i;
-  }
-  c->stats.found += count - w.count;
-  for (int at = c->count - 2; at >= 0 && w.count > 0; at--) {
-    take(c, at, set, &w, &has, c->tile[0]);
+  wanted has;
+  int left = 0;
+  memset(bad, 0, (size_t)w->count);
+  for (int i = 0; i < w->count; i++)
+    if (!fetch(last, set, w->items[i].number, x + i * last->row)) w->items[left++] = w->items[i];
+  c->stats.found += w->count - left;
+  w->count = left;
+  for (int at = c->count - 2; at >= 0 && w->count > 0; at--) {
+    take(c, at, set, w, &has, c->tile[0]);
     if (has.count > 0) go_on(c, set, at, &has, x);
   }
-  if (w.count == 0) return DFT_OK;
-  DFT_TRY(images(c, set, &w, bad));
-  c->stats.decoded += w.count;
-  go_on(c, set, -1, &w, x);
+  if (w->count == 0) return DFT_OK;
+  DFT_TRY(images(c, set, w, bad));
+  c->stats.decoded += w->count;
+  go_on(c, set, -1, w, x);
   return DFT_OK;
 }
 
-dft_status dft_cache_rows(dft_cache *c, dft_set set, const int64_t *samples, int count, float *x,
-                          unsigned char *bad) {
-  if (c->count == 0) { /* the phase starts at the image */
-    c->stats.decoded += count;
-    return decode(c, set, samples, count, x, bad);
+dft_status dft_cache_rows(dft_cache *c, dft_set set, const int64_t *samples, int count, int64_t view,
+                          dft_mix *mixes, float *x, unsigned char *bad) {
+  bool at_image = c->count == 0; /* the phase starts there */
+  int64_t row = at_image ? (int64_t)c->model->height * c->model->width * 3 : c->levels[c->count - 1].row;
+  for (int first = 0; first < count; first += TILE) {
+    wanted w = {.count = count - first < TILE ? count - first : TILE};
+    for (int i = 0; i < w.count; i++) {
+      int64_t sample = samples[first + i];
+      w.items[i] = (item){.sample = sample,
+                          .view = view,
+                          .number = row_of(c, set, sample, view),
+                          .mix = mixes != NULL ? &mixes[first + i] : NULL,
+                          .place = i};
+    }
+    if (at_image) c->stats.decoded += w.count;
+    DFT_TRY(at_image ? decode(c, set, &w, x + first * row, bad + first)
+                     : rows_of_tile(c, set, &w, x + first * row, bad + first));
   }
-  int64_t row = c->levels[c->count - 1].row;
-  for (int first = 0; first < count; first += TILE)
-    DFT_TRY(rows_of_tile(c, set, samples + first, count - first < TILE ? count - first : TILE,
-                         x + first * row, bad + first));
   return DFT_OK;
 }
 
 dft_cache_report dft_cache_describe(const dft_cache *c) {
-  dft_cache_report r = {.images = samples_of(c, DFT_SET_TRAIN) + samples_of(c, DFT_SET_VALIDATION)};
+  dft_cache_report r = {0};
+  for (int s = 0; s < DFT_SETS; s++) r.images += rows_of(c, s) > 0 ? rows_of(c, s) : samples_of(c, s);
   r.fitting = c->count > 0 ? r.images : 0;
   r.files = c->count > 0;
   for (int i = 0; i < c->count; i++) {
@@ -401,7 +423,7 @@ dft_cache_report dft_cache_describe(const dft_cache *c) {
     for (int s = 0; s < DFT_SETS; s++) {
       const dft_rows *file = &l->stores[s].file;
       r.there += l->stores[s].there;
-      r.files = r.files && (file->data != NULL || samples_of(c, s) == 0);
+      r.files = r.files && (file->data != NULL || rows_of(c, s) == 0);
     }
   }
   return r;

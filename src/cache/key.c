@@ -3,6 +3,12 @@
 #include <isa-l/crc64.h>
 #include <string.h>
 
+/* A struct of ints, then doubles: no padding between that a hash would see. */
+_Static_assert(sizeof(dft_config_augment) == offsetof(dft_config_augment, cutmix) + sizeof(double) &&
+                   offsetof(dft_config_augment, crop_scale) == 4 * sizeof(int) &&
+                   sizeof(dft_config_augment) == 4 * sizeof(int) + 24 * sizeof(double),
+               "dft_config_augment has padding");
+
 static void add(dft_rows_key *key, const void *data, size_t bytes) {
   key->hash[0] = crc64_ecma_refl(key->hash[0], data, bytes);
   key->hash[1] = crc64_jones_refl(key->hash[1], data, bytes);
@@ -18,7 +24,8 @@ static void add_param(dft_rows_key *key, const dft_model *model, int param) {
 }
 
 dft_rows_key dft_rows_key_of(const dft_config *config, const dft_model *model, const dft_ops *ops,
-                             const int *firsts, int level, uint64_t fingerprint, int64_t count) {
+                             const int *firsts, int level, uint64_t fingerprint, int64_t count,
+                             bool augmented) {
   int last = firsts[level];
   dft_rows_key key = {.count = count, .row_bytes = dft_model_boundary(model, last) * (int64_t)sizeof(float)};
   /* kernels may change from build to build, and with them the last bits */
@@ -33,6 +40,10 @@ dft_rows_key dft_rows_key_of(const dft_config *config, const dft_model *model, c
                              config->compute.prefix,
                              last == model->unit_count ? (int64_t)model->pooling : -1};
   add(&key, numbers, sizeof numbers);
+  if (augmented) {
+    add(&key, &config->seed, sizeof config->seed);
+    add(&key, &config->data.augment, sizeof config->data.augment);
+  }
   add(&key, &model->alpha, sizeof model->alpha);
   /* where the chain of computations is cut must not matter to the bits; if it ever does, it is in the key */
   add(&key, firsts, (size_t)(level + 1) * sizeof *firsts);

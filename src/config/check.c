@@ -100,6 +100,30 @@ static dft_status check_classes(const checking *c) {
   return status;
 }
 
+static bool is_on(const double range[2], double off) {
+  return range[0] != off || range[1] != off;
+}
+
+bool dft_config_augments(const dft_config_augment *a) {
+  return a->flip != DFT_FLIP_NONE || is_on(a->crop_scale, 1) || is_on(a->rotation, 0) || is_on(a->zoom, 0) ||
+         is_on(a->translation, 0) || a->num_ops > 0 || is_on(a->brightness, 0) || is_on(a->contrast, 0) ||
+         is_on(a->saturation, 0) || a->erasing > 0;
+}
+
+static dft_status check_augment(const checking *c) {
+  const dft_config_augment *a = &c->config->data.augment;
+  int views = c->config->cache.views;
+  if (a->value_range[0] >= a->value_range[1])
+    return REFUSE(c, "data.augment.value_range", "the two numbers of [low, high] are equal");
+  if (views > 0 && (a->mixup > 0 || a->cutmix > 0))
+    return REFUSE(c, "cache.views",
+                  "does not go with data.augment.mixup and cutmix, whose images are new in every "
+                  "epoch; leave out one of them");
+  if (views > 0 && !dft_config_augments(a))
+    return REFUSE(c, "cache.views", "needs something in data.augment to make views of");
+  return DFT_OK;
+}
+
 static dft_status check_phase(const checking *c, int phase) {
   const dft_config_phase *p = &c->config->phases[phase];
   char path[DFT_KEY_PATH_BYTES];
@@ -119,6 +143,7 @@ dft_status dft_config_check(const dft_config *config, const char *file, const df
     for (int k = 0; k < dft_key_count; k++) DFT_TRY(check_planned(&c, &dft_keys[k], &dft_planned_values[i]));
   DFT_TRY(check_validation(&c));
   DFT_TRY(check_classes(&c));
+  DFT_TRY(check_augment(&c));
   for (int i = 0; i < config->phase_count; i++) DFT_TRY(check_phase(&c, i));
   return DFT_OK;
 }

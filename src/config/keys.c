@@ -11,6 +11,8 @@
 #define FROM(a, b)   .low = (a), .high = (b)
 #define ANY_COUNT    .low = 0, .high = 0x1p62
 #define DECIDES      .decides = true
+#define AUGMENT(f)   AT(data.augment.f), DECIDES
+#define SYMMETRIC    .symmetric = true
 
 #define FILES   (1u << DFT_DATA_IDX | 1u << DFT_DATA_NPY)
 #define FOLDERS (1u << DFT_DATA_IMAGE_FOLDER | 1u << DFT_DATA_TAR)
@@ -86,6 +88,64 @@ const dft_key dft_keys[] = {
      .help = "At most this many training samples, by seeded choice (0: all). Order: subset, split, limits."},
     {"data.limit_per_class", DFT_KEY_INT64, AT(data.limit_per_class), ANY_COUNT, .preset = "0", DECIDES,
      .help = "At most this many training samples of each class, by seeded choice (0: all)."},
+    {"data.augment.flip", DFT_KEY_WORD, AUGMENT(flip),
+     .words = "none horizontal vertical horizontal_and_vertical", .preset = "none",
+     .keras = "RandomFlip(mode)",
+     .help = "Training images only, as all of data.augment: mirrors half of them, drawn anew in each epoch."},
+    {"data.augment.crop.scale", DFT_KEY_RANGE, AUGMENT(crop_scale), FROM(0, 1), .low_open = true,
+     .preset = "[1, 1]", .keras = "torchvision RandomResizedCrop(scale)",
+     .help = "Cuts out a part of this share of the area and resizes it to the whole; [1, 1]: no crop."},
+    {"data.augment.crop.ratio", DFT_KEY_RANGE, AUGMENT(crop_ratio), FROM(0, 100), .low_open = true,
+     .preset = "[0.75, 1.3333333333333333]", .keras = "torchvision RandomResizedCrop(ratio)",
+     .help = "Width of the part over its height, in pixels of input_shape."},
+    {"data.augment.rotation", DFT_KEY_RANGE, AUGMENT(rotation), FROM(-1, 1), SYMMETRIC, .preset = "0",
+     .keras = "RandomRotation(factor)", .help = "Turns by this fraction of a full turn."},
+    {"data.augment.zoom", DFT_KEY_RANGE, AUGMENT(zoom), FROM(-1, 1), .low_open = true, SYMMETRIC,
+     .preset = "0", .keras = "RandomZoom(height_factor)",
+     .help = "Shows 1 + this of the height and width: below 0 zooms in."},
+    {"data.augment.translation", DFT_KEY_RANGE, AUGMENT(translation), FROM(-1, 1), SYMMETRIC, .preset = "0",
+     .keras = "RandomTranslation(height_factor, width_factor)",
+     .help = "Moves down and to the right by this fraction of the height and of the width, drawn apart."},
+    {"data.augment.fill_mode", DFT_KEY_WORD, AUGMENT(fill_mode), .words = "reflect constant nearest wrap",
+     .preset = "reflect", .keras = "RandomRotation(fill_mode)",
+     .help = "What lies beyond the image's border where one of the above or RandAugment shows it."},
+    {"data.augment.fill_value", DFT_KEY_REAL, AUGMENT(fill_value), FROM(-1e6, 1e6), .preset = "0",
+     .keras = "RandomRotation(fill_value)", .help = "The value of fill_mode: constant and of erased pixels."},
+    {"data.augment.value_range", DFT_KEY_RANGE, AUGMENT(value_range), FROM(-1e6, 1e6), .preset = "[0, 255]",
+     .when = FILES | FOLDERS, .keras = "RandomBrightness(value_range)",
+     .help =
+         "What the images' values lie in before preprocessing; set it for .npy images of floats in [0, 1]."},
+    {"data.augment.value_range", DFT_KEY_RANGE, AUGMENT(value_range), FROM(-1e6, 1e6), .preset = "[0, 1]",
+     .when = RANDOM, .keras = "RandomBrightness(value_range)",
+     .help = "What the images' values lie in before preprocessing."},
+    {"data.augment.rand_augment.num_ops", DFT_KEY_INT, AUGMENT(num_ops), FROM(0, 16), .preset = "0",
+     .keras = "RandAugment(num_ops)",
+     .help = "This many operations, drawn from torchvision's fourteen, one after another; 0: none."},
+    {"data.augment.rand_augment.magnitude", DFT_KEY_INT, AUGMENT(magnitude), FROM(0, 30), .preset = "9",
+     .keras = "torchvision RandAugment(magnitude)", .help = "How strong they are; 30 is the most."},
+    {"data.augment.brightness", DFT_KEY_RANGE, AUGMENT(brightness), FROM(-1, 1), SYMMETRIC, .preset = "0",
+     .keras = "RandomBrightness(factor)", .help = "Added to all values, as a fraction of value_range."},
+    {"data.augment.contrast", DFT_KEY_RANGE, AUGMENT(contrast), FROM(-1, 1), SYMMETRIC, .preset = "0",
+     .keras = "RandomContrast(factor)",
+     .help = "Distances from each channel's mean are multiplied by 1 + this."},
+    {"data.augment.saturation", DFT_KEY_RANGE, AUGMENT(saturation), FROM(-1, 1), SYMMETRIC, .preset = "0",
+     .keras = "torchvision ColorJitter(saturation)",
+     .help = "Distances from grey are multiplied by 1 + this."},
+    {"data.augment.erasing.probability", DFT_KEY_REAL, AUGMENT(erasing), FROM(0, 1), .preset = "0",
+     .keras = "torchvision RandomErasing(p)",
+     .help = "Share of the images that lose a rectangle to fill_value."},
+    {"data.augment.erasing.scale", DFT_KEY_RANGE, AUGMENT(erasing_scale), FROM(0, 1),
+     .preset = "[0.02, 0.33]", .keras = "RandomErasing(scale)", .help = "Its share of the area."},
+    {"data.augment.erasing.ratio", DFT_KEY_RANGE, AUGMENT(erasing_ratio), FROM(0, 100), .low_open = true,
+     .preset = "[0.3, 3.3]", .keras = "torchvision RandomErasing(ratio)",
+     .help = "Its height over its width, in pixels of input_shape."},
+    {"data.augment.mixup", DFT_KEY_REAL, AUGMENT(mixup), FROM(0, 100), .preset = "0", .keras = "MixUp(alpha)",
+     .help = "Mixes each image and label of a batch with another of it, by weights of Beta(alpha, alpha); 0: "
+             "off. "
+             "With cutmix too, each batch has one of the two. Each image is read twice."},
+    {"data.augment.cutmix", DFT_KEY_REAL, AUGMENT(cutmix), FROM(0, 100), .preset = "0",
+     .keras = "CutMix(factor)",
+     .help = "Replaces a rectangle of each image of a batch by another's, the labels mixed as the areas."},
     {"data.on_corrupt", DFT_KEY_WORD, AT(data.on_corrupt), .words = "skip fail", .preset = "skip", DECIDES,
      .help = "An unreadable sample: skip (it keeps its place with weight 0) or fail."},
     {"data.threads", DFT_KEY_INT, AT(data.threads), FROM(1, 1024), .words = "auto", .word_value = 0,
@@ -165,8 +225,10 @@ const dft_key dft_keys[] = {
              "weights, preprocessing, image size and data (of more than 64 MiB of pixels, 1024 images are "
              "looked at). Several runs may share it. dft deletes nothing in it. Where it cannot be used, a "
              "warning says why and memory is."},
-    {"cache.views", DFT_KEY_INT, AT(cache.views), FROM(0, 1024), .preset = "0",
-     .help = "Augmented views per image to keep."},
+    {"cache.views", DFT_KEY_INT, AT(cache.views), FROM(0, 1024), .preset = "0", DECIDES,
+     .help =
+         "With data.augment: each image has this many fixed augmented views, which epochs use in turn, so "
+         "that the cache can keep them. 0: a new view in each epoch, and training images are not kept."},
     {"checkpoint.every_epochs", DFT_KEY_INT, AT(checkpoint.every_epochs), FROM(0, 1000000), .preset = "1",
      .keras = "ModelCheckpoint(save_freq)", .help = "Save after every N epochs (0: only at the end)."},
     {"checkpoint.every_steps", DFT_KEY_INT, AT(checkpoint.every_steps), FROM(0, INT_MAX), .preset = "0",
@@ -194,9 +256,8 @@ const dft_key dft_keys[] = {
 const int dft_key_count = sizeof dft_keys / sizeof dft_keys[0];
 
 const dft_planned dft_planned_values[] = {
-    {"data.format", "image_folder"}, {"data.format", "tar"}, {"data.resize", "crop"},
-    {"data.resize", "pad"},          {"data.augment", NULL}, {"distributed.backend", "nccl"},
-    {"compute.precision", NULL},     {"cache.views", NULL},
+    {"data.format", "image_folder"}, {"data.format", "tar"},          {"data.resize", "crop"},
+    {"data.resize", "pad"},          {"distributed.backend", "nccl"}, {"compute.precision", NULL},
 };
 const int dft_planned_count = sizeof dft_planned_values / sizeof dft_planned_values[0];
 /* clang-format on */

@@ -14,6 +14,7 @@ typedef enum {
   DFT_KEY_INT,   /* int */
   DFT_KEY_INT64, /* int64_t */
   DFT_KEY_REAL,  /* double */
+  DFT_KEY_RANGE, /* double[2]: [low, high] */
   DFT_KEY_BOOL,  /* bool */
   DFT_KEY_WORD,  /* an enum: its values in the order of `words` */
   DFT_KEY_TEXT,  /* char *; one of `words` where there are any */
@@ -32,6 +33,7 @@ typedef struct dft_key {
   int word_value;     /* numbers: what the word means */
   bool word_is_null;  /* TEXT, PATH: the first of `words` is stored as NULL; TEXTS: as {"*"} */
   bool power_of_two;  /* numbers */
+  bool symmetric;     /* RANGE: a number f may stand for [-f, f] */
   const char *preset; /* the default as YAML; NULL: none */
   bool required;
   bool phase;    /* belongs to a phase: offsets are in dft_config_phase */

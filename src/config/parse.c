@@ -49,12 +49,6 @@ dft_status dft_config_read(const char *path, char **text) {
   return DFT_OK;
 }
 
-static bool is_planned_key(const char *path) {
-  for (int i = 0; i < dft_planned_count; i++)
-    if (strcmp(dft_planned_values[i].path, path) == 0) return true;
-  return false;
-}
-
 typedef enum { NOT_KNOWN, IS_KEY, IS_MAPPING } known_as;
 
 static known_as look_up(const char *general_path) {
@@ -79,10 +73,6 @@ static dft_status check_names(const reading *r, const dft_node *mapping, const c
     if (strcmp(path, "phases") == 0) continue;
     known_as known =
         strchr(n->key, '.') ? NOT_KNOWN : look_up(table_path); /* dots only on the command line */
-    if (known == NOT_KNOWN && strchr(n->key, '.') == NULL && is_planned_key(path)) {
-      if (dft_node_is_null(n)) continue;
-      return dft_fail_at(r->file, n->line, "%s: not in this version", path);
-    }
     if (known == NOT_KNOWN) {
       dft_suggest(path, nearest);
       return dft_fail_at(r->file, n->line, "unknown key '%s', did you mean '%s'?", path, nearest);

@@ -33,6 +33,9 @@ static void print_values(FILE *out, const dft_key *k, const char *between) {
   case DFT_KEY_REAL:
     print_range(out, k, "number");
     break;
+  case DFT_KEY_RANGE:
+    print_range(out, k, k->symmetric ? "number or [low, high]," : "[low, high],");
+    break;
   case DFT_KEY_BOOL:
     fputs("true", out), fputs(between, out), fputs("false", out);
     break;
@@ -124,7 +127,6 @@ static void print_markdown(FILE *out) {
     print_planned(out, path);
     fprintf(out, " | %s%s%s |\n", k->keras ? "`" : "", k->keras ? k->keras : "", k->keras ? "`" : "");
   }
-  fputs("\nPlanned and not in this version: `data.augment`.\n", out);
 }
 
 static void print_plain(FILE *out) {

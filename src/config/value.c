@@ -22,6 +22,7 @@ static void expected(const dft_key *key, char *text, size_t bytes) {
       [DFT_KEY_INT] = "an integer",
       [DFT_KEY_INT64] = "an integer",
       [DFT_KEY_REAL] = "a number",
+      [DFT_KEY_RANGE] = "[low, high]",
       [DFT_KEY_BOOL] = "true or false",
       [DFT_KEY_WORD] = "one of",
       [DFT_KEY_TEXT] = "a text",
@@ -33,6 +34,8 @@ static void expected(const dft_key *key, char *text, size_t bytes) {
   bool choice = key->type == DFT_KEY_WORD || (key->type == DFT_KEY_TEXT && key->words != NULL);
   if (choice)
     snprintf(text, bytes, "one of %s", key->words);
+  else if (key->symmetric)
+    snprintf(text, bytes, "a number or %s", nouns[key->type]);
   else if (key->words != NULL && key->type != DFT_KEY_PATH)
     snprintf(text, bytes, "%s or %s", nouns[key->type], key->words);
   else
@@ -82,15 +85,33 @@ static dft_status read_integer(const place *p, const dft_node *node, int64_t *va
   return DFT_OK;
 }
 
-static dft_status read_real(const place *p, double *value) {
-  const char *s = p->node->text;
-  if (!is_plain(p->node) || s[0] == '\0' || s[strspn(s, "0123456789+-.eE")] != '\0')
-    return ill_typed(p, p->node);
+static dft_status read_real(const place *p, const dft_node *node, double *value) {
+  const char *s = node->text;
+  if (!is_plain(node) || s[0] == '\0' || s[strspn(s, "0123456789+-.eE")] != '\0') return ill_typed(p, node);
   char *end = NULL;
   double v = strtod(s, &end);
-  if (*end != '\0') return ill_typed(p, p->node);
-  if (!isfinite(v) || !in_range(p->key, v)) return out_of_range(p, p->node);
+  if (*end != '\0') return ill_typed(p, node);
+  if (!isfinite(v) || !in_range(p->key, v)) return out_of_range(p, node);
   *value = v;
+  return DFT_OK;
+}
+
+/* [low, high], or a number f for [-f, f]. */
+static dft_status read_range(const place *p, double *value) {
+  const dft_node *node = p->node;
+  if (p->key->symmetric && is_plain(node)) {
+    DFT_TRY(read_real(p, node, &value[1]));
+    if (value[1] < 0)
+      return dft_fail_at(p->file, node->line,
+                         "%s: a single number f stands for [-f, f] and cannot be negative", p->path);
+    value[0] = -value[1];
+    return in_range(p->key, value[0]) ? DFT_OK : out_of_range(p, node);
+  }
+  if (node->kind != DFT_NODE_SEQUENCE || dft_node_count(node) != 2) return ill_typed(p, node);
+  DFT_TRY(read_real(p, node->first, &value[0]));
+  DFT_TRY(read_real(p, node->first->next, &value[1]));
+  if (value[0] > value[1])
+    return dft_fail_at(p->file, node->line, "%s: the first number of [low, high] is the larger one", p->path);
   return DFT_OK;
 }
 
@@ -177,7 +198,9 @@ dft_status dft_value_store(dft_arena *arena, const dft_key *key, const dft_node 
   case DFT_KEY_INT64:
     return read_number(&p, field);
   case DFT_KEY_REAL:
-    return read_real(&p, field);
+    return read_real(&p, node, field);
+  case DFT_KEY_RANGE:
+    return read_range(&p, field);
   case DFT_KEY_BOOL:
     return read_bool(&p, field);
   case DFT_KEY_TEXT:
@@ -205,6 +228,17 @@ static void print_real(FILE *out, double value) {
     if (strtod(text, NULL) == value) break;
   }
   fputs(text, out);
+}
+
+static void print_range(FILE *out, const dft_key *key, const double *value) {
+  bool single = key->symmetric && value[0] == -value[1];
+  if (!single) {
+    fputc('[', out);
+    print_real(out, value[0]);
+    fputs(", ", out);
+  }
+  print_real(out, value[1]);
+  if (!single) fputc(']', out);
 }
 
 /* Plain where YAML and this parser read it back as the same text, else in double quotes. */
@@ -251,6 +285,9 @@ static void print_value(FILE *out, const dft_key *key, const void *field, const 
     break;
   case DFT_KEY_REAL:
     print_real(out, *(const double *)field);
+    break;
+  case DFT_KEY_RANGE:
+    print_range(out, key, field);
     break;
   case DFT_KEY_BOOL:
     fputs(*(const bool *)field ? "true" : "false", out);

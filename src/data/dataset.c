@@ -1,4 +1,6 @@
 #include "dataset.h"
+#include "augment.h"
+#include "mix.h"
 #include <isa-l/crc64.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,23 +29,91 @@ const char *const *dft_dataset_class_names(const dft_dataset *d) {
   return NULL;
 }
 
-dft_status dft_dataset_image(const dft_dataset *d, int64_t sample, float *out) {
+static size_t elements(const dft_dataset *d) {
+  return (size_t)d->loader.out_height * (size_t)d->loader.out_width * 3;
+}
+
+/* The resized image under a loader that differs from the dataset's at most in preprocessing. */
+static dft_status read_image(const dft_dataset *d, const dft_loader *loader, int64_t sample, float *out) {
   if (sample < 0 || sample >= d->selection.count)
     return dft_fail(DFT_EINTERNAL, "sample %lld of %lld", (long long)sample, (long long)d->selection.count);
   int64_t origin = d->selection.origin[sample];
   if (d->pixels != NULL) {
-    dft_loader_image(&d->loader, dft_pixels_row(d->pixels, origin), out);
+    dft_loader_image(loader, dft_pixels_row(d->pixels, origin), out);
     return DFT_OK;
   }
-  size_t count = (size_t)d->loader.out_height * (size_t)d->loader.out_width * 3;
+  size_t count = elements(d);
   dft_random_image(d->seed, d->part, origin, out, count);
-  dft_preprocess(d->loader.preprocessing, out, count);
+  dft_preprocess(loader->preprocessing, out, count);
   return DFT_OK;
 }
 
 bool dft_dataset_can_fail(const dft_dataset *d) {
   (void)d; /* random, idx and npy are whole or not opened */
   return false;
+}
+
+dft_status dft_dataset_image(const dft_dataset *d, int64_t sample, float *out) {
+  return read_image(d, &d->loader, sample, out);
+}
+
+bool dft_dataset_augments(const dft_dataset *d) {
+  return d->augments;
+}
+
+bool dft_dataset_mixes(const dft_dataset *d) {
+  return d->augment.mixup > 0 || d->augment.cutmix > 0;
+}
+
+int dft_dataset_views(const dft_dataset *d) {
+  if (dft_dataset_mixes(d)) return 0;
+  return d->augments ? d->views : 1;
+}
+
+int64_t dft_dataset_view_of(const dft_dataset *d, int64_t epoch) {
+  if (!d->augments) return DFT_VIEW_PLAIN;
+  return d->views > 0 ? epoch % d->views : epoch;
+}
+
+dft_mix dft_dataset_mix(const dft_dataset *d, int64_t epoch, int64_t position) {
+  const dft_mixing mixing = {.seed = d->seed,
+                             .mixup = d->augment.mixup,
+                             .cutmix = d->augment.cutmix,
+                             .samples = d->selection.count,
+                             .batch_size = d->batch_size,
+                             .height = d->loader.out_height,
+                             .width = d->loader.out_width};
+  dft_mix mix = dft_mix_of(&mixing, epoch, position);
+  if (mix.partner >= 0)
+    mix.partner = dft_sampler(d->seed, d->shuffle, epoch, d->selection.count, mix.partner);
+  return mix;
+}
+
+static dft_status read_view(const dft_dataset *d, int64_t sample, int64_t view, float *out) {
+  if (view < 0 || !d->augments) return dft_dataset_image(d, sample, out);
+  const dft_loader *l = &d->loader;
+  dft_loader raw = *l;
+  raw.preprocessing = DFT_PREPROCESS_NONE;
+  DFT_TRY(read_image(d, &raw, sample, out));
+  DFT_TRY(dft_augment(&d->augment, d->seed, sample, view, l->out_height, l->out_width, out));
+  dft_preprocess(l->preprocessing, out, elements(d));
+  return DFT_OK;
+}
+
+dft_status dft_dataset_view(const dft_dataset *d, int64_t sample, int64_t view, dft_mix *mix, float *out) {
+  DFT_TRY(read_view(d, sample, view, out));
+  if (mix == NULL || mix->partner < 0) return DFT_OK;
+  float *partner = malloc(elements(d) * sizeof *partner);
+  if (partner == NULL) return dft_fail_memory("mixed image", elements(d) * sizeof *partner);
+  dft_status status = read_view(d, mix->partner, view, partner);
+  if (status == DFT_OK)
+    dft_mix_images(mix, d->loader.out_height, d->loader.out_width, out, partner);
+  else if (status == DFT_EDATA && d->on_corrupt == DFT_CORRUPT_SKIP) {
+    *mix = dft_mix_none();
+    status = DFT_OK;
+  }
+  free(partner);
+  return status;
 }
 
 void dft_dataset_name(const dft_dataset *d, int64_t sample, char *text, size_t bytes) {

@@ -135,6 +135,16 @@ static dft_status select_train(const dft_config *config, const source *s, dft_se
   return train->count == 0 ? fail_empty(s->where, "train") : DFT_OK;
 }
 
+/* What only training data have. */
+static void set_training(const dft_config *config, dft_dataset *d) {
+  d->augment = config->data.augment;
+  d->augments = dft_config_augments(&d->augment);
+  d->views = config->cache.views;
+  d->batch_size = config->data.batch_size;
+  d->shuffle = config->data.shuffle;
+  d->on_corrupt = config->data.on_corrupt;
+}
+
 static dft_status open_train(const dft_config *config, const dft_share *share, dft_dataset **train,
                              dft_dataset **validation) {
   source s;
@@ -142,6 +152,7 @@ static dft_status open_train(const dft_config *config, const dft_share *share, d
   dft_status status = open_source(config, &config->data.train, 0, share, &s);
   if (status == DFT_OK) status = share->fence(share->context, select_train(config, &s, &a, &b));
   if (status == DFT_OK) status = finish(config, &s, share, &a, &b, train, b.count > 0 ? validation : NULL);
+  if (status == DFT_OK) set_training(config, *train);
   dft_selection_free(&a);
   dft_selection_free(&b);
   free(s.labels);

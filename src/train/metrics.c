@@ -59,7 +59,7 @@ static dft_status measure_tile(dft_run *run, dft_set set, evaluation *e, int fir
   int asked = n, at = e->measured;
   unsigned char *bad = e->bad + first;
   for (int i = 0; i < n; i++) e->samples[i] = e->map.begin + first + i;
-  DFT_TRY(dft_cache_rows(run->cache, set, e->samples, n, e->x, bad));
+  DFT_TRY(dft_cache_rows(run->cache, set, e->samples, n, DFT_VIEW_PLAIN, NULL, e->x, bad));
   n = 0;
   for (int i = 0; i < asked; i++) {
     if (bad[i]) continue;

@@ -43,6 +43,12 @@ static dft_status allocate(dft_run *run) {
   size_t n = (size_t)(ph->max_samples > 0 ? ph->max_samples : 1), classes = (size_t)run->model->classes;
   ph->samples = calloc(n, sizeof *ph->samples);
   ph->labels = calloc(n, sizeof *ph->labels);
+  if (dft_dataset_mixes(run->data[DFT_SET_TRAIN])) {
+    ph->mixes = calloc(n, sizeof *ph->mixes);
+    ph->others = calloc(n, sizeof *ph->others);
+    ph->weights = calloc(n, sizeof *ph->weights);
+    if (!ph->mixes || !ph->others || !ph->weights) return dft_fail_memory("mixes", n * sizeof *ph->mixes);
+  }
   ph->x = dft_aligned_alloc(n * (size_t)dft_model_boundary(run->model, ph->first) * sizeof(float));
   ph->loss = dft_aligned_alloc(n * sizeof(float));
   ph->dlogits = dft_aligned_alloc(n * classes * sizeof(float));
@@ -117,6 +123,9 @@ void dft_phase_close(dft_run *run) {
   dft_shard_map_free(&ph->map);
   free(ph->samples);
   free(ph->labels);
+  free(ph->mixes);
+  free(ph->others);
+  free(ph->weights);
   free(ph->x);
   free(ph->loss);
   free(ph->dlogits);

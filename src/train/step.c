@@ -38,6 +38,7 @@ static void leave_out_bad(dft_phase *ph, int64_t row) {
     if (left < i) {
       ph->samples[left] = ph->samples[i];
       ph->labels[left] = ph->labels[i];
+      if (ph->mixes != NULL) ph->mixes[left] = ph->mixes[i];
       memcpy(ph->x + left * row, ph->x + i * row, (size_t)row * sizeof *ph->x);
     }
     left++;
@@ -57,15 +58,35 @@ static void load_batch(dft_run *run, int64_t count) {
     int64_t position = run->at.position + ph->map.begin + i;
     ph->samples[i] = dft_sampler((uint64_t)c->seed, c->data.shuffle, run->at.epoch, n, position);
     ph->labels[i] = dft_dataset_label(run->data[DFT_SET_TRAIN], ph->samples[i]);
+    if (ph->mixes != NULL) ph->mixes[i] = dft_dataset_mix(run->data[DFT_SET_TRAIN], run->at.epoch, position);
   }
+  int64_t view = dft_dataset_view_of(run->data[DFT_SET_TRAIN], run->at.epoch);
   int64_t row = dft_model_boundary(run->model, ph->first);
   for (int done = 0; done < ph->map.samples; done += TILE) {
     int some = ph->map.samples - done < TILE ? ph->map.samples - done : TILE;
-    dft_defer(run, dft_cache_rows(run->cache, DFT_SET_TRAIN, ph->samples + done, some, ph->x + done * row,
-                                  ph->bad + done));
+    dft_mix *mixes = ph->mixes != NULL ? ph->mixes + done : NULL;
+    dft_defer(run, dft_cache_rows(run->cache, DFT_SET_TRAIN, ph->samples + done, some, view, mixes,
+                                  ph->x + done * row, ph->bad + done));
     dft_comm_tick(run->comm); /* slow files are no lost rank */
   }
   leave_out_bad(ph, row);
+}
+
+static void measure_loss(dft_run *run, const float *logits) {
+  dft_phase *ph = &run->phase;
+  int n = ph->map.samples, classes = run->model->classes;
+  if (ph->mixes == NULL) {
+    dft_cross_entropy(logits, ph->labels, n, classes, ph->loss, ph->dlogits, ph->correct);
+    return;
+  }
+  for (int i = 0; i < n; i++) {
+    const dft_mix *mix = &ph->mixes[i];
+    ph->others[i] =
+        mix->partner >= 0 ? dft_dataset_label(run->data[DFT_SET_TRAIN], mix->partner) : ph->labels[i];
+    ph->weights[i] = mix->weight;
+  }
+  dft_cross_entropy_mixed(logits, ph->labels, ph->others, ph->weights, n, classes, ph->loss, ph->dlogits,
+                          ph->correct);
 }
 
 static void batch_sums(dft_run *run) {
@@ -154,8 +175,7 @@ dft_status dft_train_step(dft_run *run, dft_step_result *result) {
                      .epoch = (uint32_t)run->at.epoch};
   float *logits = NULL;
   DFT_TRY(dft_tail_forward(ph->tail, &batch, ph->x, &logits));
-  dft_cross_entropy(logits, ph->labels, ph->map.samples, run->model->classes, ph->loss, ph->dlogits,
-                    ph->correct);
+  measure_loss(run, logits);
   batch_sums(run);
   dft_reduction_handle *sums = NULL;
   DFT_TRY(dft_reduce_start(run->reducer, DFT_F64, ph->sums, DFT_SUMS, &sums));

@@ -30,6 +30,9 @@ typedef struct dft_phase {
   int max_samples;   /* local samples of the largest batch */
   int64_t *samples;  /* [max_samples] dataset numbers */
   int *labels;
+  dft_mix *mixes; /* NULL: nothing is mixed; then others and weights are unused */
+  int *others;    /* labels of the partners */
+  float *weights; /* of the samples' own labels */
   float *x, *loss, *dlogits;
   unsigned char *correct, *bad; /* bad: could not be read, left out */
   double *sums;                 /* [nodes][DFT_SUMS] */

@@ -4,9 +4,7 @@
 #include <string.h>
 
 /* A struct of ints, then doubles: no padding between that a hash would see. */
-_Static_assert(sizeof(dft_config_augment) == offsetof(dft_config_augment, cutmix) + sizeof(double) &&
-                   offsetof(dft_config_augment, crop_scale) == 4 * sizeof(int) &&
-                   sizeof(dft_config_augment) == 4 * sizeof(int) + 24 * sizeof(double),
+_Static_assert(sizeof(dft_config_augment) == 4 * sizeof(int) + 26 * sizeof(double),
                "dft_config_augment has padding");
 
 static void add(dft_rows_key *key, const void *data, size_t bytes) {

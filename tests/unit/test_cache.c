@@ -81,7 +81,8 @@ static float *rows(fixture *f, int first, int64_t *decoded) {
   float *x = malloc((size_t)(row * CHECKED) * sizeof *x);
   assert_non_null(x);
   (void)dft_cache_take_stats(f->cache);
-  assert_int_equal(dft_cache_rows(f->cache, DFT_SET_TRAIN, samples, CHECKED, x, bad), DFT_OK);
+  assert_int_equal(dft_cache_rows(f->cache, DFT_SET_TRAIN, samples, CHECKED, DFT_VIEW_PLAIN, NULL, x, bad),
+                   DFT_OK);
   *decoded = dft_cache_take_stats(f->cache).decoded;
   return x;
 }

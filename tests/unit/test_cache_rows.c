@@ -70,9 +70,9 @@ static void train(run *r) {
       r->there = dft_cache_describe(c).there;
       r->files = dft_cache_describe(c).files;
     }
-    assert_int_equal(
-        dft_cache_rows(c, DFT_SET_TRAIN, samples, CHECKED, r->rows + (p == 0 ? 0 : row[0] * CHECKED), bad),
-        DFT_OK);
+    assert_int_equal(dft_cache_rows(c, DFT_SET_TRAIN, samples, CHECKED, DFT_VIEW_PLAIN, NULL,
+                                    r->rows + (p == 0 ? 0 : row[0] * CHECKED), bad),
+                     DFT_OK);
   }
   r->decoded = dft_cache_take_stats(c).decoded;
   if (expected != NULL && r->data == NULL && r->change <= 0)

@@ -20,6 +20,9 @@ typedef struct dft_share {
   dft_status (*fence)(void *context, dft_status status);
   /* Collective on the host: the writer's `bytes` of `data` reach the others. */
   dft_status (*tell)(void *context, void *data, size_t bytes);
+  /* "This rank is at work", from the main thread, more often than the run's timeout: while the writer reads
+   * for long, the others wait. Not collective. */
+  void (*tick)(void *context);
 } dft_share;
 
 const dft_share *dft_share_alone(void);

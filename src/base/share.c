@@ -24,8 +24,12 @@ static dft_status tell(void *context, void *data, size_t bytes) {
   return DFT_OK;
 }
 
+static void tick(void *context) {
+  (void)context;
+}
+
 const dft_share *dft_share_alone(void) {
   static const dft_share alone = {
-      .writer = true, .alloc = alloc, .free = release, .fence = fence, .tell = tell};
+      .writer = true, .alloc = alloc, .free = release, .fence = fence, .tell = tell, .tick = tick};
   return &alone;
 }

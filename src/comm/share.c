@@ -94,6 +94,10 @@ static dft_status share_tell(void *context, void *data, size_t bytes) {
   return dft_comm_bcast_on(comm, comm->local, 0, data, bytes);
 }
 
+static void share_tick(void *context) {
+  dft_comm_tick(context);
+}
+
 void dft_comm_share_open(dft_comm *comm) {
   comm->share = *dft_share_alone();
   if (comm->size == 1 || comm->local == MPI_COMM_NULL) return;
@@ -102,7 +106,8 @@ void dft_comm_share_open(dft_comm *comm) {
                             .alloc = share_alloc,
                             .free = share_free,
                             .fence = share_fence,
-                            .tell = share_tell};
+                            .tell = share_tell,
+                            .tick = share_tick};
 }
 
 void dft_comm_share_close(dft_comm *comm) {

@@ -119,6 +119,7 @@ static dft_status unpack_rows(dft_pixels *p) {
     int64_t row = p->row_of[i];
     uint8_t *to = row < 0 ? NULL : (uint8_t *)p->block + row * p->file.sample_bytes;
     status = read_row(&f, &a, to, p->file.sample_bytes, &at);
+    p->share->tick(p->share->context);
   }
   if (status == DFT_OK) status = dft_array_end(&f, &a);
   dft_file_close(&f);

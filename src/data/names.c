@@ -1,0 +1,41 @@
+#include "manifest.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void dft_names_free(dft_names *l) {
+  for (int64_t i = 0; i < l->count; i++) free(l->items[i]);
+  free(l->items);
+  *l = (dft_names){0};
+}
+
+dft_status dft_names_take(dft_names *l, char *item) {
+  if (item == NULL) return dft_fail_memory("file name", 0);
+  if (l->count == l->room) {
+    int64_t room = l->room < 64 ? 64 : 2 * l->room;
+    char **bigger = reallocarray(l->items, (size_t)room, sizeof *bigger);
+    if (bigger == NULL) {
+      free(item);
+      return dft_fail_memory("file names", (unsigned long long)room * sizeof *bigger);
+    }
+    l->items = bigger;
+    l->room = room;
+  }
+  l->items[l->count++] = item;
+  return DFT_OK;
+}
+
+dft_status dft_names_join(dft_names *l, const char *directory, const char *name) {
+  char *item = NULL;
+  const char *slash = directory[0] != '\0' ? "/" : "";
+  return dft_names_take(l, asprintf(&item, "%s%s%s", directory, slash, name) < 0 ? NULL : item);
+}
+
+static int compare_bytes(const void *a, const void *b) {
+  return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+void dft_names_sort(dft_names *l, int64_t from, int (*compare)(const void *, const void *)) {
+  if (l->count > from)
+    qsort(l->items + from, (size_t)(l->count - from), sizeof *l->items, compare ? compare : compare_bytes);
+}

@@ -1,0 +1,235 @@
+/* WebDataset shards -> listing (https://github.com/webdataset/webdataset: a sample is the consecutive members
+ * whose names agree up to the first dot of their last part). */
+#include "manifest.h"
+#include "source.h"
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+/* Shards are read by so many threads, which wait for files rather than compute; between two rounds the ranks
+ * that wait get a sign of life. */
+enum { SHARD_THREADS = 8, CLS_BYTES = 64, JSON_BYTES = 1 << 20, NAMES_BYTES = 1 << 24, MESSAGE_BYTES = 1024 };
+
+/* ---- labels ---- */
+
+static dft_status check_label(const char *name, long long value, int32_t *label) {
+  if (value < 0 || value >= DFT_MAX_CLASSES)
+    return dft_fail(DFT_EDATA, "%s: the label %lld is no class number (0 to %d)", name, value,
+                    DFT_MAX_CLASSES - 1);
+  *label = (int32_t)value;
+  return DFT_OK;
+}
+
+dft_status dft_label_cls(const char *name, const char *text, size_t bytes, int32_t *label) {
+  static const char spaces[] = " \t\r\n";
+  char digits[CLS_BYTES + 1] = "";
+  if (bytes <= CLS_BYTES) memcpy(digits, text, bytes);
+  char *start = digits + strspn(digits, spaces), *end;
+  size_t n = strspn(start, "0123456789");
+  if (bytes > CLS_BYTES || strlen(digits) != bytes || n == 0 || n > 9 || start[n + strspn(start + n, spaces)] != '\0')
+    return dft_fail(DFT_EDATA, "%s: a .cls is one number, the class from 0 on", name);
+  return check_label(name, strtoll(start, &end, 10), label);
+}
+
+dft_status dft_label_json(const char *name, const char *text, size_t bytes, int32_t *label) {
+  json_error_t error;
+  json_t *root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &error);
+  if (root == NULL) return dft_fail(DFT_EDATA, "%s: line %d: %s", name, error.line, error.text);
+  const json_t *value = json_object_get(root, "label");
+  if (value == NULL) value = json_object_get(root, "cls");
+  dft_status status = json_is_integer(value)
+                          ? check_label(name, json_integer_value(value), label)
+                          : dft_fail(DFT_EDATA, "%s: no \"label\": NUMBER or \"cls\": NUMBER in it", name);
+  json_decref(root);
+  return status;
+}
+
+/* ---- samples ---- */
+
+/* The members of one key so far. bytes -1: has none. */
+typedef struct group {
+  char key[DFT_PATH_BYTES], image_name[DFT_PATH_BYTES];
+  int64_t image_at, image_bytes, cls_at, cls_bytes, json_at, json_bytes;
+} group;
+
+static void start_group(group *g, const char *name, size_t key_bytes) {
+  memcpy(g->key, name, key_bytes);
+  g->key[key_bytes] = '\0';
+  g->image_bytes = g->cls_bytes = g->json_bytes = -1;
+}
+
+static dft_status read_label(dft_tar *t, const group *g, const char *ending, int64_t at, int64_t bytes,
+                             int32_t *label) {
+  char name[3 * DFT_PATH_BYTES];
+  bool cls = ending[1] == 'c';
+  snprintf(name, sizeof name, "%s: %s%s", t->path, g->key, ending);
+  if (bytes > (cls ? CLS_BYTES : JSON_BYTES))
+    return dft_fail(DFT_EDATA, "%s: %lld bytes are too many for a label", name, (long long)bytes);
+  char *text = malloc((size_t)bytes + 1);
+  if (text == NULL) return dft_fail_memory("label", (unsigned long long)bytes);
+  dft_status status = dft_tar_read(t, at, bytes, text);
+  if (status == DFT_OK)
+    status = cls ? dft_label_cls(name, text, (size_t)bytes, label)
+                 : dft_label_json(name, text, (size_t)bytes, label);
+  free(text);
+  return status;
+}
+
+/* What has no image and no .cls is something else than a sample. */
+static dft_status end_group(dft_tar *t, const group *g, dft_listing *l) {
+  dft_entry e = {.offset = g->image_at, .bytes = g->image_bytes};
+  if (g->image_bytes < 0 && g->cls_bytes < 0) return DFT_OK;
+  if (g->image_bytes < 0)
+    return dft_fail(DFT_EDATA, "%s: %s.cls has no image beside it", t->path, g->key);
+  if (g->cls_bytes >= 0)
+    DFT_TRY(read_label(t, g, ".cls", g->cls_at, g->cls_bytes, &e.label));
+  else if (g->json_bytes >= 0)
+    DFT_TRY(read_label(t, g, ".json", g->json_at, g->json_bytes, &e.label));
+  else
+    return dft_fail(DFT_EDATA, "%s: %s has no label: %s.cls or %s.json must lie next to it", t->path,
+                    g->image_name, g->key, g->key);
+  return dft_listing_add(l, g->image_name, e);
+}
+
+static dft_status set_part(const dft_tar *t, const dft_member *m, int64_t *at, int64_t *bytes) {
+  if (*bytes >= 0)
+    return dft_fail(DFT_EDATA, "%s: %s: the sample has two members of this kind", t->path, m->name);
+  *at = m->offset;
+  *bytes = m->bytes;
+  return DFT_OK;
+}
+
+static bool is_image_ending(const char *ending) {
+  for (int i = 0; dft_image_endings[i] != NULL; i++)
+    if (strcasecmp(ending, dft_image_endings[i]) == 0) return true;
+  return false;
+}
+
+static dft_status take_member(dft_tar *t, const dft_member *m, group *g, dft_listing *l) {
+  const char *base = dft_basename(m->name), *dot = strchr(base, '.');
+  if (!m->regular || dot == NULL || dot == base) return DFT_OK;
+  size_t key_bytes = (size_t)(dot - m->name);
+  if (strncmp(g->key, m->name, key_bytes) != 0 || g->key[key_bytes] != '\0') {
+    DFT_TRY(end_group(t, g, l));
+    start_group(g, m->name, key_bytes);
+  }
+  if (strcasecmp(dot, ".cls") == 0) return set_part(t, m, &g->cls_at, &g->cls_bytes);
+  if (strcasecmp(dot, ".json") == 0) return set_part(t, m, &g->json_at, &g->json_bytes);
+  if (!is_image_ending(dot)) return DFT_OK;
+  strcpy(g->image_name, m->name);
+  return set_part(t, m, &g->image_at, &g->image_bytes);
+}
+
+static dft_status list_shard(const char *path, dft_listing *l) {
+  dft_tar t;
+  dft_member m;
+  group g;
+  bool end = false;
+  start_group(&g, "", 0);
+  DFT_TRY(dft_tar_open(&t, path));
+  dft_status status = DFT_OK;
+  while (status == DFT_OK && !end) {
+    status = dft_tar_next(&t, &m, &end);
+    if (status == DFT_OK) status = end ? end_group(&t, &g, l) : take_member(&t, &m, &g, l);
+  }
+  dft_tar_close(&t);
+  return status;
+}
+
+/* ---- all shards ---- */
+
+/* What a thread found; an error's words stay behind with the thread that raised it. */
+typedef struct part {
+  dft_listing listing;
+  dft_status status;
+  char message[MESSAGE_BYTES];
+} part;
+
+static dft_status join_parts(part *parts, int64_t first, int count, dft_listing *l) {
+  dft_status status = DFT_OK;
+  for (int i = 0; i < count; i++) {
+    if (status == DFT_OK && parts[i].status != DFT_OK) status = dft_fail(parts[i].status, "%s", parts[i].message);
+    if (status == DFT_OK) status = dft_listing_join(l, &parts[i].listing, (int32_t)(first + i));
+    dft_listing_free(&parts[i].listing);
+  }
+  return status;
+}
+
+static dft_status list_all(const dft_names *paths, const dft_share *share, dft_listing *l) {
+  part *parts = calloc(SHARD_THREADS, sizeof *parts);
+  if (parts == NULL) return dft_fail_memory("shards", SHARD_THREADS * sizeof *parts);
+  dft_status status = DFT_OK;
+  for (int64_t first = 0; first < paths->count && status == DFT_OK; first += SHARD_THREADS) {
+    int count = paths->count - first < SHARD_THREADS ? (int)(paths->count - first) : SHARD_THREADS;
+#pragma omp parallel for num_threads(SHARD_THREADS) schedule(dynamic) if (count > 1)
+    for (int i = 0; i < count; i++) {
+      parts[i].status = list_shard(paths->items[first + i], &parts[i].listing);
+      if (parts[i].status != DFT_OK) snprintf(parts[i].message, MESSAGE_BYTES, "%s", dft_error());
+    }
+    status = join_parts(parts, first, count, l);
+    share->tick(share->context);
+  }
+  free(parts);
+  for (int64_t i = 0; i < paths->count && status == DFT_OK; i++)
+    status = dft_listing_shard(l, paths->items[i]);
+  return status;
+}
+
+/* ---- class names ---- */
+
+static dft_status add_lines(const char *path, char *text, dft_listing *l) {
+  for (char *line = text; *line != '\0';) {
+    size_t n = strcspn(line, "\n");
+    char *next = line[n] == '\0' ? line + n : line + n + 1;
+    line[n] = '\0';
+    if (n > 0 && line[n - 1] == '\r') line[n - 1] = '\0';
+    if (line[0] == '\0')
+      return dft_fail(DFT_EDATA, "%s: line %lld is empty; each line names a class", path,
+                      (long long)l->class_count + 1);
+    if (l->class_count == DFT_MAX_CLASSES)
+      return dft_fail(DFT_EDATA, "%s: more than %d classes", path, DFT_MAX_CLASSES);
+    DFT_TRY(dft_listing_class(l, line));
+    line = next;
+  }
+  return DFT_OK;
+}
+
+/* classes.txt beside the first shard, if it is there. */
+static dft_status read_class_names(const char *shard, dft_listing *l) {
+  char path[DFT_PATH_BYTES + 16];
+  dft_file f;
+  size_t got = 0;
+  snprintf(path, sizeof path, "%.*sclasses.txt", (int)(dft_basename(shard) - shard), shard);
+  if (access(path, F_OK) != 0) return DFT_OK;
+  char *text = malloc(NAMES_BYTES);
+  if (text == NULL) return dft_fail_memory("class names", NAMES_BYTES);
+  dft_status status = dft_file_open(&f, path);
+  if (status == DFT_OK) {
+    status = dft_file_read(&f, text, NAMES_BYTES, &got);
+    dft_file_close(&f);
+  }
+  if (status == DFT_OK && (got == NAMES_BYTES || memchr(text, '\0', got) != NULL))
+    status = dft_fail(DFT_EDATA, "%s: not a list of class names", path);
+  if (status == DFT_OK) {
+    text[got] = '\0';
+    status = add_lines(path, text, l);
+  }
+  free(text);
+  return status;
+}
+
+dft_status dft_list_shards(const char *path, const dft_share *share, dft_listing *l) {
+  dft_names paths = {0};
+  *l = (dft_listing){0};
+  dft_status status = dft_shard_paths(path, &paths);
+  if (status == DFT_OK) status = list_all(&paths, share, l);
+  if (status == DFT_OK && l->count == 0)
+    status = dft_fail(DFT_EDATA, "%s: no samples: an image and its .cls or .json side by side", path);
+  if (status == DFT_OK) status = read_class_names(paths.items[0], l);
+  dft_names_free(&paths);
+  if (status != DFT_OK) dft_listing_free(l);
+  return status;
+}

@@ -3,12 +3,12 @@
 build_packages=(
   cmake ninja-build gcc libc6-dev pkg-config
   libopenmpi-dev openmpi-bin libopenblas-dev libprotobuf-c-dev protobuf-c-compiler
-  libyaml-dev libhdf5-dev libisal-dev zlib1g-dev libjpeg-dev libvips-dev
+  libyaml-dev libhdf5-dev libisal-dev zlib1g-dev libjpeg-dev libvips-dev libjansson-dev
 )
 data_packages=(dataset-fashion-mnist)
 test_packages=(
   libcmocka-dev protobuf-compiler clang clang-format clang-tidy libclang-rt-14-dev libomp-14-dev
-  procps iproute2 munge slurmctld slurmd slurm-client
+  python3-pil procps iproute2 munge slurmctld slurmd slurm-client
 )
 
 say() { echo "dft: $*"; }

@@ -1,9 +1,12 @@
 #include "dataset.h"
 #include "augment.h"
+#include "decode.h"
 #include "mix.h"
 #include <isa-l/crc64.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Up to this much, every selected pixel is in the fingerprint; beyond it, this many rows evenly spread. */
 enum { FINGERPRINT_BYTES = 64 << 20, FINGERPRINT_ROWS = 1024 };
@@ -11,6 +14,8 @@ enum { FINGERPRINT_BYTES = 64 << 20, FINGERPRINT_ROWS = 1024 };
 void dft_dataset_free(dft_dataset *d) {
   if (d == NULL) return;
   dft_pixels_unref(d->pixels);
+  dft_manifest_unref(d->manifest);
+  free(d->class_names);
   dft_loader_free(&d->loader);
   dft_selection_free(&d->selection);
   free(d);
@@ -25,8 +30,55 @@ int dft_dataset_label(const dft_dataset *d, int64_t sample) {
 }
 
 const char *const *dft_dataset_class_names(const dft_dataset *d) {
-  (void)d; /* random, idx and npy know no names */
+  return d->class_names;
+}
+
+/* ---- images ---- */
+
+/* Each thread that reads image files keeps tables and a bitmap. */
+static pthread_key_t reader_key;
+static pthread_once_t reader_once = PTHREAD_ONCE_INIT;
+static int reader_error;
+
+static void free_reader(void *reader) {
+  dft_image_reader_free(reader);
+  free(reader);
+}
+
+static void make_reader_key(void) {
+  reader_error = pthread_key_create(&reader_key, free_reader);
+}
+
+/* Of this thread, for this dataset; NULL: out of memory. */
+static dft_image_reader *get_reader(const dft_dataset *d, dft_preprocessing preprocessing) {
+  const dft_loader *l = &d->loader;
+  if (pthread_once(&reader_once, make_reader_key) != 0 || reader_error != 0) return NULL;
+  dft_image_reader *r = pthread_getspecific(reader_key);
+  if (r != NULL && r->mode == d->resize && r->out_height == l->out_height && r->out_width == l->out_width &&
+      r->preprocessing == preprocessing)
+    return r;
+  if (r != NULL)
+    dft_image_reader_free(r);
+  else if ((r = malloc(sizeof *r)) == NULL)
+    return NULL;
+  *r = dft_image_reader_make(d->resize, l->out_height, l->out_width, preprocessing);
+  if (pthread_setspecific(reader_key, r) == 0) return r;
+  free_reader(r);
   return NULL;
+}
+
+static dft_status read_file(const dft_dataset *d, dft_preprocessing preprocessing, int64_t origin,
+                            float *out) {
+  char name[2 * DFT_PATH_BYTES];
+  uint8_t *bytes;
+  size_t count;
+  dft_image_reader *reader = get_reader(d, preprocessing);
+  if (reader == NULL) return dft_fail_memory("image reader", sizeof *reader);
+  DFT_TRY(dft_manifest_read(d->manifest, origin, &bytes, &count));
+  dft_manifest_name(d->manifest, origin, true, name, sizeof name);
+  dft_status status = dft_image_reader_file(reader, bytes, count, name, out);
+  free(bytes);
+  return status;
 }
 
 static size_t elements(const dft_dataset *d) {
@@ -42,6 +94,7 @@ static dft_status read_image(const dft_dataset *d, const dft_loader *loader, int
     dft_loader_image(loader, dft_pixels_row(d->pixels, origin), out);
     return DFT_OK;
   }
+  if (d->manifest != NULL) return read_file(d, loader->preprocessing, origin, out);
   size_t count = elements(d);
   dft_random_image(d->seed, d->part, origin, out, count);
   dft_preprocess(loader->preprocessing, out, count);
@@ -49,8 +102,7 @@ static dft_status read_image(const dft_dataset *d, const dft_loader *loader, int
 }
 
 bool dft_dataset_can_fail(const dft_dataset *d) {
-  (void)d; /* random, idx and npy are whole or not opened */
-  return false;
+  return d->manifest != NULL; /* random, idx and npy are whole or not opened */
 }
 
 dft_status dft_dataset_image(const dft_dataset *d, int64_t sample, float *out) {
@@ -117,6 +169,10 @@ dft_status dft_dataset_view(const dft_dataset *d, int64_t sample, int64_t view, 
 }
 
 void dft_dataset_name(const dft_dataset *d, int64_t sample, char *text, size_t bytes) {
+  if (d->manifest != NULL) {
+    dft_manifest_name(d->manifest, d->selection.origin[sample], false, text, bytes);
+    return;
+  }
   const char *source = d->pixels != NULL ? dft_basename(dft_pixels_file(d->pixels)->path)
                        : d->part == 0    ? "random train"
                                          : "random validation";
@@ -127,10 +183,22 @@ static uint64_t add_number(uint64_t crc, int64_t value) {
   return crc64_ecma_refl(crc, (const unsigned char *)&value, sizeof value);
 }
 
+/* Names and sizes; contents are not read. */
+static uint64_t add_files(uint64_t crc, const dft_manifest *m, const dft_selection *s) {
+  for (int64_t i = 0; i < s->count; i++) {
+    const dft_entry *e = dft_manifest_entry(m, s->origin[i]);
+    const char *name = dft_manifest_text(m, e->name);
+    crc = crc64_ecma_refl(crc, (const unsigned char *)name, strlen(name) + 1);
+    crc = add_number(crc, e->bytes);
+  }
+  return crc;
+}
+
 uint64_t dft_dataset_fingerprint(const dft_dataset *d) {
   const dft_selection *s = &d->selection;
   uint64_t crc = add_number(0, s->count);
   crc = crc64_ecma_refl(crc, (const unsigned char *)s->label, (uint64_t)s->count * sizeof *s->label);
+  if (d->manifest != NULL) return add_files(crc, d->manifest, s);
   if (d->pixels == NULL) {
     crc = add_number(crc, (int64_t)d->seed);
     crc = add_number(crc, d->part);

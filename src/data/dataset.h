@@ -2,14 +2,18 @@
 #ifndef DFT_DATA_DATASET_H
 #define DFT_DATA_DATASET_H
 
+#include "manifest.h"
 #include "source.h"
 
 struct dft_dataset {
-  dft_selection selection; /* labels are -1 for images alone */
-  dft_pixels *pixels;      /* NULL: the random source */
-  dft_loader loader;
-  uint64_t seed; /* of the config */
-  uint32_t part; /* random source: 0 training, 1 validation */
+  dft_selection selection;  /* labels are -1 for images alone */
+  dft_pixels *pixels;       /* idx, npy; else NULL */
+  dft_manifest *manifest;   /* image_folder, tar; else NULL. Without both: the random source */
+  dft_resize resize;        /* manifest: each image has its size */
+  dft_loader loader;        /* of one size; with a manifest only its out_ fields and preprocessing */
+  const char **class_names; /* [classes] or NULL; the manifest's strings */
+  uint64_t seed;            /* of the config */
+  uint32_t part;            /* random source: 0 training, 1 validation */
   /* training data: */
   bool augments;
   dft_config_augment augment;
@@ -18,5 +22,16 @@ struct dft_dataset {
   bool shuffle;
   dft_on_corrupt on_corrupt;
 };
+
+/* listed.c: the manifest of a folder or of shards, checked against the config. `like` NULL, or the manifest
+ * of the training data, whose classes it must have. Labels: fresh array. Collective on the host. */
+dft_status dft_listed_open(const dft_config *config, const char *path, const dft_manifest *like,
+                           const dft_share *share, dft_manifest **manifest, int64_t **labels);
+/* Names of the classes of a dataset, renumbered by classes_subset; fresh array or NULL where none are known.
+ */
+dft_status dft_listed_names(const dft_config *config, const dft_manifest *m, const char ***names);
+/* What data.on_corrupt says to files of zero bytes; the writer warns. */
+dft_status dft_listed_sizes(const dft_config *config, const dft_manifest *m, const dft_selection *s,
+                            bool warns);
 
 #endif

@@ -44,12 +44,12 @@ static int compare_files(const void *a, const void *b) {
 typedef struct walk {
   const char *root;
   const dft_share *share;
-  dft_names directories; /* of one class, below the root; read in this order */
-  dft_names files;       /* of one class */
+  dft_strings directories; /* of one class, below the root; read in this order */
+  dft_strings files;       /* of one class */
   struct inode {
     dev_t device;
     ino_t number;
-  } *seen; /* [seen_count] directories of this class that were read */
+  } * seen; /* [seen_count] directories of this class that were read */
   int64_t seen_count, seen_room;
 } walk;
 
@@ -91,21 +91,21 @@ static dft_status is_new(walk *w, DIR *d, bool *fresh) {
 }
 
 /* Adds what lies in directory `below` of the root; files NULL: directories only. */
-static dft_status read_entries(DIR *d, const char *path, const char *below, dft_names *directories,
-                               dft_names *files) {
+static dft_status read_entries(DIR *d, const char *path, const char *below, dft_strings *directories,
+                               dft_strings *files) {
   for (;;) {
     errno = 0;
     const struct dirent *e = readdir(d);
     if (e == NULL) return errno == 0 ? DFT_OK : fail_directory(path);
     if (e->d_name[0] == '.') continue;
     if (is_directory(d, e))
-      DFT_TRY(dft_names_join(directories, below, e->d_name));
+      DFT_TRY(dft_strings_join(directories, below, e->d_name));
     else if (files != NULL && dft_image_name(e->d_name))
-      DFT_TRY(dft_names_join(files, below, e->d_name));
+      DFT_TRY(dft_strings_join(files, below, e->d_name));
   }
 }
 
-static dft_status read_directory(walk *w, const char *below, dft_names *directories, dft_names *files) {
+static dft_status read_directory(walk *w, const char *below, dft_strings *directories, dft_strings *files) {
   char path[DFT_PATH_BYTES];
   bool fresh = true;
   int64_t from = directories->count;
@@ -115,7 +115,8 @@ static dft_status read_directory(walk *w, const char *below, dft_names *director
   dft_status status = files != NULL ? is_new(w, d, &fresh) : DFT_OK;
   if (status == DFT_OK && fresh) status = read_entries(d, path, below, directories, files);
   (void)closedir(d);
-  dft_names_sort(directories, from, NULL); /* which of two ways to one directory comes first must be certain */
+  dft_strings_sort(directories, from,
+                   NULL); /* which of two ways to one directory comes first must be certain */
   w->share->tick(w->share->context);
   return status;
 }
@@ -133,14 +134,14 @@ static dft_status fail_no_images(const walk *w, const char *class_name) {
 }
 
 static dft_status list_class(walk *w, const char *class_name, int32_t label, dft_listing *l) {
-  dft_names_free(&w->directories);
-  dft_names_free(&w->files);
+  dft_strings_free(&w->directories);
+  dft_strings_free(&w->files);
   w->seen_count = 0;
-  DFT_TRY(dft_names_join(&w->directories, "", class_name));
+  DFT_TRY(dft_strings_join(&w->directories, "", class_name));
   for (int64_t i = 0; i < w->directories.count; i++)
     DFT_TRY(read_directory(w, w->directories.items[i], &w->directories, &w->files));
   if (w->files.count == 0) return fail_no_images(w, class_name);
-  dft_names_sort(&w->files, 0, compare_files);
+  dft_strings_sort(&w->files, 0, compare_files);
   DFT_TRY(dft_listing_class(l, class_name));
   for (int64_t i = 0; i < w->files.count; i++)
     DFT_TRY(dft_listing_add(l, w->files.items[i], (dft_entry){.bytes = -1, .label = label, .shard = -1}));
@@ -169,7 +170,7 @@ static bool has_name(const char *const *list, int64_t count, const char *name) {
   return false;
 }
 
-static dft_status check_names(const walk *w, const dft_names *folders, const char *const *wanted, int count,
+static dft_status check_names(const walk *w, const dft_strings *folders, const char *const *wanted, int count,
                               const char *wanted_from) {
   for (int i = 0; i < count; i++)
     if (!has_name((const char *const *)folders->items, folders->count, wanted[i]))
@@ -183,7 +184,7 @@ static dft_status check_names(const walk *w, const dft_names *folders, const cha
 }
 
 static dft_status find_classes(walk *w, const char *const *wanted, int count, const char *wanted_from,
-                               dft_names *folders) {
+                               dft_strings *folders) {
   DFT_TRY(read_directory(w, "", folders, NULL));
   if (folders->count == 0)
     return dft_fail(DFT_EDATA, "%s: no class folders; put the images of each class into a folder of its own",
@@ -194,7 +195,8 @@ static dft_status find_classes(walk *w, const char *const *wanted, int count, co
   return wanted == NULL ? DFT_OK : check_names(w, folders, wanted, count, wanted_from);
 }
 
-static dft_status list_classes(walk *w, const dft_names *folders, const char *const *order, dft_listing *l) {
+static dft_status list_classes(walk *w, const dft_strings *folders, const char *const *order,
+                               dft_listing *l) {
   for (int64_t i = 0; i < folders->count; i++)
     DFT_TRY(list_class(w, order != NULL ? order[i] : folders->items[i], (int32_t)i, l));
   ask_sizes(w, l);
@@ -204,14 +206,14 @@ static dft_status list_classes(walk *w, const dft_names *folders, const char *co
 dft_status dft_list_folder(const char *path, const char *const *wanted, int name_count,
                            const char *wanted_from, const dft_share *share, dft_listing *l) {
   walk w = {.root = path, .share = share};
-  dft_names folders = {0};
+  dft_strings folders = {0};
   *l = (dft_listing){0};
   dft_status status = dft_listing_text(l, path, &l->root);
   if (status == DFT_OK) status = find_classes(&w, wanted, name_count, wanted_from, &folders);
   if (status == DFT_OK) status = list_classes(&w, &folders, wanted, l);
-  dft_names_free(&folders);
-  dft_names_free(&w.directories);
-  dft_names_free(&w.files);
+  dft_strings_free(&folders);
+  dft_strings_free(&w.directories);
+  dft_strings_free(&w.files);
   free(w.seen);
   if (status != DFT_OK) dft_listing_free(l);
   return status;

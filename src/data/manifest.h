@@ -47,18 +47,19 @@ dft_status dft_listing_shard(dft_listing *l, const char *path);
 /* Adds all entries of `part` as those of the shard numbered `shard`. */
 dft_status dft_listing_join(dft_listing *l, const dft_listing *part, int32_t shard);
 
-/* ---- names.c ---- */
+/* ---- strings.c ---- */
 
-typedef struct dft_names {
+typedef struct dft_strings {
   int64_t count, room;
   char **items; /* owned */
-} dft_names;
+} dft_strings;
 
-void dft_names_free(dft_names *l);
-dft_status dft_names_take(dft_names *l, char *item); /* NULL: there was no memory for it */
-dft_status dft_names_join(dft_names *l, const char *directory, const char *name); /* directory may be "" */
+void dft_strings_free(dft_strings *l);
+dft_status dft_strings_take(dft_strings *l, char *item); /* NULL: there was no memory for it */
+dft_status dft_strings_join(dft_strings *l, const char *directory,
+                            const char *name); /* directory may be "" */
 /* From number `from` on; compare NULL: byte by byte. */
-void dft_names_sort(dft_names *l, int64_t from, int (*compare)(const void *, const void *));
+void dft_strings_sort(dft_strings *l, int64_t from, int (*compare)(const void *, const void *));
 
 /* ---- folder.c ---- */
 
@@ -67,10 +68,10 @@ extern const char *const dft_image_endings[];
 bool dft_image_name(const char *name); /* ends so, and is not hidden */
 
 /* Lists the images of a folder of class folders. Order as Keras' image_dataset_from_directory: classes by
- * name, in a class the directories by path and in each the files by name, all compared byte by byte (which for
- * UTF-8 is Python's order). `names` NULL, or the classes in their order, which must be just the folders;
- * `names_from` says in messages who names them. Hidden files and directories are left out. Links are followed;
- * a directory that is reached twice in a class is read once. */
+ * name, in a class the directories by path and in each the files by name, all compared byte by byte (which
+ * for UTF-8 is Python's order). `names` NULL, or the classes in their order, which must be just the folders;
+ * `names_from` says in messages who names them. Hidden files and directories are left out. Links are
+ * followed; a directory that is reached twice in a class is read once. */
 dft_status dft_list_folder(const char *path, const char *const *names, int name_count, const char *names_from,
                            const dft_share *share, dft_listing *l);
 
@@ -108,7 +109,7 @@ void dft_tar_close(dft_tar *t);
  * the lines of classes.txt beside the first shard. */
 dft_status dft_list_shards(const char *path, const dft_share *share, dft_listing *l);
 /* The tar files that `path` means, in order (shard_paths.c). */
-dft_status dft_shard_paths(const char *path, dft_names *paths);
+dft_status dft_shard_paths(const char *path, dft_strings *paths);
 /* The label in the text of a KEY.cls or KEY.json; `name` names it in messages. */
 dft_status dft_label_cls(const char *name, const char *text, size_t bytes, int32_t *label);
 dft_status dft_label_json(const char *name, const char *text, size_t bytes, int32_t *label);
@@ -130,8 +131,8 @@ const char *const *dft_manifest_class_names(const dft_manifest *m);
 const char *dft_manifest_text(const dft_manifest *m, int64_t place);
 /* For messages: "rose/1.jpg", "shard-0001.tar: 17.jpg"; with `whole`, the path that opens it. */
 void dft_manifest_name(const dft_manifest *m, int64_t i, bool whole, char *text, size_t bytes);
-/* The bytes of a sample, fresh. DFT_EDATA: this sample cannot be had (missing, not permitted, zero bytes, more
- * than 1 GiB, cut off); DFT_EIO: the machine fails. Any thread. */
+/* The bytes of a sample, fresh. DFT_EDATA: this sample cannot be had (missing, not permitted, zero bytes,
+ * more than 1 GiB, cut off); DFT_EIO: the machine fails. Any thread. */
 dft_status dft_manifest_read(const dft_manifest *m, int64_t i, uint8_t **data, size_t *count);
 
 #endif

@@ -1,4 +1,5 @@
-/* Opening: the host's writer reads labels and headers and tells the others; then every rank selects alike. */
+/* Opening: the host's writer reads labels and headers, or lists files, and tells the others; then every rank
+ * selects alike. */
 #include "dataset.h"
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +8,8 @@ typedef struct source {
   const char *where; /* names the labels in messages */
   int64_t count;
   int64_t *labels;
-  dft_image_file file; /* not for random */
+  dft_image_file file;    /* idx, npy */
+  dft_manifest *manifest; /* image_folder, tar */
   uint32_t part;
 } source;
 
@@ -50,8 +52,14 @@ static dft_status tell_source(source *s, const dft_share *share) {
   return bytes == 0 ? DFT_OK : share->tell(share->context, s->labels, bytes);
 }
 
+static void close_source(source *s) {
+  dft_manifest_unref(s->manifest); /* the datasets hold it */
+  free(s->labels);
+}
+
+/* Collective. `train`: validation must have its classes; or NULL. */
 static dft_status open_source(const dft_config *config, const dft_config_split *split, uint32_t part,
-                              const dft_share *share, source *s) {
+                              const dft_dataset *train, const dft_share *share, source *s) {
   const char *key = part == 0 ? "train" : "validation";
   *s = (source){.part = part};
   if (config->data.format == DFT_DATA_RANDOM) {
@@ -60,8 +68,14 @@ static dft_status open_source(const dft_config *config, const dft_config_split *
     if (s->count < 1) return dft_fail(DFT_EUSAGE, "data.%s.samples must be at least 1", key);
     return share->fence(share->context, draw_labels(config, s));
   }
-  if (config->data.format != DFT_DATA_IDX && config->data.format != DFT_DATA_NPY)
-    return dft_fail(DFT_EUSAGE, "data.format: image_folder and tar are not in this version");
+  if (config->data.format == DFT_DATA_IMAGE_FOLDER || config->data.format == DFT_DATA_TAR) {
+    s->where = split->path;
+    if (split->path == NULL) return dft_fail(DFT_EUSAGE, "data.%s.path is not set", key);
+    DFT_TRY(dft_listed_open(config, split->path, train != NULL ? train->manifest : NULL, share, &s->manifest,
+                            &s->labels));
+    s->count = dft_manifest_count(s->manifest);
+    return DFT_OK;
+  }
   if (split->images == NULL || split->labels == NULL)
     return dft_fail(DFT_EUSAGE, "data.%s.%s is not set", key, split->images == NULL ? "images" : "labels");
   s->where = split->labels;
@@ -73,14 +87,15 @@ static dft_status fail_empty(const char *where, const char *key) {
   return dft_fail(DFT_EDATA, "%s: data.%s selects no samples", where, key);
 }
 
-/* A dataset of a selection, which it takes over. pixels NULL: random. */
+/* A dataset of a selection, which it takes over. Without pixels and manifest: random. */
 static dft_status make_dataset(const dft_config *config, uint32_t part, dft_selection *selection,
-                               dft_pixels *pixels, dft_dataset **dataset) {
+                               dft_pixels *pixels, dft_manifest *manifest, dft_dataset **dataset) {
   dft_dataset *d = calloc(1, sizeof *d);
   *dataset = NULL;
   if (d == NULL) return dft_fail_memory("dataset", sizeof *d);
   d->seed = (uint64_t)config->seed;
   d->part = part;
+  d->resize = config->data.resize;
   d->loader = (dft_loader){.height = config->model.height,
                            .width = config->model.width,
                            .channels = 3,
@@ -96,13 +111,16 @@ static dft_status make_dataset(const dft_config *config, uint32_t part, dft_sele
     d->loader.type = file->type;
   }
   dft_status status = dft_loader_init(&d->loader, config->data.resize);
+  if (status == DFT_OK && manifest != NULL) status = dft_listed_names(config, manifest, &d->class_names);
   if (status != DFT_OK) {
+    dft_loader_free(&d->loader);
     free(d);
     return status;
   }
   d->selection = *selection;
   *selection = (dft_selection){0};
   if (pixels != NULL) d->pixels = dft_pixels_ref(pixels);
+  if (manifest != NULL) d->manifest = dft_manifest_ref(manifest);
   *dataset = d;
   return DFT_OK;
 }
@@ -111,10 +129,14 @@ static dft_status make_dataset(const dft_config *config, uint32_t part, dft_sele
 static dft_status finish(const dft_config *config, const source *s, const dft_share *share, dft_selection *a,
                          dft_selection *b, dft_dataset **first, dft_dataset **second) {
   dft_pixels *pixels = NULL;
-  if (config->data.format != DFT_DATA_RANDOM)
+  dft_manifest *m = s->manifest;
+  dft_status status = DFT_OK;
+  if (m == NULL && config->data.format != DFT_DATA_RANDOM)
     DFT_TRY(dft_pixels_open(&s->file, a, second == NULL ? NULL : b, share, &pixels));
-  dft_status status = make_dataset(config, s->part, a, pixels, first);
-  if (status == DFT_OK && second != NULL) status = make_dataset(config, s->part, b, pixels, second);
+  if (m != NULL) status = dft_listed_sizes(config, m, a, share->writer);
+  if (status == DFT_OK && m != NULL && second != NULL) status = dft_listed_sizes(config, m, b, share->writer);
+  if (status == DFT_OK) status = make_dataset(config, s->part, a, pixels, m, first);
+  if (status == DFT_OK && second != NULL) status = make_dataset(config, s->part, b, pixels, m, second);
   status = share->fence(share->context, status);
   dft_pixels_unref(pixels); /* the datasets hold it */
   return status;
@@ -149,13 +171,13 @@ static dft_status open_train(const dft_config *config, const dft_share *share, d
                              dft_dataset **validation) {
   source s;
   dft_selection a = {0}, b = {0};
-  dft_status status = open_source(config, &config->data.train, 0, share, &s);
+  dft_status status = open_source(config, &config->data.train, 0, NULL, share, &s);
   if (status == DFT_OK) status = share->fence(share->context, select_train(config, &s, &a, &b));
   if (status == DFT_OK) status = finish(config, &s, share, &a, &b, train, b.count > 0 ? validation : NULL);
   if (status == DFT_OK) set_training(config, *train);
   dft_selection_free(&a);
   dft_selection_free(&b);
-  free(s.labels);
+  close_source(&s);
   return status;
 }
 
@@ -164,15 +186,15 @@ static dft_status select_validation(const dft_config *config, const source *s, d
   return a->count == 0 ? fail_empty(s->where, "validation") : DFT_OK;
 }
 
-static dft_status open_validation(const dft_config *config, const dft_share *share,
+static dft_status open_validation(const dft_config *config, const dft_dataset *train, const dft_share *share,
                                   dft_dataset **validation) {
   source s;
   dft_selection a = {0};
-  dft_status status = open_source(config, &config->data.validation, 1, share, &s);
+  dft_status status = open_source(config, &config->data.validation, 1, train, share, &s);
   if (status == DFT_OK) status = share->fence(share->context, select_validation(config, &s, &a));
   if (status == DFT_OK) status = finish(config, &s, share, &a, NULL, validation, NULL);
   dft_selection_free(&a);
-  free(s.labels);
+  close_source(&s);
   return status;
 }
 
@@ -181,7 +203,8 @@ dft_status dft_data_open(const dft_config *config, const dft_share *share, dft_d
   const dft_config_split *v = &config->data.validation;
   *train = *validation = NULL;
   dft_status status = open_train(config, share, train, validation);
-  if (status == DFT_OK && v->present && v->split <= 0) status = open_validation(config, share, validation);
+  if (status == DFT_OK && v->present && v->split <= 0)
+    status = open_validation(config, *train, share, validation);
   if (status != DFT_OK) {
     dft_dataset_free(*train);
     dft_dataset_free(*validation);

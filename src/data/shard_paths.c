@@ -38,11 +38,11 @@ static bool parse_range(const char *text, size_t bytes, range *r) {
          parse_end(dots + 2, bytes - first - 2, &r->last, &r->digits) && r->first <= r->last;
 }
 
-static dft_status expand(const char *pattern, const char *rest, const char *done, dft_names *out);
+static dft_status expand(const char *pattern, const char *rest, const char *done, dft_strings *out);
 
 /* One choice for the braces; what follows them is expanded in turn. */
 static dft_status choose(const char *pattern, const char *rest, const char *done, size_t before,
-                         const char *choice, dft_names *out) {
+                         const char *choice, dft_strings *out) {
   char *longer = NULL;
   if (asprintf(&longer, "%s%.*s%s", done, (int)before, rest, choice) < 0)
     return dft_fail_memory("shard name", 0);
@@ -52,7 +52,7 @@ static dft_status choose(const char *pattern, const char *rest, const char *done
 }
 
 static dft_status choose_number(const char *pattern, const char *rest, const char *done, size_t before,
-                                range r, dft_names *out) {
+                                range r, dft_strings *out) {
   for (long n = r.first; n <= r.last; n++) {
     char number[32];
     snprintf(number, sizeof number, "%0*ld", r.digits, n);
@@ -62,7 +62,7 @@ static dft_status choose_number(const char *pattern, const char *rest, const cha
 }
 
 static dft_status choose_word(const char *pattern, const char *rest, const char *done, size_t before,
-                              dft_names *out) {
+                              dft_strings *out) {
   const char *word = rest + before + 1, *close = strchr(word, '}');
   while (word <= close) {
     size_t n = strcspn(word, ",}");
@@ -77,13 +77,12 @@ static dft_status choose_word(const char *pattern, const char *rest, const char 
 }
 
 /* All names of `done` followed by `rest`, whose braces are open. */
-static dft_status expand(const char *pattern, const char *rest, const char *done, dft_names *out) {
+static dft_status expand(const char *pattern, const char *rest, const char *done, dft_strings *out) {
   const char *open = strchr(rest, '{'), *close = open != NULL ? strchr(open, '}') : NULL;
-  if (out->count >= MAX_SHARDS)
-    return dft_fail(DFT_EDATA, "%s: more than %d shards", pattern, MAX_SHARDS);
+  if (out->count >= MAX_SHARDS) return dft_fail(DFT_EDATA, "%s: more than %d shards", pattern, MAX_SHARDS);
   if (open == NULL) {
     char *name = NULL;
-    return dft_names_take(out, asprintf(&name, "%s%s", done, rest) < 0 ? NULL : name);
+    return dft_strings_take(out, asprintf(&name, "%s%s", done, rest) < 0 ? NULL : name);
   }
   size_t inside = close != NULL ? (size_t)(close - open - 1) : 0, before = (size_t)(open - rest);
   range r;
@@ -96,7 +95,7 @@ static dft_status expand(const char *pattern, const char *rest, const char *done
 
 /* ---- files ---- */
 
-static dft_status match(const char *pattern, dft_names *out) {
+static dft_status match(const char *pattern, dft_strings *out) {
   glob_t found;
   int64_t from = out->count;
   int code = glob(pattern, GLOB_NOSORT, NULL, &found);
@@ -106,13 +105,13 @@ static dft_status match(const char *pattern, dft_names *out) {
   else if (code != 0)
     return dft_fail_memory("shard names", 0);
   for (size_t i = 0; status == DFT_OK && i < found.gl_pathc; i++)
-    status = dft_names_join(out, "", found.gl_pathv[i]);
+    status = dft_strings_join(out, "", found.gl_pathv[i]);
   globfree(&found);
-  dft_names_sort(out, from, NULL); /* not by the locale */
+  dft_strings_sort(out, from, NULL); /* not by the locale */
   return status;
 }
 
-static dft_status match_directory(const char *path, dft_names *out) {
+static dft_status match_directory(const char *path, dft_strings *out) {
   char *pattern = NULL, *escaped = malloc(2 * strlen(path) + 1);
   if (escaped == NULL) return dft_fail_memory("path", 0);
   size_t n = 0;
@@ -131,22 +130,22 @@ static dft_status match_directory(const char *path, dft_names *out) {
 }
 
 /* A path without braces. What is there by that very name is meant. */
-static dft_status find_files(const char *path, dft_names *out) {
+static dft_status find_files(const char *path, dft_strings *out) {
   struct stat s;
   if (stat(path, &s) == 0 && S_ISDIR(s.st_mode)) return match_directory(path, out);
   if (access(path, F_OK) != 0 && strpbrk(path, "*?[") != NULL) return match(path, out);
-  return dft_names_join(out, "", path);
+  return dft_strings_join(out, "", path);
 }
 
-dft_status dft_shard_paths(const char *path, dft_names *paths) {
-  dft_names expanded = {0};
+dft_status dft_shard_paths(const char *path, dft_strings *paths) {
+  dft_strings expanded = {0};
   struct stat s;
-  *paths = (dft_names){0};
-  dft_status status = stat(path, &s) == 0 ? dft_names_join(&expanded, "", path)
-                                          : expand(path, path, "", &expanded);
+  *paths = (dft_strings){0};
+  dft_status status =
+      stat(path, &s) == 0 ? dft_strings_join(&expanded, "", path) : expand(path, path, "", &expanded);
   for (int64_t i = 0; i < expanded.count && status == DFT_OK; i++)
     status = find_files(expanded.items[i], paths);
-  dft_names_free(&expanded);
-  if (status != DFT_OK) dft_names_free(paths);
+  dft_strings_free(&expanded);
+  if (status != DFT_OK) dft_strings_free(paths);
   return status;
 }

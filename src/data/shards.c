@@ -29,7 +29,8 @@ dft_status dft_label_cls(const char *name, const char *text, size_t bytes, int32
   if (bytes <= CLS_BYTES) memcpy(digits, text, bytes);
   char *start = digits + strspn(digits, spaces), *end;
   size_t n = strspn(start, "0123456789");
-  if (bytes > CLS_BYTES || strlen(digits) != bytes || n == 0 || n > 9 || start[n + strspn(start + n, spaces)] != '\0')
+  if (bytes > CLS_BYTES || strlen(digits) != bytes || n == 0 || n > 9 ||
+      start[n + strspn(start + n, spaces)] != '\0')
     return dft_fail(DFT_EDATA, "%s: a .cls is one number, the class from 0 on", name);
   return check_label(name, strtoll(start, &end, 10), label);
 }
@@ -82,8 +83,7 @@ static dft_status read_label(dft_tar *t, const group *g, const char *ending, int
 static dft_status end_group(dft_tar *t, const group *g, dft_listing *l) {
   dft_entry e = {.offset = g->image_at, .bytes = g->image_bytes};
   if (g->image_bytes < 0 && g->cls_bytes < 0) return DFT_OK;
-  if (g->image_bytes < 0)
-    return dft_fail(DFT_EDATA, "%s: %s.cls has no image beside it", t->path, g->key);
+  if (g->image_bytes < 0) return dft_fail(DFT_EDATA, "%s: %s.cls has no image beside it", t->path, g->key);
   if (g->cls_bytes >= 0)
     DFT_TRY(read_label(t, g, ".cls", g->cls_at, g->cls_bytes, &e.label));
   else if (g->json_bytes >= 0)
@@ -151,14 +151,15 @@ typedef struct part {
 static dft_status join_parts(part *parts, int64_t first, int count, dft_listing *l) {
   dft_status status = DFT_OK;
   for (int i = 0; i < count; i++) {
-    if (status == DFT_OK && parts[i].status != DFT_OK) status = dft_fail(parts[i].status, "%s", parts[i].message);
+    if (status == DFT_OK && parts[i].status != DFT_OK)
+      status = dft_fail(parts[i].status, "%s", parts[i].message);
     if (status == DFT_OK) status = dft_listing_join(l, &parts[i].listing, (int32_t)(first + i));
     dft_listing_free(&parts[i].listing);
   }
   return status;
 }
 
-static dft_status list_all(const dft_names *paths, const dft_share *share, dft_listing *l) {
+static dft_status list_all(const dft_strings *paths, const dft_share *share, dft_listing *l) {
   part *parts = calloc(SHARD_THREADS, sizeof *parts);
   if (parts == NULL) return dft_fail_memory("shards", SHARD_THREADS * sizeof *parts);
   dft_status status = DFT_OK;
@@ -222,14 +223,14 @@ static dft_status read_class_names(const char *shard, dft_listing *l) {
 }
 
 dft_status dft_list_shards(const char *path, const dft_share *share, dft_listing *l) {
-  dft_names paths = {0};
+  dft_strings paths = {0};
   *l = (dft_listing){0};
   dft_status status = dft_shard_paths(path, &paths);
   if (status == DFT_OK) status = list_all(&paths, share, l);
   if (status == DFT_OK && l->count == 0)
     status = dft_fail(DFT_EDATA, "%s: no samples: an image and its .cls or .json side by side", path);
   if (status == DFT_OK) status = read_class_names(paths.items[0], l);
-  dft_names_free(&paths);
+  dft_strings_free(&paths);
   if (status != DFT_OK) dft_listing_free(l);
   return status;
 }

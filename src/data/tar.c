@@ -155,8 +155,7 @@ static dft_status parse_pax(const dft_tar *t, int64_t at, const char *text, size
     const char *key = space + 1, *end = record + length - 1;
     const char *equals = memchr(key, '=', (size_t)(end - key));
     if (equals == NULL) return fail_at(t, at, "a damaged extended header");
-    DFT_TRY(
-        take_record(t, at, key, (size_t)(equals - key), equals + 1, (size_t)(end - equals - 1), x));
+    DFT_TRY(take_record(t, at, key, (size_t)(equals - key), equals + 1, (size_t)(end - equals - 1), x));
     i += (size_t)length;
   }
   return DFT_OK;
@@ -177,11 +176,14 @@ static dft_status fail_foreign(const dft_tar *t, const uint8_t *block) {
   static const struct {
     const char *magic, *name;
     size_t bytes;
-  } packers[] = {
-      {"\x1f\x8b", "gzip", 2}, {"\x28\xb5\x2f\xfd", "zstd", 4}, {"\xfd\x37zXZ", "xz", 5}, {"BZh", "bzip2", 3}};
+  } packers[] = {{"\x1f\x8b", "gzip", 2},
+                 {"\x28\xb5\x2f\xfd", "zstd", 4},
+                 {"\xfd\x37zXZ", "xz", 5},
+                 {"BZh", "bzip2", 3}};
   for (size_t i = 0; i < sizeof packers / sizeof packers[0]; i++)
     if (memcmp(block, packers[i].magic, packers[i].bytes) == 0)
-      return dft_fail(DFT_EDATA, "%s: packed with %s; samples are read by their place: unpack it to a plain tar",
+      return dft_fail(DFT_EDATA,
+                      "%s: packed with %s; samples are read by their place: unpack it to a plain tar",
                       t->path, packers[i].name);
   return dft_fail(DFT_EDATA, "%s: not a tar file", t->path);
 }

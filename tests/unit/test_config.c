@@ -274,12 +274,7 @@ static const wrong wrongs[] = {
      "data.validation: labels is missing"},
     {DATA PHASE, "checkpoint.monitor=val_accuracy", "checkpoint.monitor: val_accuracy needs data.validation"},
     /* planned */
-    {"data: {format: image_folder, train: {path: x}}\n" PHASE, NULL,
-     "data.format: image_folder is not in this version"},
-    {"data: {format: tar, train: {path: x}}\n" PHASE, NULL, "data.format: tar is not in this version"},
     {DATA PHASE, "data.augment={flip: true}", "data.augment.flip: expected one of none horizontal vertical"},
-    {DATA PHASE, "data.resize=crop", "command line: data.resize: crop is not in this version"},
-    {DATA PHASE, "data.resize=pad", "data.resize: pad is not in this version"},
     {DATA PHASE, "distributed.backend=nccl", "distributed.backend: nccl is not in this version"},
     {DATA PHASE, "compute.precision=bfloat16", "compute.precision: bfloat16 is not in this version"},
     {DATA PHASE, "cache.views=2", "cache.views: needs something in data.augment"},

@@ -3,13 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-void dft_names_free(dft_names *l) {
+void dft_strings_free(dft_strings *l) {
   for (int64_t i = 0; i < l->count; i++) free(l->items[i]);
   free(l->items);
-  *l = (dft_names){0};
+  *l = (dft_strings){0};
 }
 
-dft_status dft_names_take(dft_names *l, char *item) {
+dft_status dft_strings_take(dft_strings *l, char *item) {
   if (item == NULL) return dft_fail_memory("file name", 0);
   if (l->count == l->room) {
     int64_t room = l->room < 64 ? 64 : 2 * l->room;
@@ -25,17 +25,17 @@ dft_status dft_names_take(dft_names *l, char *item) {
   return DFT_OK;
 }
 
-dft_status dft_names_join(dft_names *l, const char *directory, const char *name) {
+dft_status dft_strings_join(dft_strings *l, const char *directory, const char *name) {
   char *item = NULL;
   const char *slash = directory[0] != '\0' ? "/" : "";
-  return dft_names_take(l, asprintf(&item, "%s%s%s", directory, slash, name) < 0 ? NULL : item);
+  return dft_strings_take(l, asprintf(&item, "%s%s%s", directory, slash, name) < 0 ? NULL : item);
 }
 
 static int compare_bytes(const void *a, const void *b) {
   return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-void dft_names_sort(dft_names *l, int64_t from, int (*compare)(const void *, const void *)) {
+void dft_strings_sort(dft_strings *l, int64_t from, int (*compare)(const void *, const void *)) {
   if (l->count > from)
     qsort(l->items + from, (size_t)(l->count - from), sizeof *l->items, compare ? compare : compare_bytes);
 }

@@ -40,7 +40,8 @@ const dft_key dft_keys[] = {
     {"model.classes", DFT_KEY_INT, AT(model.classes), FROM(2, 100000), .preset = "5", DECIDES,
      .keras = "Dense(units)", .help = "Number of classes of the head."},
     {"model.class_names", DFT_KEY_TEXTS, AT(model.class_names), COUNT(model.class_name_count), DECIDES,
-     .help = "A name for each class. Default: from the data (class folders, classes.txt), else \"0\", \"1\", … For "
+     .help = "A name for each class. Default: from the data (class folders, classes.txt), else \"0\", \"1\", "
+             "… For "
              "image_folder it gives the order of the class folders, as Keras' class_names does."},
     {"model.dropout", DFT_KEY_REAL, AT(model.dropout), FROM(0, 1), .high_open = true, .preset = "0.0",
      DECIDES, .keras = "Dropout(rate)", .help = "Dropout before the head."},
@@ -61,8 +62,9 @@ const dft_key dft_keys[] = {
      .help = "mobilenet_v2: value/127.5-1; unit: value/255; none. Applies to values, whatever their type."},
     {"data.resize", DFT_KEY_WORD, AT(data.resize), .words = "stretch crop pad", .preset = "stretch", DECIDES,
      .keras = "image_dataset_from_directory",
-     .help = "How an image of another size becomes input_shape, bilinear: stretch changes the proportions, crop "
-             "cuts the longer side, pad adds zeros (crop_to_aspect_ratio, pad_to_aspect_ratio)."},
+     .help =
+         "How an image of another size becomes input_shape, bilinear: stretch changes the proportions, crop "
+         "cuts the longer side, pad adds zeros (crop_to_aspect_ratio, pad_to_aspect_ratio)."},
     {"data.train.path", DFT_KEY_PATH, AT(data.train.path), .required = true, .when = FOLDERS, DECIDES,
      .keras = "image_dataset_from_directory(directory)",
      .help = "Training data: a folder with a folder of images per class, sorted by name as in Keras; or tar "

@@ -194,7 +194,7 @@ static void missing_files_are_named(void **state) {
   c = make_config(DFT_DATA_IDX, "images.idx", NULL, 3);
   REFUSED(&c, DFT_EUSAGE, "data.train.labels");
   c = make_config(DFT_DATA_TAR, "images.idx", "labels.idx", 3);
-  REFUSED(&c, DFT_EUSAGE, "not in this version");
+  REFUSED(&c, DFT_EUSAGE, "data.train.path");
 }
 
 static void foreign_files_are_refused(void **state) {

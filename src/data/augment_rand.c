@@ -17,12 +17,14 @@ static int rounded(float value) {
 
 /* ---- geometric operations ---- */
 
+/* Shears leave the image's corner in place, half a pixel before the first centre. */
+
 static void shear_x(dft_canvas *c, double s) {
-  dft_canvas_move(c, (dft_affine){{1, 0.3 * s, 0, 0, 1, 0}});
+  dft_canvas_move(c, (dft_affine){{1, 0.3 * s, 0.15 * s, 0, 1, 0}});
 }
 
 static void shear_y(dft_canvas *c, double s) {
-  dft_canvas_move(c, (dft_affine){{1, 0, 0, 0.3 * s, 1, 0}});
+  dft_canvas_move(c, (dft_affine){{1, 0, 0, 0.3 * s, 1, 0.15 * s}});
 }
 
 static void translate_x(dft_canvas *c, double s) {

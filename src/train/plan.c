@@ -58,9 +58,17 @@ static void print_cache(const dft_config *c, const dft_model *m, const int *star
   int levels = dft_cache_levels(starts, c->phase_count, p, firsts);
   long long bytes = 0;
   for (int i = 0; i < levels; i++) bytes += dft_model_boundary(m, firsts[i]) * (long long)sizeof(float);
+  bool mixes = c->data.augment.mixup > 0 || c->data.augment.cutmix > 0;
+  bool augments = dft_config_augments(&c->data.augment);
   if (bytes == 0 || c->cache.mode == DFT_CACHE_OFF)
     printf("  cache                     nothing: %s\n",
            bytes == 0 ? "every layer trains" : "cache.mode is off");
+  else if (mixes || (augments && c->cache.views == 0))
+    printf(
+        "  cache                     validation images only, %lld bytes each: %s\n", bytes,
+        mixes
+            ? "mixup and cutmix make training images anew in every epoch"
+            : "data.augment makes training images anew in every epoch; cache.views: K keeps K views of each");
   else if (c->cache.directory != NULL)
     printf("  cache                     %lld bytes per image at %d place%s, in files in %s\n", bytes, levels,
            levels == 1 ? "" : "s", c->cache.directory);
@@ -69,6 +77,8 @@ static void print_cache(const dft_config *c, const dft_model *m, const int *star
            "images\n",
            bytes, levels, levels == 1 ? "" : "s", (long long)c->cache.memory_mb,
            (long long)c->cache.memory_mb * 1000000 / bytes);
+  if (bytes > 0 && c->cache.mode != DFT_CACHE_OFF && c->cache.views > 0)
+    printf("                            a training image counts as cache.views %d images\n", c->cache.views);
 }
 
 static void print_phase(const dft_config *c, dft_model *m, const dft_ops *ops, const int *starts, int p) {

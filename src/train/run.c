@@ -63,9 +63,18 @@ static dft_status write_config(dft_run *run) {
   return status;
 }
 
+static void describe_augment(const dft_dataset *train, char *text, size_t bytes) {
+  char images[64] = "none";
+  if (dft_dataset_augments(train))
+    snprintf(images, sizeof images,
+             dft_dataset_views(train) > 0 ? "%d views of each image" : "new views in each epoch",
+             dft_dataset_views(train));
+  snprintf(text, bytes, "%s%s", images, dft_dataset_mixes(train) ? ", images mixed" : "");
+}
+
 /* The start table: what a log must tell about how this run was made. */
 static dft_status report_start(dft_run *run) {
-  char ranks[128], shards[32], kernels[32], data[128], parameters[64];
+  char ranks[128], shards[32], kernels[32], data[128], augment[128], parameters[64];
   const dft_config *c = run->config;
   snprintf(ranks, sizeof ranks, "%d on %d host%s, %d thread%s each", dft_comm_size(run->comm),
            dft_comm_hosts(run->comm), dft_comm_hosts(run->comm) == 1 ? "" : "s", run->threads,
@@ -76,6 +85,7 @@ static dft_status report_start(dft_run *run) {
            (long long)dft_dataset_count(run->data[DFT_SET_TRAIN]),
            run->data[DFT_SET_VALIDATION] ? (long long)dft_dataset_count(run->data[DFT_SET_VALIDATION]) : 0LL,
            c->data.batch_size);
+  describe_augment(run->data[DFT_SET_TRAIN], augment, sizeof augment);
   snprintf(parameters, sizeof parameters, "%lld", (long long)dft_model_count(run->model, false));
   const dft_fact facts[] = {{"dft", DFT_VERSION " " DFT_GIT, false},
                             {"mpi", dft_comm_version(), false},
@@ -83,6 +93,7 @@ static dft_status report_start(dft_run *run) {
                             {"kernels", kernels, false},
                             {"shards", shards, true},
                             {"samples", data, false},
+                            {"augment", augment, false},
                             {"parameters", parameters, true},
                             {"run_dir", c->run_dir, false}};
   return dft_report_start(run->report, facts, sizeof facts / sizeof facts[0]);
@@ -98,7 +109,8 @@ static dft_status open_outputs(dft_run *run) {
 /* The lines before a phase: what trains, what travels, what is kept. */
 static void announce(const dft_run *run) {
   if (run->report == NULL) return;
-  const dft_config_phase *phase = &run->config->phases[run->phase.index];
+  const dft_config *c = run->config;
+  const dft_config_phase *phase = &c->phases[run->phase.index];
   int layers = 0;
   for (int i = 0; i < run->model->base_layers; i++) layers += run->model->layers[i].trainable;
   char text[256];
@@ -108,6 +120,13 @@ static void announce(const dft_run *run) {
            (long long)dft_model_count(run->model, true),
            (double)dft_buckets_bytes(run->phase.buckets) / 1000.0);
   dft_report_phase(run->report, text);
+  const dft_dataset *train = run->data[DFT_SET_TRAIN];
+  if (run->phase.first > 0 && c->cache.mode != DFT_CACHE_OFF && dft_dataset_views(train) == 0)
+    dft_report_phase(run->report,
+                     dft_dataset_mixes(train)
+                         ? "Cache: not for training images, which mixup and cutmix make anew in every epoch"
+                         : "Cache: not for training images, which data.augment makes anew in every epoch; "
+                           "cache.views: K keeps K views of each");
   dft_cache_report kept = dft_cache_describe(run->cache);
   if (kept.fitting == 0) return;
   int length = snprintf(text, sizeof text,

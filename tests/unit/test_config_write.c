@@ -95,8 +95,8 @@ static void test_deciding(void **state) {
                                       "checkpoint.monitor=val_loss\n",
                                       "distributed.reduction=ordered\n"};
   for (size_t i = 0; i < sizeof there / sizeof there[0]; i++) assert_non_null(strstr(lines, there[i]));
-  static const char *const absent[] = {"run_dir", "cache.m", "cache.d", "log.",   "threads",
-                                       "backend", "timeout", "every_", "shards"};
+  static const char *const absent[] = {"run_dir", "cache.m", "cache.d", "log.",  "threads",
+                                       "backend", "timeout", "every_",  "shards"};
   for (size_t i = 0; i < sizeof absent / sizeof absent[0]; i++) assert_null(strstr(lines, absent[i]));
   dft_config_free(c);
   /* Settings that may differ between equal runs leave the lines as they are. */

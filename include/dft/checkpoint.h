@@ -93,10 +93,16 @@ const char *dft_store_path(dft_store *s, const char *name);
  * lose work). *path is a fresh string. */
 dft_status dft_store_latest(dft_store *s, dft_state *state, char **path, bool *found);
 bool dft_store_has_checkpoints(dft_store *s);
-/* Writes ckpt-eEEEE-sSSSSSSSS.pb, then deletes the oldest up to this one until `keep` are left (keep < 1:
- * none is deleted). */
-dft_status dft_store_save(dft_store *s, const dft_state *state, int keep);
-/* Writes best.pb / final.pb. */
-dft_status dft_store_save_as(dft_store *s, const dft_state *state, const char *name);
+/* The names of one state, in the order in which they appear: a run that is killed in between writes the later
+ * ones again. */
+typedef enum dft_save_as {
+  DFT_SAVE_BEST = 1,     /* best.pb */
+  DFT_SAVE_NUMBERED = 2, /* ckpt-eEEEE-sSSSSSSSS.pb */
+  DFT_SAVE_FINAL = 4     /* final.pb */
+} dft_save_as;
+/* Writes a state once under a set of names, which share the bytes on disk where the file system can. After a
+ * numbered one, deletes the oldest of these up to it until `keep` are left (keep < 1: none is deleted). */
+dft_status dft_store_save(dft_store *s, const dft_state *state, unsigned names, int keep);
+bool dft_store_has_final(dft_store *s);
 
 #endif

@@ -15,6 +15,10 @@
 
 dft_status dft_write_file(const char *path, const void *data, size_t bytes);
 
+/* Gives the file `from` the name `to` as well, in place of what had it, like dft_write_file all or nothing.
+ * Both are in one directory. DFT_EIO where the file system has no second names, too. */
+dft_status dft_link_file(const char *from, const char *to);
+
 /* Creates a directory and those above it, where missing. `what` names it in the message ("run directory").
  */
 dft_status dft_make_directories(const char *directory, const char *what);

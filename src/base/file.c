@@ -37,11 +37,20 @@ static dft_status sync_directory(const char *path) {
   return good ? DFT_OK : DFT_EIO;
 }
 
+static dft_status temporary_name(const char *path, char temporary[PATH_MAX]) {
+  int length = snprintf(temporary, PATH_MAX, "%s.%ld" DFT_TEMPORARY_SUFFIX, path, (long)getpid());
+  if (length >= 0 && length < PATH_MAX) return DFT_OK;
+  return dft_fail(DFT_EIO, "%s: cannot write: %s", path, strerror(ENAMETOOLONG));
+}
+
+static dft_status sync_rename(const char *path) {
+  if (sync_directory(path) == DFT_OK) return DFT_OK;
+  return dft_fail(DFT_EIO, "%s: cannot sync its directory: %s", path, strerror(errno));
+}
+
 dft_status dft_write_file(const char *path, const void *data, size_t bytes) {
   char temporary[PATH_MAX];
-  int length = snprintf(temporary, sizeof temporary, "%s.%ld" DFT_TEMPORARY_SUFFIX, path, (long)getpid());
-  if (length < 0 || length >= PATH_MAX)
-    return dft_fail(DFT_EIO, "%s: cannot write: %s", path, strerror(ENAMETOOLONG));
+  DFT_TRY(temporary_name(path, temporary));
   int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (fd < 0) return dft_fail(DFT_EIO, "%s: cannot create: %s", path, strerror(errno));
   dft_status status = write_all(fd, data, bytes);
@@ -58,9 +67,18 @@ dft_status dft_write_file(const char *path, const void *data, size_t bytes) {
     unlink(temporary);
     return dft_fail(status, "%s: cannot write %zu bytes: %s", path, bytes, strerror(error));
   }
-  if (sync_directory(path) != DFT_OK)
-    return dft_fail(DFT_EIO, "%s: cannot sync its directory: %s", path, strerror(errno));
-  return DFT_OK;
+  return sync_rename(path);
+}
+
+dft_status dft_link_file(const char *from, const char *to) {
+  char temporary[PATH_MAX];
+  DFT_TRY(temporary_name(to, temporary));
+  unlink(temporary);
+  bool good = link(from, temporary) == 0 && rename(temporary, to) == 0;
+  int error = errno;
+  unlink(temporary); /* rename(2) leaves it where both are names of one file already */
+  if (!good) return dft_fail(DFT_EIO, "%s: cannot become a name of %s: %s", to, from, strerror(error));
+  return sync_rename(to);
 }
 
 dft_status dft_make_directories(const char *directory, const char *what) {

@@ -223,18 +223,19 @@ dft_status dft_store_latest(dft_store *s, dft_state *state, char **path, bool *f
   return status;
 }
 
-dft_status dft_store_save(dft_store *s, const dft_state *state, int keep) {
-  char name[64];
-  name_of(state->epoch, state->step, name, sizeof name);
-  DFT_TRY(dft_state_write(state, dft_store_path(s, name)));
-  if (keep < 1) return DFT_OK;
+bool dft_store_has_final(dft_store *s) {
+  return access(dft_store_path(s, "final.pb"), F_OK) == 0;
+}
+
+/* The oldest numbered ones go until `keep` are left. */
+static dft_status retain(dft_store *s, int64_t step, int keep) {
   listing l;
   DFT_TRY(list(s, &l));
   int kept = 0;
   for (int i = 0; i < l.count; i++) {
     /* Files beyond this one are left from before a fall back: they are written anew when the run gets there.
      */
-    if (l.entries[i].step > state->step || ++kept <= keep) continue;
+    if (l.entries[i].step > step || ++kept <= keep) continue;
     if (unlink(dft_store_path(s, l.entries[i].name)) != 0 && errno != ENOENT)
       dft_warn("%s: cannot delete this old checkpoint: %s", dft_store_path(s, l.entries[i].name),
                strerror(errno));
@@ -243,6 +244,16 @@ dft_status dft_store_save(dft_store *s, const dft_state *state, int keep) {
   return DFT_OK;
 }
 
-dft_status dft_store_save_as(dft_store *s, const dft_state *state, const char *name) {
-  return dft_state_write(state, dft_store_path(s, name));
+dft_status dft_store_save(dft_store *s, const dft_state *state, unsigned names, int keep) {
+  char numbered[64], written[PATH_MAX] = "";
+  name_of(state->epoch, state->step, numbered, sizeof numbered);
+  const char *const name[] = {"best.pb", numbered, "final.pb"}; /* as the bits of dft_save_as */
+  for (int i = 0; i < 3; i++) {
+    if (!(names >> i & 1u)) continue;
+    const char *path = dft_store_path(s, name[i]);
+    if (written[0] != '\0' && dft_link_file(written, path) == DFT_OK) continue;
+    DFT_TRY(dft_state_write(state, path));
+    snprintf(written, sizeof written, "%s", path);
+  }
+  return names & DFT_SAVE_NUMBERED && keep >= 1 ? retain(s, state->step, keep) : DFT_OK;
 }

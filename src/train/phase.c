@@ -158,7 +158,7 @@ static void report_step(dft_run *run, const dft_step_result *s, int steps, doubl
 }
 
 static dft_status stop(dft_run *run) {
-  DFT_TRY(dft_save(run, NULL));
+  DFT_TRY(dft_save(run, DFT_SAVE_NUMBERED));
   DFT_TRY(dft_save_wait(run));
   return dft_fail(DFT_ESTOPPED,
                   "stopped by a signal after step %" PRId64
@@ -181,7 +181,7 @@ static dft_status one_step(dft_run *run, int steps) {
   report_step(run, &s, steps, dft_now_s() - start_s);
   if (s.stop) return stop(run);
   int every = run->config->checkpoint.every_steps;
-  return every > 0 && at->step % every == 0 ? dft_save(run, NULL) : DFT_OK;
+  return every > 0 && at->step % every == 0 ? dft_save(run, DFT_SAVE_NUMBERED) : DFT_OK;
 }
 
 /* Whether this epoch's score is the best so far; the first of equals stays. */
@@ -209,7 +209,18 @@ static dft_status remember(dft_run *run, const dft_epoch *e) {
   return DFT_OK;
 }
 
-/* Validation, history, best.pb, the epoch's line and checkpoint. */
+/* One state under all its names. */
+static dft_status save_epoch(dft_run *run, bool best) {
+  dft_position *at = &run->at;
+  const int every = run->config->checkpoint.every_epochs, last = run->config->phase_count - 1;
+  at->finished = at->phase == last && at->phase_epoch == run->config->phases[last].epochs;
+  unsigned names = best ? DFT_SAVE_BEST : 0;
+  if (every > 0 && (at->epoch % every == 0 || at->finished)) names |= DFT_SAVE_NUMBERED;
+  if (at->finished) names |= DFT_SAVE_FINAL;
+  return names == 0 ? DFT_OK : dft_save(run, names);
+}
+
+/* Validation, history, the epoch's line and checkpoint. */
 static dft_status end_epoch(dft_run *run, int steps, double start_s) {
   dft_position *at = &run->at;
   const dft_config_phase *phase = &run->config->phases[at->phase];
@@ -240,10 +251,7 @@ static dft_status end_epoch(dft_run *run, int steps, double start_s) {
   if (run->report != NULL)
     dft_defer(run, dft_report_epoch_end(run->report, &e, steps, dft_now_s() - start_s));
   DFT_TRY(dft_comm_agree(run->comm, run->pending));
-  if (best) DFT_TRY(dft_save(run, "best.pb"));
-  int every = run->config->checkpoint.every_epochs;
-  bool last = at->phase_epoch == phase->epochs && at->phase == run->config->phase_count - 1;
-  return every > 0 && (at->epoch % every == 0 || last) ? dft_save(run, NULL) : DFT_OK;
+  return save_epoch(run, best);
 }
 
 dft_status dft_phase_fit(dft_run *run) {

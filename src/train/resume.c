@@ -134,6 +134,7 @@ static dft_status resume_here(dft_run *run, bool *resumed, dft_weights *slots, i
   dft_state state = {0};
   char *path = NULL;
   dft_status status = find_state(run, &state, &path, resumed);
+  run->has_final = dft_store_has_final(run->store);
   if (status == DFT_OK && *resumed) status = adopt(run, &state, path);
   if (status == DFT_OK && *resumed) {
     *iterations = state.iterations;
@@ -155,13 +156,14 @@ dft_status dft_resume(dft_run *run, bool *resumed, dft_weights *slots, int64_t *
   struct {
     dft_position at;
     int64_t iterations;
-    int32_t shards, resumed;
-  } told = {run->at, *iterations, run->shards, *resumed};
+    int32_t shards, resumed, has_final;
+  } told = {run->at, *iterations, run->shards, *resumed, run->has_final};
   DFT_TRY(dft_comm_bcast(run->comm, 0, &told, sizeof told));
   run->at = told.at;
   run->shards = told.shards;
   *iterations = told.iterations;
   *resumed = told.resumed != 0;
+  run->has_final = told.has_final != 0;
   return DFT_OK;
 }
 

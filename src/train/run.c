@@ -142,18 +142,20 @@ static void announce(const dft_run *run) {
 /* Runs phase `index` from where run->at says; slots are those of a resumed optimizer, or NULL. */
 static dft_status run_phase(dft_run *run, int index, const dft_weights *slots, int64_t iterations) {
   run->at.phase = index;
+  const bool last = index == run->config->phase_count - 1;
+  const bool done =
+      run->at.phase_epoch >= run->config->phases[index].epochs; /* killed just before its final.pb */
   dft_status status = dft_phase_open(run, index);
   if (status == DFT_OK && slots != NULL) status = dft_restore_optimizer(run, slots, iterations);
   if (status == DFT_OK) {
     announce(run);
     status = dft_phase_fit(run);
   }
-  bool last = index == run->config->phase_count - 1;
-  if (status == DFT_OK && last) {
+  if (status == DFT_OK && last && done) {
     run->at.finished = 1;
-    status = dft_save(run, "final.pb");
-    if (status == DFT_OK) status = dft_save_wait(run);
+    status = dft_save(run, DFT_SAVE_FINAL);
   }
+  if (status == DFT_OK && last) status = dft_save_wait(run);
   dft_phase_close(run);
   return status;
 }
@@ -220,7 +222,7 @@ static void close_run(dft_run *run) {
 
 /* A finished run started again: nothing to do when no epoch and no phase was added. */
 static bool nothing_left(const dft_run *run) {
-  return run->at.finished && run->at.phase == run->config->phase_count - 1 &&
+  return run->at.finished && run->has_final && run->at.phase == run->config->phase_count - 1 &&
          run->at.phase_epoch >= run->config->phases[run->at.phase].epochs;
 }
 

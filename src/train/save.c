@@ -14,7 +14,7 @@ struct dft_writer {
   pthread_t thread;
   bool running; /* started and not joined */
   atomic_bool done;
-  const char *name; /* NULL: a numbered checkpoint */
+  unsigned names;
   dft_state state;
   dft_status status;
   char error[1024];
@@ -22,8 +22,7 @@ struct dft_writer {
 
 static void *write_state(void *context) {
   dft_writer *w = context;
-  w->status = w->name != NULL ? dft_store_save_as(w->store, &w->state, w->name)
-                              : dft_store_save(w->store, &w->state, w->keep);
+  w->status = dft_store_save(w->store, &w->state, w->names, w->keep);
   if (w->status != DFT_OK) snprintf(w->error, sizeof w->error, "%s", dft_error());
   atomic_store(&w->done, true);
   return NULL;
@@ -43,14 +42,14 @@ static dft_status finish(dft_run *run) {
   return w->status == DFT_OK ? DFT_OK : dft_fail(w->status, "%s", w->error);
 }
 
-static dft_status begin(dft_run *run, const char *name) {
+static dft_status begin(dft_run *run, unsigned names) {
   if (run->writer == NULL) run->writer = calloc(1, sizeof *run->writer);
   dft_writer *w = run->writer;
   if (w == NULL) return dft_fail_memory("checkpoint", sizeof *w);
   DFT_TRY(finish(run));
   w->store = run->store;
   w->keep = run->config->checkpoint.keep;
-  w->name = name;
+  w->names = names;
   atomic_store(&w->done, false);
   dft_status status = dft_state_of(run, &w->state);
   if (status == DFT_OK && pthread_create(&w->thread, NULL, write_state, w) != 0)
@@ -62,9 +61,9 @@ static dft_status begin(dft_run *run, const char *name) {
   return status;
 }
 
-dft_status dft_save(dft_run *run, const char *name) {
+dft_status dft_save(dft_run *run, unsigned names) {
   dft_at(run, "saving step", 0);
-  return dft_comm_agree(run->comm, dft_comm_rank(run->comm) == 0 ? begin(run, name) : DFT_OK);
+  return dft_comm_agree(run->comm, dft_comm_rank(run->comm) == 0 ? begin(run, names) : DFT_OK);
 }
 
 dft_status dft_save_wait(dft_run *run) {

@@ -63,6 +63,7 @@ typedef struct dft_run {
   dft_reducer *reducer;
   dft_cache *cache;
   dft_position at;
+  bool has_final;   /* final.pb was there when the run started */
   int64_t left_out; /* samples that could not be read, of this epoch's steps since the start */
   bool told_left_out[DFT_SETS];
   dft_phase phase;
@@ -94,9 +95,9 @@ dft_status dft_state_of(const dft_run *run, dft_state *state);
 dft_status dft_resume(dft_run *run, bool *resumed, dft_weights *slots, int64_t *iterations);
 dft_status dft_restore_optimizer(dft_run *run, const dft_weights *slots, int64_t iterations);
 
-/* save.c: writes beside training. name NULL: a numbered checkpoint; else a constant. Collective; an error may
- * be that of the save before. */
-dft_status dft_save(dft_run *run, const char *name);
+/* save.c: writes beside training, under a set of names (dft_save_as). Collective; an error may be that of the
+ * save before. */
+dft_status dft_save(dft_run *run, unsigned names);
 dft_status dft_save_wait(dft_run *run); /* until everything is on disk. Collective */
 void dft_save_poll(dft_run *run);       /* defers the error of a save that has ended meanwhile */
 void dft_save_close(dft_run *run);      /* after an error: waits, and keeps that error */

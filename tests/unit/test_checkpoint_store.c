@@ -70,7 +70,7 @@ static void save(dft_store *store, int epoch, int64_t step, int keep) {
   sample_state(&s);
   s.epoch = epoch;
   s.step = step;
-  if (dft_store_save(store, &s, keep) != DFT_OK) fail_msg("%s", dft_error());
+  if (dft_store_save(store, &s, DFT_SAVE_NUMBERED, keep) != DFT_OK) fail_msg("%s", dft_error());
   dft_state_free(&s);
 }
 
@@ -78,7 +78,7 @@ static void save_final(dft_store *store, int64_t step) {
   dft_state s;
   sample_state(&s);
   s.step = step;
-  assert_int_equal(dft_store_save_as(store, &s, "final.pb"), DFT_OK);
+  assert_int_equal(dft_store_save(store, &s, DFT_SAVE_FINAL, 0), DFT_OK);
   dft_state_free(&s);
 }
 
@@ -128,6 +128,44 @@ static void test_names_and_retention(void **state) {
   assert_string_equal(
       names(directory),
       "ckpt-e1-s2.pb ckpt-e12345-s1234567890123.pb ckpt-e12346-s1234567890124.pb lock notes.txt");
+  dft_store_close(s);
+}
+
+static ino_t inode(dft_store *s, const char *name, off_t *bytes) {
+  struct stat info;
+  assert_int_equal(stat(dft_store_path(s, name), &info), 0);
+  *bytes = info.st_size;
+  return info.st_ino;
+}
+
+/* One state under several names is on disk once; a name that moves on leaves the others as they are. */
+static void test_names_share_bytes(void **state) {
+  (void)state;
+  dft_store *s = open_store();
+  dft_state first, second;
+  off_t bytes, other;
+  sample_state(&first);
+  first.epoch = 1;
+  first.step = 10;
+  assert_false(dft_store_has_final(s));
+  assert_int_equal(dft_store_save(s, &first, DFT_SAVE_BEST | DFT_SAVE_NUMBERED | DFT_SAVE_FINAL, 3), DFT_OK);
+  assert_true(dft_store_has_final(s));
+  assert_string_equal(names(directory), "best.pb ckpt-e0001-s00000010.pb final.pb lock");
+  ino_t numbered = inode(s, "ckpt-e0001-s00000010.pb", &bytes);
+  assert_true(inode(s, "best.pb", &other) == numbered && inode(s, "final.pb", &other) == numbered);
+  assert_int_equal(dft_store_save(s, &first, DFT_SAVE_BEST | DFT_SAVE_NUMBERED, 3),
+                   DFT_OK); /* again, over itself */
+  sample_state(&second);
+  second.epoch = 2;
+  second.step = 20;
+  assert_int_equal(dft_store_save(s, &second, DFT_SAVE_NUMBERED | DFT_SAVE_FINAL, 1), DFT_OK);
+  assert_string_equal(names(directory), "best.pb ckpt-e0002-s00000020.pb final.pb lock");
+  dft_state_free(&second);
+  assert_int_equal(dft_state_read(dft_store_path(s, "best.pb"), &second), DFT_OK);
+  assert_int_equal(second.step, 10);
+  assert_latest(s, "final.pb", 20, NULL);
+  dft_state_free(&first);
+  dft_state_free(&second);
   dft_store_close(s);
 }
 
@@ -345,6 +383,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       IN_DIRECTORY(test_names_and_retention),
       IN_DIRECTORY(test_nothing_there),
+      IN_DIRECTORY(test_names_share_bytes),
+      cmocka_unit_test(test_names_share_bytes),
       IN_DIRECTORY(test_fallback),
       IN_DIRECTORY(test_final),
       IN_DIRECTORY(test_lock),

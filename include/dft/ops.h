@@ -10,10 +10,13 @@
  * sums[node][...]. Empty shards count as zero.
  *
  * Kernel sets: "reference" (plain loops, what all others are tested against), "portable" (any CPU: products
- * by OpenBLAS, the rest plain C), "avx2" (AVX2+FMA), "avx512" (F, BW, DQ, VL) and "avx512bf16", which is
- * avx512 with bfloat16 products by the CPU's instruction. The product kernels of avx2 and avx512 give the
- * same bits (one FMA per k, in order), avx512 and avx512bf16 the same in everything; the sets as wholes may
- * differ, so all ranks use one: the lowest among them.
+ * by OpenBLAS, the rest plain C), "avx2" (AVX2+FMA), "avx512" (F, BW, DQ, VL), and two that are avx512 but
+ * for the frozen forward's bfloat16 products: "avx512bf16" has them by VDPBF16PS, "amx" by tiles (TDPBF16PS).
+ * The product kernels of avx2 and avx512 give the same bits (one FMA per k, in order), avx512 and avx512bf16
+ * the same in everything, amx the same in everything but those products, which it sums in another order
+ * (dft_folded). The sets as wholes may differ, so all ranks use one: the lowest among them. amx needs an
+ * operating system that lets processes have tiles (Linux 5.16 on); valgrind shows programs neither AMX nor
+ * AVX-512, so that they take avx2 there.
  *
  * Threads: an operation uses up to dft_ops_threads() OpenMP threads inside; call from one thread at a time.
  * Nothing allocates except *_new and the threads' first scratch. Nothing fails except where a status is
@@ -58,8 +61,9 @@ typedef struct dft_folded {
   bool residual; /* adds the input of the block (the input of the nearest preceding layer with block_start) */
   bool block_start; /* the first layer of an inverted residual block, of the stem, or of Conv_1 */
   /* Pointwise, in_channels even: input and weights are rounded to bfloat16 (nearest even), products summed in
-   * float32 onto the bias as VDPBF16PS does it, by all sets but portable, which sums in BLAS' order; the
-   * output stays float32. Denormals may be taken and given as zero in all layers then. */
+   * float32: by amx as TDPBF16PS does it (even and odd terms apart within each 32, from +0, then + bias), by
+   * portable in BLAS' order, by all others onto the bias as VDPBF16PS does it. The output stays float32.
+   * Denormals may be taken and given as zero in all layers then. */
   bool bfloat16;
 } dft_folded;
 typedef struct dft_frozen dft_frozen;
@@ -186,10 +190,11 @@ typedef enum {
   DFT_KERNELS_AVX2,
   DFT_KERNELS_AVX512,
   DFT_KERNELS_AVX512BF16,
+  DFT_KERNELS_AMX,
   DFT_KERNELS_COUNT
 } dft_kernels;
 
-/* The best set this CPU runs, or the one DFT_KERNELS=reference|portable|avx2|avx512|avx512bf16 names.
+/* The best set this CPU runs, or the one DFT_KERNELS=reference|portable|avx2|avx512|avx512bf16|amx names.
  * DFT_EUSAGE when it names none or one this CPU lacks. */
 dft_status dft_ops_best(dft_kernels *kernels);
 /* The table; NULL when this build or CPU lacks the set. */

@@ -216,8 +216,9 @@ const dft_key dft_keys[] = {
      DECIDES,
      .help = "Arithmetic of the frozen layers whose outputs are kept. bfloat16: factors of pointwise "
              "convolutions "
-             "rounded to it, sums in float32. Pays only where VDPBF16PS keeps pace with FMA; same result "
-             "without it."},
+             "rounded to it, sums in float32. Pays with AMX, and where VDPBF16PS keeps pace with FMA. Same "
+             "result on every CPU without AMX; with it sums have another order (DFT_KERNELS=avx512bf16: "
+             "as without)."},
     {"compute.precision", DFT_KEY_WORD, AT(compute.precision), .words = "float32 bfloat16",
      .preset = "float32", DECIDES, .keras = "keras.mixed_precision", .help = "Arithmetic on a GPU."},
     {"cache.mode", DFT_KEY_WORD, AT(cache.mode), .words = "auto off", .preset = "auto",

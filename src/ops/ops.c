@@ -6,6 +6,11 @@
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef DFT_HAVE_SIMD
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 /* One set's table. */
 #define TABLE(set, rest, train)                                                                              \
@@ -23,7 +28,8 @@
     .frozen_run = dft_frozen_run_##set, .frozen_free = dft_frozen_free_##set,                                \
   }
 
-static const char *const names[DFT_KERNELS_COUNT] = {"reference", "portable", "avx2", "avx512", "avx512bf16"};
+static const char *const names[DFT_KERNELS_COUNT] = {"reference", "portable",   "avx2",
+                                                     "avx512",    "avx512bf16", "amx"};
 
 static const dft_ops tables[DFT_KERNELS_COUNT] = {
     [DFT_KERNELS_REFERENCE] = TABLE(reference, plain, composed),
@@ -32,21 +38,36 @@ static const dft_ops tables[DFT_KERNELS_COUNT] = {
     [DFT_KERNELS_AVX2] = TABLE(avx2, avx2, avx2),
     [DFT_KERNELS_AVX512] = TABLE(avx512, avx512, avx512),
     [DFT_KERNELS_AVX512BF16] = TABLE(avx512bf16, avx512, avx512),
+    [DFT_KERNELS_AMX] = TABLE(amx, avx512, avx512),
 #endif
 };
 
+#ifdef DFT_HAVE_SIMD
+/* Whether the CPU has AMX with bfloat16 and the system lets this process keep tiles: Linux gives their state
+ * (XFEATURE_XTILEDATA) to processes that ask, for all their threads. */
+static bool amx_available(void) {
+  enum { AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24, XTILEDATA = 18, REQUEST_PERMISSION = 0x1023 };
+  unsigned eax, ebx, ecx, edx;
+  if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return false;
+  if (!(edx & AMX_BF16) || !(edx & AMX_TILE)) return false;
+  return syscall(SYS_arch_prctl, REQUEST_PERMISSION, XTILEDATA) == 0;
+}
+#endif
+
 /* Whether this build has the set and this CPU all that its code may use (CMakeLists.txt: haswell and
- * skylake-avx512, and avx512bf16). */
+ * skylake-avx512, avx512bf16, amx). */
 static bool available(dft_kernels kernels) {
 #ifdef DFT_HAVE_SIMD
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                     __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
-  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512vl");
   if (kernels == DFT_KERNELS_AVX2) return avx2;
-  if (kernels == DFT_KERNELS_AVX512) return avx2 && avx512;
-  if (kernels == DFT_KERNELS_AVX512BF16) return avx2 && avx512 && __builtin_cpu_supports("avx512bf16");
+  if (kernels == DFT_KERNELS_AVX512) return avx512;
+  const bool avx512bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
+  if (kernels == DFT_KERNELS_AVX512BF16) return avx512bf16;
+  if (kernels == DFT_KERNELS_AMX) return avx512bf16 && amx_available();
 #endif
   return kernels == DFT_KERNELS_REFERENCE || kernels == DFT_KERNELS_PORTABLE;
 }
@@ -61,7 +82,7 @@ static dft_status named(const char *name, dft_kernels *kernels) {
     return DFT_OK;
   }
   return dft_fail(DFT_EUSAGE,
-                  "DFT_KERNELS=%s: no such kernels, use reference, portable, avx2, avx512 or avx512bf16",
+                  "DFT_KERNELS=%s: no such kernels, use reference, portable, avx2, avx512, avx512bf16 or amx",
                   name);
 }
 

@@ -1,6 +1,7 @@
 /* The frozen forward of every kernel set, in float32 and with bfloat16 products: the reference against a
  * direct convolution in double, the others against the reference, each sample's bits against company and
- * threads, and bfloat16's against the CPU's instruction and its emulations. */
+ * threads, and bfloat16's against the CPU's instructions and their emulations. */
+#include "../../src/ops/cpu/bfloat16.h"
 #include "dft/ops.h"
 #include "kernels/mobilenet.h"
 
@@ -127,6 +128,19 @@ static void test_direct(void **state) {
   network_clear(&net);
 }
 
+/* The product of one pointwise layer and one sample in AMX's order. */
+static void emulate_tiles(const dft_folded *l, const float *x, float *y) {
+  const dft_conv *c = &l->conv;
+  size_t in = in_floats(l), weights = (size_t)c->in_channels * c->channels;
+  float *rounded_x = malloc(in * sizeof *x), *rounded_w = malloc(weights * sizeof *x);
+  for (size_t i = 0; i < in; i++) rounded_x[i] = dft_bfloat16_rounded(x[i]);
+  for (size_t i = 0; i < weights; i++) rounded_w[i] = dft_bfloat16_rounded(l->weight[i]);
+  const dft_epilogue epilogue = {l->bias, l->residual ? x : NULL, l->relu6};
+  dft_gemm_bfloat16_tiles(rounded_x, rounded_w, y, 1, c->in_h * c->in_w, c->in_channels, c->channels,
+                          &epilogue);
+  free(rounded_x), free(rounded_w);
+}
+
 /* Each bfloat16 product alone: over more layers a rounding may fall to either side of a tie. */
 static void test_direct_bfloat16(void **state) {
   (void)state;
@@ -143,6 +157,8 @@ static void test_direct_bfloat16(void **state) {
     dft_frozen *frozen = made(ops, &layer, 1);
     ops->frozen_run(frozen, x, y, 1);
     assert_near(y, expected, out_floats(&layer), "bfloat16");
+    emulate_tiles(&layer, x, y);
+    assert_near(y, expected, out_floats(&layer), "bfloat16 by tiles");
     ops->frozen_free(frozen);
     free(x), free(expected), free(y);
   }
@@ -165,7 +181,7 @@ static void compare(const subject *s, const network *net, int from, int to, int 
     assert_within(y, expected, out, s->bfloat16 ? 1e-2 : 2e-5, s->bfloat16 ? 1e-1 : 1e-3, ops->name);
     assert_true(y[out] == 12345);
   }
-  if (ops == dft_ops_get(DFT_KERNELS_AVX512BF16)) {
+  if (ops == dft_ops_get(DFT_KERNELS_AVX512BF16) || (ops == dft_ops_get(DFT_KERNELS_AMX) && !s->bfloat16)) {
     dft_frozen *emulated = made(emulation, first, to - from);
     emulation->frozen_run(emulated, x, expected, samples);
     assert_memory_equal(y, expected, out * sizeof *y);
@@ -265,37 +281,89 @@ static void fill_hard(float *values, size_t count, bool ordinary, uint32_t expon
   }
 }
 
-/* Any set's products are the reference's, bit for bit but for what a NaN says. */
-static void test_pairs(void **state) {
-  const dft_ops *ops = ((const subject *)*state)->ops, *reference = dft_ops_get(DFT_KERNELS_REFERENCE);
-  enum { PIXELS = 24, N = 70, ROUNDS = 150 };
-  long finite = 0, tiny = 0;
-  for (int round = 0; round < ROUNDS; round++) {
-    int k = 2 << round % 4;
-    float x[PIXELS * 16], w[16 * N], bias[N], y[PIXELS * N], expected[PIXELS * N];
-    bool ordinary = round % 8 > 0, small = round % 3 == 0;
-    fill_hard(x, (size_t)PIXELS * k, ordinary, small ? 58 : 0);
-    fill_hard(w, (size_t)k * N, ordinary, small ? 58 : 0);
-    fill_hard(bias, N, ordinary, small ? 1 : 0);
-    dft_folded layer = {.kind = DFT_POINTWISE,
-                        .conv = {4, 6, 4, 6, k, N, 1, 0, 0},
-                        .weight = w,
-                        .bias = bias,
-                        .block_start = true,
-                        .bfloat16 = true};
-    dft_frozen *frozen = made(ops, &layer, 1), *plain = made(reference, &layer, 1);
-    ops->frozen_run(frozen, x, y, 1);
-    reference->frozen_run(plain, x, expected, 1);
-    for (int i = 0; i < PIXELS * N; i++) {
-      finite += isfinite(y[i]);
-      tiny += fabsf(y[i]) < 0x1p-120f;
-      if (memcmp(&y[i], &expected[i], sizeof *y) != 0 && !(isnan(y[i]) && isnan(expected[i])))
-        fail_msg("%s: %a where the reference has %a, k %d", ops->name, y[i], expected[i], k);
-    }
-    ops->frozen_free(frozen), reference->frozen_free(plain);
+/* One layer of hard factors by a set, and what `expect` says of it, bit for bit but for what a NaN says. */
+typedef struct hard_layer {
+  int k, n;
+  bool ordinary, small, residual, relu6;
+  long finite, tiny; /* counted over calls */
+} hard_layer;
+
+typedef void (*emulation)(const dft_folded *layer, const float *x, float *y);
+
+static void emulate_pairs(const dft_folded *layer, const float *x, float *y) {
+  const dft_ops *reference = dft_ops_get(DFT_KERNELS_REFERENCE);
+  dft_frozen *plain = made(reference, layer, 1);
+  reference->frozen_run(plain, x, y, 1);
+  reference->frozen_free(plain);
+}
+
+static void check_hard(const dft_ops *ops, emulation expect, hard_layer *hard) {
+  enum { PIXELS = 39, K = 130, N = 130 };
+  static float x[PIXELS * K], w[K * N], bias[N], y[PIXELS * N], expected[PIXELS * N];
+  int k = hard->k, n = hard->n;
+  fill_hard(x, (size_t)PIXELS * k, hard->ordinary, hard->small ? 58 : 0);
+  fill_hard(w, (size_t)k * n, hard->ordinary, hard->small ? 58 : 0);
+  fill_hard(bias, n, hard->ordinary, hard->small ? 1 : 0);
+  dft_folded layer = {.kind = DFT_POINTWISE,
+                      .conv = {3, 13, 3, 13, k, n, 1, 0, 0},
+                      .weight = w,
+                      .bias = bias,
+                      .relu6 = hard->relu6,
+                      .residual = hard->residual,
+                      .block_start = true,
+                      .bfloat16 = true};
+  dft_frozen *frozen = made(ops, &layer, 1);
+  ops->frozen_run(frozen, x, y, 1);
+  expect(&layer, x, expected);
+  for (int i = 0; i < PIXELS * n; i++) {
+    hard->finite += isfinite(y[i]);
+    hard->tiny += fabsf(y[i]) < 0x1p-120f;
+    if (memcmp(&y[i], &expected[i], sizeof *y) != 0 && !(isnan(y[i]) && isnan(expected[i])))
+      fail_msg("%s: %a, not %a, k %d, n %d", ops->name, y[i], expected[i], k, n);
   }
-  if (finite < 100000 || tiny < 10000)
-    fail_msg("only %ld finite, %ld tiny of %d", finite, tiny, ROUNDS * PIXELS * N);
+  ops->frozen_free(frozen);
+}
+
+/* Any set's products but AMX' are the reference's. */
+static void test_pairs(void **state) {
+  enum { ROUNDS = 150 };
+  hard_layer hard = {.n = 70};
+  for (int round = 0; round < ROUNDS; round++) {
+    hard.k = 2 << round % 4;
+    hard.ordinary = round % 8 > 0;
+    hard.small = round % 3 == 0;
+    check_hard(((const subject *)*state)->ops, emulate_pairs, &hard);
+  }
+  if (hard.finite < 150000 || hard.tiny < 15000)
+    fail_msg("only %ld finite, %ld tiny", hard.finite, hard.tiny);
+}
+
+/* AMX' products: depths and widths about a tile's, residuals, clamps. */
+static void test_tiles(void **state) {
+  static const int depths[] = {2, 16, 30, 32, 34, 64, 96, 130}, widths[] = {8, 16, 17, 24, 32, 33, 48, 130};
+  hard_layer hard = {0};
+  for (int round = 0; round < 192; round++) {
+    hard.k = depths[round % 8];
+    hard.n = round % 5 == 4 ? hard.k : widths[round / 8 % 8];
+    hard.ordinary = round % 7 > 0;
+    hard.small = round % 3 == 0;
+    hard.residual = hard.n == hard.k && !hard.small;
+    hard.relu6 = round % 2 > 0;
+    check_hard(((const subject *)*state)->ops, emulate_tiles, &hard);
+  }
+  if (hard.finite < 150000 || hard.tiny < 15000)
+    fail_msg("only %ld finite, %ld tiny", hard.finite, hard.tiny);
+}
+
+static float lone_product(const dft_ops *ops, const float *x, const float *w, int k, float bias) {
+  float y = 1;
+  dft_folded layer = {.kind = DFT_POINTWISE, .conv = {1, 1, 1, 1, k, 1, 1, 0, 0}, .weight = w};
+  layer.bias = &bias;
+  layer.bfloat16 = true;
+  dft_frozen *frozen = made(ops, &layer, 1);
+  ops->frozen_run(frozen, x, &y, 1);
+  ops->frozen_free(frozen);
+  return y;
 }
 
 /* Sums whose last rounding decides whether they are denormal, and so zero: FLT_MIN minus 2^-150, 2^-151 and
@@ -304,16 +372,18 @@ static void test_edge(void **state) {
   const dft_ops *ops = ((const subject *)*state)->ops;
   static const float weights[] = {0x1p-75f, 0x1p-76f, 0x1.8p-76f, 0x1.02p-76f, 0x1p-77f};
   static const float expected[] = {0, FLT_MIN, 0, 0, FLT_MIN};
+  const bool tiles = ops == dft_ops_get(DFT_KERNELS_AMX);
   for (int i = 0; i < 10; i++) {
-    float sign = i < 5 ? 1 : -1, x[2] = {-sign * 0x1p-75f, 0}, w[2] = {weights[i % 5], 0};
-    float bias = sign * FLT_MIN, y = 1, value = sign * expected[i % 5];
-    dft_folded layer = {.kind = DFT_POINTWISE, .conv = {1, 1, 1, 1, 2, 1, 1, 0, 0}, .weight = w};
-    layer.bias = &bias;
-    layer.bfloat16 = true;
-    dft_frozen *frozen = made(ops, &layer, 1);
-    ops->frozen_run(frozen, x, &y, 1);
+    float sign = i < 5 ? 1 : -1, value = sign * expected[i % 5], y;
+    float x[4] = {-sign * 0x1p-75f, 0}, w[4] = {weights[i % 5], 0};
+    if (!tiles) {
+      y = lone_product(ops, x, w, 2, sign * FLT_MIN);
+    } else { /* in the sum of the even terms, before a zero of any sign joins +0 */
+      x[2] = x[0], w[2] = w[0], x[0] = sign * 0x1p-63f, w[0] = 0x1p-63f;
+      y = lone_product(ops, x, w, 4, 0);
+      value += 0.0f;
+    }
     if (memcmp(&y, &value, sizeof y) != 0) fail_msg("%s: %a, not %a", ops->name, y, value);
-    ops->frozen_free(frozen);
   }
 }
 
@@ -349,7 +419,10 @@ int main(void) {
   int failed = cmocka_run_group_tests_name("direct", direct_test, NULL, NULL);
   for (int kernels = 0; kernels < DFT_KERNELS_COUNT; kernels++) {
     dft_ops *ops = (dft_ops *)dft_ops_get((dft_kernels)kernels);
-    if (!ops) continue;
+    if (!ops) {
+      if (kernels == DFT_KERNELS_AMX) print_message("[  SKIPPED ] amx: this CPU, system or build has none\n");
+      continue;
+    }
     subject plain = {ops, false}, bfloat16 = {ops, true};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_prestate(test_company, &plain),
@@ -361,8 +434,9 @@ int main(void) {
         cmocka_unit_test_prestate(test_whole, &bfloat16),
         cmocka_unit_test_prestate(test_runs, &bfloat16),
         /* nor of the portable set, which sums in BLAS' order */
-        cmocka_unit_test_prestate(test_pairs, &bfloat16),
         cmocka_unit_test_prestate(test_edge, &bfloat16),
+        kernels == DFT_KERNELS_AMX ? (struct CMUnitTest)cmocka_unit_test_prestate(test_tiles, &bfloat16)
+                                   : (struct CMUnitTest)cmocka_unit_test_prestate(test_pairs, &bfloat16),
     };
     size_t count = kernels == DFT_KERNELS_REFERENCE ? 3 : kernels == DFT_KERNELS_PORTABLE ? 7 : 9;
     failed += _cmocka_run_group_tests(ops->name, tests, count, NULL, NULL);

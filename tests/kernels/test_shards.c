@@ -122,7 +122,7 @@ static void test_selection(void **state) {
   assert_int_equal(dft_ops_best(&best), DFT_OK);
   assert_non_null(dft_ops_get(best));
   for (int k = 0; k < DFT_KERNELS_COUNT; k++) {
-    static const char *const names[] = {"reference", "portable", "avx2", "avx512", "avx512bf16"};
+    static const char *const names[] = {"reference", "portable", "avx2", "avx512", "avx512bf16", "amx"};
     setenv("DFT_KERNELS", names[k], 1);
     const dft_status status = dft_ops_best(&kernels);
     const dft_ops *ops = dft_ops_get((dft_kernels)k);
@@ -139,7 +139,7 @@ static void test_selection(void **state) {
   assert_int_equal(dft_ops_best(&kernels), DFT_EUSAGE);
   assert_string_equal(
       dft_error(),
-      "DFT_KERNELS=avx1024: no such kernels, use reference, portable, avx2, avx512 or avx512bf16");
+      "DFT_KERNELS=avx1024: no such kernels, use reference, portable, avx2, avx512, avx512bf16 or amx");
   unsetenv("DFT_KERNELS");
   assert_null(dft_ops_get(DFT_KERNELS_COUNT));
 }

@@ -44,6 +44,31 @@ static float element(const float *x, const float *w, int k, int n, float sum) {
   return sum;
 }
 
+/* Both terms are floats, so that a sum below FLT_MIN is exact. */
+static float added(float a, float b) {
+  return flushed(flushed(a) + flushed(b));
+}
+
+static float tile_element(const float *x, const float *w, int k, int n) {
+  enum { TILE_DEPTH = 32 };
+  float sum = 0;
+  for (int first = 0; first < k; first += TILE_DEPTH) {
+    float even = 0, odd = 0;
+    for (int i = first; i < k && i < first + TILE_DEPTH; i += 2) {
+      even = fused(x[i], w[(size_t)i * n], even);
+      odd = fused(x[i + 1], w[(size_t)(i + 1) * n], odd);
+    }
+    sum = added(sum, added(even, odd));
+  }
+  return sum;
+}
+
+static float finished(const dft_epilogue *epilogue, float value, size_t at) {
+  if (epilogue->residual) value += epilogue->residual[at];
+  if (epilogue->relu6) value = value < 0 ? 0 : value > 6 ? 6 : value;
+  return value;
+}
+
 void dft_gemm_bfloat16(const float *x, const float *w, float *y, int samples, int pixels, int k, int n,
                        const dft_epilogue *epilogue) {
   int64_t rows = (int64_t)samples * pixels;
@@ -52,8 +77,18 @@ void dft_gemm_bfloat16(const float *x, const float *w, float *y, int samples, in
     for (int j = 0; j < n; j++) {
       size_t at = (size_t)row * n + j;
       float value = element(x + row * k, w + j, k, n, epilogue->bias ? epilogue->bias[j] : 0);
-      if (epilogue->residual) value += epilogue->residual[at];
-      if (epilogue->relu6) value = value < 0 ? 0 : value > 6 ? 6 : value;
-      y[at] = value;
+      y[at] = finished(epilogue, value, at);
+    }
+}
+
+void dft_gemm_bfloat16_tiles(const float *x, const float *w, float *y, int samples, int pixels, int k, int n,
+                             const dft_epilogue *epilogue) {
+  int64_t rows = (int64_t)samples * pixels;
+#pragma omp parallel for schedule(static) num_threads(dft_ops_threads())
+  for (int64_t row = 0; row < rows; row++)
+    for (int j = 0; j < n; j++) {
+      size_t at = (size_t)row * n + j;
+      float value = added(tile_element(x + row * k, w + j, k, n), epilogue->bias ? epilogue->bias[j] : 0);
+      y[at] = finished(epilogue, value, at);
     }
 }

@@ -16,4 +16,11 @@ float dft_bfloat16_rounded(float value);
 void dft_gemm_bfloat16(const float *x, const float *w, float *y, int samples, int pixels, int k, int n,
                        const dft_epilogue *epilogue);
 
+/* The same as AMX's TDPBF16PS does it (Intel SDM, volume 2; found so, bit for bit, on a CPU that has it): for
+ * every 32 of k, the even terms are summed from +0 in order, each sum rounded once to nearest even, the odd
+ * ones likewise; even + odd joins the element's sum, which begins at +0. Then + bias. Denormals are taken and
+ * given as zero. */
+void dft_gemm_bfloat16_tiles(const float *x, const float *w, float *y, int samples, int pixels, int k, int n,
+                             const dft_epilogue *epilogue);
+
 #endif

@@ -31,7 +31,7 @@ struct dft_frozen {
   int count;
   int early; /* stages that take one sample at a time */
   int in_floats, out_floats;
-  bool flush; /* there is a bfloat16 product */
+  bool bfloat16; /* there is such a product */
   worker *workers;
   int worker_count;
 };
@@ -54,12 +54,13 @@ static float *packed(dft_arena *a, const float *w, int k, int n) {
 static float *packed_product(dft_arena *a, const dft_folded *layer) {
   int k = layer->conv.in_channels, n = layer->conv.channels;
   if (!layer->bfloat16) return packed(a, layer->weight, k, n);
-  uint16_t *words = malloc((size_t)k * (size_t)n * sizeof *words);
+  const int depth = rounded_channels(k);
+  uint16_t *words = calloc((size_t)depth * (size_t)n, sizeof *words);
   if (!words) return NULL;
   for (int i = 0; i < k; i++)
     for (int j = 0; j < n; j++)
       words[((size_t)(i / 2) * n + j) * 2 + i % 2] = dft_bfloat16(layer->weight[(size_t)i * n + j]);
-  float *to = packed(a, (const float *)(const void *)words, k / 2, n);
+  float *to = packed(a, (const float *)(const void *)words, depth / 2, n);
   free(words);
   return to;
 }
@@ -127,6 +128,8 @@ static dft_status make_stage(dft_arena *a, stage *s, const dft_folded *layers, i
   if (stem && at + 1 < count && layers[at + 1].kind == DFT_DEPTHWISE)
     depthwise = !(joins(layers, at + 2, count, DFT_POINTWISE) && layers[at + 2].residual);
   s->in_floats = (int)dft_folded_in_floats(first);
+  s->in_channels = first->conv.in_channels;
+  s->in_rounded = s->in_floats / s->in_channels * rounded_channels(s->in_channels);
   if (stem || (depthwise && first->kind == DFT_POINTWISE)) good = add_source(a, s, &layers[at++]);
   if (depthwise) good = good && add_depthwise(a, s, &layers[at++]);
   if (at < count && layers[at].kind == DFT_POINTWISE &&
@@ -134,7 +137,9 @@ static dft_status make_stage(dft_arena *a, stage *s, const dft_folded *layers, i
     good = good && add_product(a, s, &layers[at++]);
   const dft_folded *last = &layers[at - 1];
   s->out_floats = (int)dft_folded_out_floats(last);
-  s->out_pixels = s->out_floats / last->conv.channels;
+  s->out_channels = last->conv.channels;
+  s->out_pixels = s->out_floats / s->out_channels;
+  s->out_rounded = s->out_pixels * rounded_channels(s->out_channels);
   s->whole = s->whole && !stem;
   *next = at;
   if (!good) return dft_fail_memory("frozen weights", dft_arena_bytes(a));
@@ -150,38 +155,49 @@ static bool is_late(const stage *s) {
   return s->depthwise ? s->whole : s->product && s->out_pixels <= FEW_PIXELS;
 }
 
-static bool make_tensor(dft_arena *a, tensor *t, size_t count, bool rounded) {
-  t->values = dft_arena_floats(a, count);
-  t->rounded = rounded ? dft_arena_alloc(a, count * sizeof *t->rounded) : NULL;
+/* What a tensor between stages needs: a sample's values and roundings, and the rows read past its end. */
+typedef struct extent {
+  size_t values, rounded, past;
+} extent;
+
+static bool make_tensor(dft_arena *a, tensor *t, const extent *e, int samples, bool rounded) {
+  t->values = dft_arena_floats(a, (size_t)samples * e->values);
+  t->rounded =
+      rounded ? dft_arena_alloc(a, ((size_t)samples * e->rounded + e->past) * sizeof *t->rounded) : NULL;
   return t->values && (t->rounded || !rounded);
 }
 
+#define AT_LEAST(value, least) value = value > (least) ? value : (least)
+
+static void cover(extent *e, size_t values, size_t rounded, int channels) {
+  AT_LEAST(e->values, values);
+  AT_LEAST(e->rounded, rounded);
+  AT_LEAST(e->past, (size_t)(ROUNDED_ROWS_PAST * rounded_channels(channels)));
+}
+
 static bool make_worker(const dft_frozen *f, worker *w) {
-  size_t border = 0, zeros = 0, patch = 0, wide = 0, sample = 0, tile = 0, input = 0;
+  size_t border = 0, zeros = 0, patch = 0, wide = 0;
+  extent sample = {0}, tile = {0}, input = {0};
   for (int i = 0; i < f->count; i++) {
     const stage *s = &f->stages[i];
-    int samples = i < f->early ? 1 : TILE_SAMPLES;
-    size_t row = (size_t)(s->conv.in_w + 2) * PANEL, gathered = (size_t)s->source_conv.out_w * 27;
-    size_t *narrow = i < f->early - 1 ? &sample : &tile;
-#define AT_LEAST(value, floats) value = value > (floats) ? value : (floats)
+    const int samples = i < f->early ? 1 : TILE_SAMPLES;
     AT_LEAST(border, DFT_SIMD(dft_stage_border)(s));
     AT_LEAST(wide, DFT_SIMD(dft_stage_wide)(s, samples));
-    AT_LEAST(zeros, row);
-    if (stage_reads_rounded(s)) AT_LEAST(input, (size_t)(samples * s->in_floats));
-    if (s->source == SOURCE_STEM) AT_LEAST(patch, gathered);
-    AT_LEAST(*narrow, (size_t)s->out_floats);
-#undef AT_LEAST
+    AT_LEAST(zeros, (size_t)(s->conv.in_w + 2) * PANEL);
+    if (s->source == SOURCE_STEM) AT_LEAST(patch, (size_t)s->source_conv.out_w * 27);
+    if (stage_reads_rounded(s)) cover(&input, 0, (size_t)samples * (size_t)s->in_rounded, s->in_channels);
+    cover(i < f->early - 1 ? &sample : &tile, (size_t)s->out_floats, (size_t)s->out_rounded, s->out_channels);
   }
   dft_arena *a = w->memory = dft_arena_new();
   if (!a) return false;
   w->space = (workspace){dft_arena_floats(a, border), dft_arena_floats(a, zeros), dft_arena_floats(a, patch),
                          dft_arena_floats(a, wide)};
   bool good = w->space.border && w->space.zeros && w->space.patch && w->space.wide;
-  w->input = dft_arena_alloc(a, input * sizeof *w->input);
+  w->input = dft_arena_alloc(a, (input.rounded + input.past) * sizeof *w->input);
   good = good && w->input;
   for (int i = 0; i < NARROW; i++)
-    good = good && make_tensor(a, &w->sample[i], sample, f->flush) &&
-           make_tensor(a, &w->tile[i], TILE_SAMPLES * tile, f->flush);
+    good = good && make_tensor(a, &w->sample[i], &sample, 1, f->bfloat16) &&
+           make_tensor(a, &w->tile[i], &tile, TILE_SAMPLES, f->bfloat16);
   if (!good) dft_arena_free(a);
   return good;
 }
@@ -201,7 +217,7 @@ static dft_status make_stages(dft_frozen *f, const dft_folded *layers, int count
   if (!f->stages) return dft_fail_memory("frozen stages", (size_t)count * sizeof *f->stages);
   for (int at = 0; at < count; f->count++)
     DFT_TRY(make_stage(f->memory, &f->stages[f->count], layers, at, count, &at));
-  for (int i = 0; i < count; i++) f->flush = f->flush || layers[i].bfloat16;
+  for (int i = 0; i < count; i++) f->bfloat16 = f->bfloat16 || layers[i].bfloat16;
   for (f->early = f->count; f->early > 0 && is_late(&f->stages[f->early - 1]);) f->early--;
   for (int i = 0; i < f->early; i++) f->stages[i].whole = f->stages[i].whole && f->stages[i].depthwise;
   f->in_floats = f->stages[0].in_floats;
@@ -228,11 +244,15 @@ dft_status DFT_SIMD(dft_frozen_new)(const dft_folded *layers, int count, dft_fro
   return status;
 }
 
-static void round_all(const float *x, uint16_t *rounded, size_t count) {
-  size_t i = 0;
-  for (; i + VF_LANES <= count; i += VF_LANES) vf_store_rounded(rounded + i, vf_load(x + i), VF_LANES);
-  int left = (int)(count - i);
-  if (left > 0) vf_store_rounded(rounded + i, vf_load_n(x + i, left), left);
+static void round_rows(const float *x, uint16_t *rounded, size_t rows, int channels) {
+  const int padded = rounded_channels(channels);
+  for (; rows > 0; rows--, x += channels, rounded += padded) {
+    for (int i = 0; i < channels; i += VF_LANES) {
+      const int lanes = channels - i < VF_LANES ? channels - i : VF_LANES;
+      vf_store_rounded(rounded + i, vf_load_n(x + i, lanes), lanes);
+    }
+    for (int i = channels; i < padded; i++) rounded[i] = 0;
+  }
 }
 
 /* Stages [from, to) on `samples` samples, from x to y, by way of the two buffers. x.rounded may be NULL. */
@@ -241,9 +261,10 @@ static void run_stages(const dft_frozen *f, const worker *w, int from, int to, c
   for (int i = from; i < to; i++) {
     const stage *s = &f->stages[i];
     tensor out = i == to - 1 ? y : x == buffers[0].values ? buffers[1] : buffers[0];
-    if (!s->product || i == f->count - 1 || !stage_reads_rounded(s + 1)) out.rounded = NULL;
+    if (!s->product || !s->product_pairs || i == f->count - 1 || !stage_reads_rounded(s + 1))
+      out.rounded = NULL;
     if (stage_reads_rounded(s) && !rounded) {
-      round_all(x, w->input, (size_t)samples * (size_t)s->in_floats);
+      round_rows(x, w->input, (size_t)samples * (size_t)(s->in_floats / s->in_channels), s->in_channels);
       rounded = w->input;
     }
     DFT_SIMD(dft_stage_run)(s, &w->space, x, rounded, out, samples);
@@ -259,11 +280,12 @@ static void run_tile(const dft_frozen *f, const worker *w, const float *x, float
     const stage *s = &f->stages[f->early - 1];
     for (int i = 0; i < samples; i++) {
       size_t at = (size_t)i * (size_t)s->out_floats;
-      tensor sample = {handed.values + at, handed.rounded ? handed.rounded + at : NULL};
+      tensor sample = {handed.values + at,
+                       handed.rounded ? handed.rounded + (size_t)i * (size_t)s->out_rounded : NULL};
       run_stages(f, w, 0, f->early, x + (size_t)i * f->in_floats, NULL, sample, w->sample, 1);
     }
     x = handed.values;
-    if (s->product) rounded = handed.rounded;
+    if (s->product_pairs) rounded = handed.rounded;
   }
   run_stages(f, w, f->early, f->count, x, rounded, last, w->tile, samples);
 }
@@ -274,12 +296,12 @@ void DFT_SIMD(dft_frozen_run)(dft_frozen *f, const float *x, float *y, int sampl
   threads = workers_for(f, threads);
 #pragma omp parallel for schedule(static, 1) num_threads(threads)
   for (int t = 0; t < threads; t++) {
-    unsigned before = f->flush ? vf_flush_denormals() : 0;
+    unsigned before = f->bfloat16 ? vf_begin_bfloat16() : 0;
     int end = (int)((int64_t)samples * (t + 1) / threads);
     for (int at = (int)((int64_t)samples * t / threads); at < end; at += TILE_SAMPLES)
       run_tile(f, &f->workers[t], x + (size_t)at * f->in_floats, y + (size_t)at * f->out_floats,
                end - at < TILE_SAMPLES ? end - at : TILE_SAMPLES);
-    if (f->flush) vf_restore(before);
+    if (f->bfloat16) vf_end_bfloat16(before);
   }
 }
 

@@ -28,8 +28,9 @@ typedef struct stage {
   const float *source_w, *source_bias;       /* packed; bias [n] */
   const float *depthwise_w, *depthwise_bias; /* [groups][9][PANEL], [groups][PANEL] */
   const float *product_w, *product_bias;
-  int in_floats, out_floats; /* per sample */
-  int out_pixels;
+  int in_floats, out_floats;   /* per sample */
+  int in_rounded, out_rounded; /* the same in bfloat16, rows of rounded_channels */
+  int out_pixels, in_channels, out_channels;
   int strip; /* output rows of the depthwise convolution at a time */
 } stage;
 
@@ -50,6 +51,11 @@ typedef struct tensor {
 /* Whether the stage reads its input's roundings. */
 static inline bool stage_reads_rounded(const stage *s) {
   return s->source == SOURCE_PRODUCT ? s->source_pairs : !s->depthwise && s->product && s->product_pairs;
+}
+
+/* Channels of a row of the wide tensor in memory. */
+static inline int stage_wide_channels(const stage *s) {
+  return s->product_pairs ? rounded_channels(s->conv.channels) : s->conv.channels;
 }
 
 /* Floats that a stage needs in each part of the workspace, for `samples` at a time. */

@@ -5,6 +5,7 @@
 #include "gemm_panel.h"
 
 #include <math.h>
+#include <string.h>
 
 /* Up to four neighbouring outputs of one vector of channels; `count`, `stride` and `rounded` are constants
  * where this is inlined. With `rounded`, out is bfloat16. Each output takes its nine taps in order onto the
@@ -53,7 +54,8 @@ static inline __attribute__((always_inline)) void row_of(const float *const rows
 }
 
 /* One row of `count` outputs of a group of `channels`, from three bordered rows that begin at the first
- * output's left tap. out[first output's first channel] is bfloat16 with `rounded`. */
+ * output's left tap. out[first output's first channel] is bfloat16 with `rounded`, and then a group's missing
+ * channels are written as zeros where rows have room for them. */
 static inline void depthwise_row(const float *const rows[3], const float *weights, const float *bias,
                                  bool relu6, void *out, ptrdiff_t out_stride, int count, int channels,
                                  int stride, bool rounded) {
@@ -72,6 +74,9 @@ static inline void depthwise_row(const float *const rows[3], const float *weight
     else
       row_of(in, w, b, relu6, values, out_stride, count, lanes, 2, false);
   }
+  if (rounded && ROUNDED_UNIT > 1 && channels < PANEL)
+    for (int i = 0; i < count; i++)
+      memset((uint16_t *)out + i * out_stride + channels, 0, (size_t)(PANEL - channels) * sizeof(uint16_t));
 }
 
 #endif

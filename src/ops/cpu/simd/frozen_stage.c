@@ -30,8 +30,9 @@ size_t DFT_SIMD(dft_stage_border)(const stage *s) {
 
 size_t DFT_SIMD(dft_stage_wide)(const stage *s, int samples) {
   if (!s->depthwise || !s->product) return 0;
-  size_t values = (size_t)(s->whole ? samples * s->conv.out_h : s->strip) * s->conv.out_w * s->conv.channels;
-  return s->product_pairs ? values / 2 : values;
+  size_t rows = (size_t)(s->whole ? samples * s->conv.out_h : s->strip) * s->conv.out_w;
+  if (!s->product_pairs) return rows * s->conv.channels;
+  return (rows + ROUNDED_ROWS_PAST) * stage_wide_channels(s) / 2;
 }
 
 /* Row `row` of the stem's input as [out_w][27]: what each output's window holds, zero outside the image. */
@@ -83,7 +84,7 @@ static void produce(const passage *p, int row, int count, float *to) {
   int width = s->conv.in_w;
   ptrdiff_t gap = 2 * PANEL;
   if (s->source == SOURCE_PRODUCT) {
-    int k = s->source_conv.in_channels / (s->source_pairs ? 2 : 1);
+    int k = s->source_pairs ? rounded_channels(s->source_conv.in_channels) / 2 : s->source_conv.in_channels;
     source_product(s, p->x + (size_t)row * width * k, k, count * width, p->group, p->channels, to, PANEL,
                    width, gap);
     return;
@@ -112,7 +113,8 @@ static void run_rows(const passage *p, int from, int to, char *wide) {
   const float *weights = s->depthwise_w + (size_t)p->group * 9 * PANEL;
   const float *bias = s->depthwise_bias + (size_t)p->group * PANEL;
   float *border = p->space->border;
-  size_t wide_row = (size_t)c->out_w * c->channels * wide_bytes(s);
+  int wide_stride = stage_wide_channels(s);
+  size_t wide_row = (size_t)c->out_w * wide_stride * wide_bytes(s);
   int ready = from * c->stride - c->pad_top; /* input rows before it are in the buffer, or not needed */
   if (ready < 0) ready = 0;
   if (s->whole) {
@@ -130,7 +132,7 @@ static void run_rows(const passage *p, int from, int to, char *wide) {
                                       : border + (s->whole ? at : at % RING_ROWS) * p->border_row;
       in[r] += (ptrdiff_t)(1 - c->pad_left) * PANEL;
     }
-    depthwise_row(in, weights, bias, s->depthwise_relu6, wide + (size_t)(row - from) * wide_row, c->channels,
+    depthwise_row(in, weights, bias, s->depthwise_relu6, wide + (size_t)(row - from) * wide_row, wide_stride,
                   c->out_w, p->channels, c->stride, s->product_pairs);
   }
 }
@@ -150,8 +152,9 @@ static void clear_border(const stage *s, const workspace *space) {
 static void run_depthwise(const stage *s, const workspace *space, const float *x, int from, int to,
                           float *wide, int samples) {
   const dft_conv *c = &s->conv;
-  size_t value = wide_bytes(s), sample_bytes = (size_t)(to - from) * c->out_w * c->channels * value;
-  size_t sample_words = (size_t)s->in_floats / (s->source_pairs ? 2 : 1);
+  size_t value = wide_bytes(s),
+         sample_bytes = (size_t)(to - from) * c->out_w * stage_wide_channels(s) * value;
+  size_t sample_words = (size_t)(s->source_pairs ? s->in_rounded / 2 : s->in_floats);
   passage p = {.s = s, .space = space, .border_row = bordered_row(c)};
   clear_border(s, space);
   for (p.group = 0; p.group * PANEL < c->channels; p.group++) {
@@ -165,7 +168,7 @@ static void run_depthwise(const stage *s, const workspace *space, const float *x
 
 /* `x`: words where the product's factors are bfloat16. */
 static void run_product(const stage *s, const float *x, const float *residual, tensor y, int64_t rows) {
-  int k = s->product_k / (s->product_pairs ? 2 : 1);
+  int k = s->product_pairs ? rounded_channels(s->product_k) / 2 : s->product_k;
   panel_call call = {.x = x,
                      .x_stride = k,
                      .w = s->product_w,
@@ -177,7 +180,8 @@ static void run_product(const stage *s, const float *x, const float *residual, t
                      .y_stride = s->product_n,
                      .relu6 = s->product_relu6,
                      .pairs = s->product_pairs,
-                     .rounded = y.rounded};
+                     .rounded = y.rounded,
+                     .rounded_stride = rounded_channels(s->product_n)};
   DFT_SIMD(dft_gemm_whole)(&call, rows);
 }
 
@@ -198,8 +202,8 @@ static void run_strips(const stage *s, const workspace *space, const float *sour
   const dft_conv *c = &s->conv;
   for (int from = 0; from < c->out_h; from += s->strip) {
     int to = min_int(from + s->strip, c->out_h);
-    size_t at = (size_t)from * c->out_w * s->product_n;
-    tensor strip = {y.values + at, y.rounded ? y.rounded + at : NULL};
+    size_t pixel = (size_t)from * c->out_w, at = pixel * s->product_n;
+    tensor strip = {y.values + at, y.rounded ? y.rounded + pixel * rounded_channels(s->product_n) : NULL};
     run_depthwise(s, space, source, from, to, space->wide, 1);
     run_product(s, space->wide, s->residual ? x + at : NULL, strip, (int64_t)(to - from) * c->out_w);
   }
@@ -230,8 +234,8 @@ void DFT_SIMD(dft_stage_run)(const stage *s, const workspace *space, const float
   } else {
     size_t in = (size_t)s->in_floats, out = (size_t)s->out_floats;
     for (int i = 0; i < samples; i++) {
-      tensor to = {y.values + i * out, y.rounded ? y.rounded + i * out : NULL};
-      run_sample(s, space, source + i * (rounded ? in / 2 : in), x + i * in, to);
+      tensor to = {y.values + i * out, y.rounded ? y.rounded + (size_t)i * s->out_rounded : NULL};
+      run_sample(s, space, source + i * (rounded ? (size_t)s->in_rounded / 2 : in), x + i * in, to);
     }
   }
 }

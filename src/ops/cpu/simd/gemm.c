@@ -46,7 +46,7 @@ static inline __attribute__((always_inline)) void finish(const panel_call *call,
       if (rounded) vf_store_rounded(rounded + lane, value, whole ? VF_LANES : last);
     }
     y += y_stride;
-    if (rounded) rounded += y_stride;
+    if (rounded) rounded += call->rounded_stride;
     if (residual) residual += y_stride;
     if (++column == row_end) {
       column = 0;
@@ -146,6 +146,12 @@ static const tile_kernel kernels[2][2][TILE_ROWS] = {{HEIGHTS(tile, 1), HEIGHTS(
 
 /* Tiles of even height, 9+9 rather than 12+6: some of `height` rows, the others one lower. */
 void DFT_SIMD(dft_gemm_panel)(const panel_call *call, int rows) {
+#ifdef DFT_ISA_amx
+  if (call->pairs) {
+    DFT_SIMD(dft_gemm_tiles)(call, rows);
+    return;
+  }
+#endif
   const tile_kernel *kernel = kernels[call->pairs][call->n > VF_LANES] - 1;
   int last = call->n > VF_LANES ? call->n - VF_LANES : call->n;
   int count = (rows + TILE_ROWS - 1) / TILE_ROWS, height = (rows + count - 1) / count;
@@ -175,7 +181,7 @@ static void run_panel(const panel_call *whole, int64_t row, int64_t rows, int pa
   if (call.bias) call.bias += first;
   if (call.residual) call.residual += at;
   call.y += at;
-  if (call.rounded) call.rounded += at;
+  if (call.rounded) call.rounded += row * whole->rounded_stride + first;
   DFT_SIMD(dft_gemm_panel)(&call, (int)rows);
 }
 

@@ -31,10 +31,25 @@ typedef struct panel_call {
   ptrdiff_t y_gap;
   bool relu6;
   bool pairs;
-  uint16_t *rounded; /* y once more as bfloat16, with y's stride and no border; or NULL */
+  uint16_t *rounded; /* y once more as bfloat16, with its own stride and no border; or NULL */
+  ptrdiff_t rounded_stride;
 } panel_call;
 
+/* Channels of a bfloat16 row in memory: AMX wants whole tiles, the rest zeros, in x and in the rows of w; it
+ * reads, and does not use, up to ROUNDED_ROWS_PAST rows after x's last. */
+#ifdef DFT_ISA_amx
+enum { ROUNDED_UNIT = 32, ROUNDED_ROWS_PAST = 15 };
+#else
+enum { ROUNDED_UNIT = 1, ROUNDED_ROWS_PAST = 0 };
+#endif
+static inline int rounded_channels(int channels) {
+  return (channels + ROUNDED_UNIT - 1) / ROUNDED_UNIT * ROUNDED_UNIT;
+}
+
 void DFT_SIMD(dft_gemm_panel)(const panel_call *call, int rows);
+
+/* The same with pairs, by AMX: a sum of its own order (ops.h), then + bias + residual. */
+void DFT_SIMD(dft_gemm_tiles)(const panel_call *call, int rows);
 
 /* The whole product of `rows` rows, on the calling thread: a call with all n, w all panels. */
 void DFT_SIMD(dft_gemm_whole)(const panel_call *whole, int64_t rows);

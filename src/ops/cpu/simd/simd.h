@@ -6,7 +6,7 @@
  * bfloat16: a lane may hold a pair of them, the even element in its low half. vf_pair_fma(a, b, c) is
  * VDPBF16PS (Intel SDM, volume 2): c + odd*odd, then + even*even, each rounded once to nearest even, with
  * denormals taken and given as zero; sets without the instruction do it with FMAs and the same bits, while
- * vf_flush_denormals is in force. vf_store_rounded stores n lanes (1 ... VF_LANES) as VCVTNEPS2BF16 rounds
+ * vf_begin_bfloat16 is in force. vf_store_rounded stores n lanes (1 ... VF_LANES) as VCVTNEPS2BF16 rounds
  * them: to nearest even, denormals as zero, NaNs quiet. The sets agree to the bit but for a NaN's payload. */
 #ifndef DFT_SIMD_H
 #define DFT_SIMD_H
@@ -184,14 +184,27 @@ static inline void vf_store_rounded(uint16_t *p, vf a, int n) {
 #error "simd/ is compiled per instruction set: DFT_ISA_avx2 or DFT_ISA_avx512"
 #endif
 
-/* From here to vf_restore, arithmetic takes and gives denormals as zero. Both on the same thread. */
-static inline unsigned vf_flush_denormals(void) {
+/* From here to vf_end_bfloat16, on the same thread: arithmetic takes and gives denormals as zero, and AMX
+ * tiles are 16 rows of 64 bytes. */
+static inline unsigned vf_begin_bfloat16(void) {
   enum { FTZ_DAZ = 0x8040 };
   const unsigned before = _mm_getcsr();
   _mm_setcsr(before | FTZ_DAZ);
+#ifdef DFT_ISA_amx
+  static const struct {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+  } tiles = {
+      .palette = 1, .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64}, .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
+  _tile_loadconfig(&tiles);
+#endif
   return before;
 }
-static inline void vf_restore(unsigned before) {
+static inline void vf_end_bfloat16(unsigned before) {
+#ifdef DFT_ISA_amx
+  _tile_release();
+#endif
   _mm_setcsr(before);
 }
 

@@ -48,6 +48,10 @@ int dft_dataset_label(const dft_dataset *d, int64_t sample);
 const char *const *dft_dataset_class_names(const dft_dataset *d);
 /* The model-ready image: out[height*width*3], NHWC, float32, resized and preprocessed. */
 dft_status dft_dataset_image(const dft_dataset *d, int64_t sample, float *out);
+/* The same, and a line in `warning` about what is readable but not as it should be, or "": a file whose name
+ * does not say what it is. */
+dft_status dft_dataset_check(const dft_dataset *d, int64_t sample, float *out, char *warning,
+                             size_t warning_bytes);
 /* Whether there may be samples that cannot be read: files one by one. The same on all ranks. */
 bool dft_dataset_can_fail(const dft_dataset *d);
 

@@ -1,9 +1,7 @@
 #include "dataset.h"
 #include "augment.h"
-#include "decode.h"
 #include "mix.h"
 #include <isa-l/crc64.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,54 +31,6 @@ const char *const *dft_dataset_class_names(const dft_dataset *d) {
   return d->class_names;
 }
 
-/* ---- images ---- */
-
-/* Each thread that reads image files keeps tables and a bitmap. */
-static pthread_key_t reader_key;
-static pthread_once_t reader_once = PTHREAD_ONCE_INIT;
-static int reader_error;
-
-static void free_reader(void *reader) {
-  dft_image_reader_free(reader);
-  free(reader);
-}
-
-static void make_reader_key(void) {
-  reader_error = pthread_key_create(&reader_key, free_reader);
-}
-
-/* Of this thread, for this dataset; NULL: out of memory. */
-static dft_image_reader *get_reader(const dft_dataset *d, dft_preprocessing preprocessing) {
-  const dft_loader *l = &d->loader;
-  if (pthread_once(&reader_once, make_reader_key) != 0 || reader_error != 0) return NULL;
-  dft_image_reader *r = pthread_getspecific(reader_key);
-  if (r != NULL && r->mode == d->resize && r->out_height == l->out_height && r->out_width == l->out_width &&
-      r->preprocessing == preprocessing)
-    return r;
-  if (r != NULL)
-    dft_image_reader_free(r);
-  else if ((r = malloc(sizeof *r)) == NULL)
-    return NULL;
-  *r = dft_image_reader_make(d->resize, l->out_height, l->out_width, preprocessing);
-  if (pthread_setspecific(reader_key, r) == 0) return r;
-  free_reader(r);
-  return NULL;
-}
-
-static dft_status read_file(const dft_dataset *d, dft_preprocessing preprocessing, int64_t origin,
-                            float *out) {
-  char name[2 * DFT_PATH_BYTES];
-  uint8_t *bytes;
-  size_t count;
-  dft_image_reader *reader = get_reader(d, preprocessing);
-  if (reader == NULL) return dft_fail_memory("image reader", sizeof *reader);
-  DFT_TRY(dft_manifest_read(d->manifest, origin, &bytes, &count));
-  dft_manifest_name(d->manifest, origin, true, name, sizeof name);
-  dft_status status = dft_image_reader_file(reader, bytes, count, name, out);
-  free(bytes);
-  return status;
-}
-
 static size_t elements(const dft_dataset *d) {
   return (size_t)d->loader.out_height * (size_t)d->loader.out_width * 3;
 }
@@ -94,7 +44,7 @@ static dft_status read_image(const dft_dataset *d, const dft_loader *loader, int
     dft_loader_image(loader, dft_pixels_row(d->pixels, origin), out);
     return DFT_OK;
   }
-  if (d->manifest != NULL) return read_file(d, loader->preprocessing, origin, out);
+  if (d->manifest != NULL) return dft_file_image(d, loader->preprocessing, origin, out);
   size_t count = elements(d);
   dft_random_image(d->seed, d->part, origin, out, count);
   dft_preprocess(loader->preprocessing, out, count);

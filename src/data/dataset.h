@@ -30,8 +30,9 @@ dft_status dft_listed_open(const dft_config *config, const char *path, const dft
 /* Names of the classes of a dataset, renumbered by classes_subset; fresh array or NULL where none are known.
  */
 dft_status dft_listed_names(const dft_config *config, const dft_manifest *m, const char ***names);
-/* What data.on_corrupt says to files of zero bytes; the writer warns. */
-dft_status dft_listed_sizes(const dft_config *config, const dft_manifest *m, const dft_selection *s,
-                            bool warns);
+/* data.on_corrupt: fail, and a file of zero bytes is known without reading it. */
+dft_status dft_listed_sizes(const dft_config *config, const dft_manifest *m, const dft_selection *s);
+/* files.c: the model-ready image of sample `origin` of the manifest. */
+dft_status dft_file_image(const dft_dataset *d, dft_preprocessing preprocessing, int64_t origin, float *out);
 
 #endif

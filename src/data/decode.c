@@ -47,6 +47,11 @@ static const format *find_format(const format *table, size_t entries, const void
   return NULL;
 }
 
+const char *dft_decode_format(const void *bytes, size_t count) {
+  const format *f = find_format(formats, sizeof formats / sizeof *formats, bytes, count);
+  return f != NULL ? f->name : NULL;
+}
+
 static dft_status recognise(const void *bytes, size_t count, const char *name, const format **f) {
   if (count == 0) return dft_fail(DFT_EDATA, "%s: empty file", name);
   *f = find_format(formats, sizeof formats / sizeof *formats, bytes, count);

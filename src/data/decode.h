@@ -48,6 +48,8 @@ typedef struct dft_bitmap {
   size_t capacity_bytes;
 } dft_bitmap;
 
+/* "JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP" by the first bytes, or NULL. */
+const char *dft_decode_format(const void *bytes, size_t count);
 /* What the header says, after EXIF orientation. Cheap for JPEG, BMP, PNG, TIFF and WebP. */
 dft_status dft_decode_size(const void *bytes, size_t count, const char *name, int *height, int *width);
 

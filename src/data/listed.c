@@ -1,6 +1,5 @@
 /* Folders and shards against the config: are these the classes it speaks of? */
 #include "dataset.h"
-#include "dft/log.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -134,21 +133,13 @@ dft_status dft_listed_names(const dft_config *config, const dft_manifest *m, con
   return DFT_OK;
 }
 
-dft_status dft_listed_sizes(const dft_config *config, const dft_manifest *m, const dft_selection *s,
-                            bool warns) {
+dft_status dft_listed_sizes(const dft_config *config, const dft_manifest *m, const dft_selection *s) {
   char name[2 * DFT_PATH_BYTES];
-  int64_t empty = 0, first = 0;
-  for (int64_t i = s->count; i-- > 0;)
-    if (dft_manifest_entry(m, s->origin[i])->bytes == 0) {
-      empty++;
-      first = s->origin[i];
-    }
-  if (empty == 0) return DFT_OK;
-  dft_manifest_name(m, first, true, name, sizeof name);
-  if (config->data.on_corrupt == DFT_CORRUPT_FAIL)
+  if (config->data.on_corrupt != DFT_CORRUPT_FAIL) return DFT_OK;
+  for (int64_t i = 0; i < s->count; i++) {
+    if (dft_manifest_entry(m, s->origin[i])->bytes != 0) continue;
+    dft_manifest_name(m, s->origin[i], true, name, sizeof name);
     return dft_fail(DFT_EDATA, "%s: zero bytes (data.on_corrupt: fail)", name);
-  if (warns)
-    dft_warn("%lld image%s of zero bytes will be left out, the first is %s; dft check lists all",
-             (long long)empty, empty == 1 ? "" : "s", name);
+  }
   return DFT_OK;
 }

@@ -133,8 +133,8 @@ static dft_status finish(const dft_config *config, const source *s, const dft_sh
   dft_status status = DFT_OK;
   if (m == NULL && config->data.format != DFT_DATA_RANDOM)
     DFT_TRY(dft_pixels_open(&s->file, a, second == NULL ? NULL : b, share, &pixels));
-  if (m != NULL) status = dft_listed_sizes(config, m, a, share->writer);
-  if (status == DFT_OK && m != NULL && second != NULL) status = dft_listed_sizes(config, m, b, share->writer);
+  if (m != NULL) status = dft_listed_sizes(config, m, a);
+  if (status == DFT_OK && m != NULL && second != NULL) status = dft_listed_sizes(config, m, b);
   if (status == DFT_OK) status = make_dataset(config, s->part, a, pixels, m, first);
   if (status == DFT_OK && second != NULL) status = make_dataset(config, s->part, b, pixels, m, second);
   status = share->fence(share->context, status);

@@ -1,34 +1,146 @@
 /* `dft check`: reads every sample once. */
+#include "dft/clock.h"
 #include "train.h"
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Samples are read by several threads, a block at a time, and told in their order. */
+enum { BLOCK = 256, LINE_BYTES = 1024, OFTEN_MS = 200 };
+
+typedef struct finding {
+  dft_status status;
+  char error[LINE_BYTES], warning[LINE_BYTES];
+} finding;
+
+typedef struct checking {
+  const dft_dataset *data;
+  const char *what; /* "training" */
+  int threads, classes;
+  const char *const *names;
+  int64_t samples, unreadable, suspicious;
+  int64_t *seen, *bad; /* [classes] */
+  float *images;       /* one per thread */
+  size_t image;        /* values of one */
+  finding *findings;   /* [BLOCK] */
+  double start_s, told_s;
+  bool progress; /* a terminal looks on */
+} checking;
+
+/* ---- what is seen meanwhile ---- */
+
+static void clear_progress(const checking *k) {
+  if (k->progress) fprintf(stderr, "\r\033[K");
+}
+
+static void show_progress(checking *k, int64_t done) {
+  double now_s = dft_now_s();
+  if (!k->progress || (now_s - k->told_s) * 1000 < OFTEN_MS) return;
+  k->told_s = now_s;
+  double left_s = (now_s - k->start_s) * (double)(k->samples - done) / (double)done;
+  fprintf(stderr, "\r%s: %lld of %lld samples, %lld unreadable, %.0f s left\033[K", k->what, (long long)done,
+          (long long)k->samples, (long long)k->unreadable, left_s);
+}
+
+/* ---- reading ---- */
+
+static void read_block(checking *k, int64_t first, int count) {
+#pragma omp parallel for num_threads(k->threads) schedule(dynamic)
+  for (int i = 0; i < count; i++) {
+    finding *f = &k->findings[i];
+    float *image = k->images + (size_t)omp_get_thread_num() * k->image;
+    f->status = dft_dataset_check(k->data, first + i, image, f->warning, sizeof f->warning);
+    f->error[0] = '\0';
+    if (f->status != DFT_OK) snprintf(f->error, sizeof f->error, "%s", dft_error());
+  }
+}
+
+/* DFT_EDATA and DFT_EIO are findings; anything else ends the check. */
+static dft_status tell_block(checking *k, int64_t first, int count) {
+  for (int i = 0; i < count; i++) {
+    const finding *f = &k->findings[i];
+    int label = dft_dataset_label(k->data, first + i);
+    k->seen[label]++;
+    if (f->status == DFT_OK && f->warning[0] == '\0') continue;
+    clear_progress(k);
+    if (f->warning[0] != '\0') {
+      printf("warning: %s\n", f->warning);
+      k->suspicious++;
+    }
+    if (f->status == DFT_OK) continue;
+    if (f->status != DFT_EDATA && f->status != DFT_EIO) return dft_fail(f->status, "%s", f->error);
+    printf("unreadable: %s\n", f->error);
+    k->unreadable++;
+    k->bad[label]++;
+  }
+  return DFT_OK;
+}
+
+static void print_totals(const checking *k) {
+  printf("%s: %lld samples, %lld unreadable, %lld suspicious\n", k->what, (long long)k->samples,
+         (long long)k->unreadable, (long long)k->suspicious);
+  printf("  %-30s %9s %11s\n", "class", "samples", "unreadable");
+  for (int c = 0; c < k->classes; c++)
+    printf("  %-30s %9lld %11lld\n", k->names[c], (long long)k->seen[c], (long long)k->bad[c]);
+}
+
+static dft_status read_all(checking *k) {
+  size_t classes = (size_t)k->classes;
+  k->images = malloc((size_t)k->threads * k->image * sizeof *k->images);
+  k->findings = calloc(BLOCK, sizeof *k->findings);
+  k->seen = calloc(classes, sizeof *k->seen);
+  k->bad = calloc(classes, sizeof *k->bad);
+  if (k->images == NULL || k->findings == NULL || k->seen == NULL || k->bad == NULL)
+    return dft_fail_memory("images", (size_t)k->threads * k->image * sizeof *k->images);
+  for (int64_t first = 0; first < k->samples; first += BLOCK) {
+    int count = k->samples - first < BLOCK ? (int)(k->samples - first) : BLOCK;
+    read_block(k, first, count);
+    DFT_TRY(tell_block(k, first, count));
+    show_progress(k, first + count);
+  }
+  clear_progress(k);
+  print_totals(k);
+  return DFT_OK;
+}
 
 static dft_status check_dataset(const dft_config *c, const dft_dataset *data, const char *what,
-                                int64_t *bad) {
-  float *image = malloc((size_t)c->model.height * (size_t)c->model.width * 3 * sizeof *image);
-  if (image == NULL) return dft_fail_memory("image", 0);
-  int64_t n = dft_dataset_count(data), unreadable = 0;
-  for (int64_t i = 0; i < n; i++) {
-    if (dft_dataset_image(data, i, image) == DFT_OK) continue;
-    unreadable++;
-    printf("%s\n", dft_error());
-  }
-  printf("%s: %lld samples, %lld unreadable\n", what, (long long)n, (long long)unreadable);
-  *bad += unreadable;
-  free(image);
-  return DFT_OK;
+                                const char *const *names, int64_t *unreadable) {
+  checking k = {.data = data,
+                .what = what,
+                .threads = c->data.threads > 0 ? c->data.threads : omp_get_max_threads(),
+                .classes = c->model.classes,
+                .names = names,
+                .samples = dft_dataset_count(data),
+                .image = (size_t)c->model.height * (size_t)c->model.width * 3,
+                .start_s = dft_now_s(),
+                .progress = isatty(STDERR_FILENO) == 1};
+  dft_status status = read_all(&k);
+  *unreadable += k.unreadable;
+  free(k.images);
+  free(k.findings);
+  free(k.seen);
+  free(k.bad);
+  return status;
 }
 
 dft_status dft_check(const dft_source *source) {
   dft_config *c = NULL;
   dft_dataset *train = NULL, *validation = NULL;
+  const char *const *names = NULL;
+  char **own = NULL;
   int64_t bad = 0;
   DFT_TRY(dft_load_config(dft_comm_alone(), source, &c));
+  c->data.on_corrupt = DFT_CORRUPT_SKIP; /* all are listed, not the first one only */
   dft_status status = dft_data_open(c, dft_share_alone(), &train, &validation);
-  if (status == DFT_OK) status = check_dataset(c, train, "training", &bad);
-  if (status == DFT_OK && validation != NULL) status = check_dataset(c, validation, "validation", &bad);
+  if (status == DFT_OK) status = dft_class_names(c, train, &names, &own);
+  if (status == DFT_OK) status = check_dataset(c, train, "training", names, &bad);
+  if (status == DFT_OK && validation != NULL)
+    status = check_dataset(c, validation, "validation", names, &bad);
   if (status == DFT_OK && bad > 0)
     status = dft_fail(DFT_EDATA, "%lld samples are unreadable, listed above", (long long)bad);
+  dft_class_names_free(own, c->model.classes);
   dft_dataset_free(validation);
   dft_dataset_free(train);
   dft_config_free(c);

@@ -11,5 +11,8 @@ const dft_command dft_command_check = {
     .name = "check",
     .arguments = "CONFIG.yaml [key=value ...]",
     .summary = "read every sample once, list what is unreadable",
-    .help = "Reads every training and validation sample once. Exit code 65 when something is unreadable.",
+    .help = "Reads every training and validation sample that the config selects once, with data.threads "
+            "threads, and "
+            "lists what is\nunreadable and why, what is named as another kind of image than it is, and "
+            "totals per class. Exit code 65 when\nsomething is unreadable.",
     .run = run};

@@ -15,7 +15,7 @@ typedef struct dft_command {
 } dft_command;
 
 extern const dft_command dft_command_train, dft_command_plan, dft_command_check, dft_command_eval,
-    dft_command_predict, dft_command_export, dft_command_inspect;
+    dft_command_predict, dft_command_export, dft_command_inspect, dft_command_pack;
 
 /* Splits CONFIG and key=value arguments. DFT_EUSAGE for an unknown option or a second file. */
 dft_status dft_cli_source(const dft_command *command, int argc, char **argv, dft_source *source);

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const dft_command *const commands[] = {&dft_command_train,  &dft_command_plan,    &dft_command_check,
-                                              &dft_command_eval,   &dft_command_predict, &dft_command_export,
-                                              &dft_command_inspect};
+static const dft_command *const commands[] = {&dft_command_train,   &dft_command_plan,    &dft_command_check,
+                                              &dft_command_eval,    &dft_command_predict, &dft_command_export,
+                                              &dft_command_inspect, &dft_command_pack};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static const dft_command *find(const char *name) {

@@ -101,3 +101,20 @@ void dft_class_names_free(char **names, int count) {
   for (int i = 0; i < count; i++) free(names[i]);
   free(names);
 }
+
+dft_status dft_same_data(dft_comm *comm, const dft_dataset *data, const char *what, uint64_t *fingerprint) {
+  int n = dft_comm_size(comm), other = 0;
+  uint64_t *all = malloc((size_t)n * sizeof *all);
+  DFT_TRY(dft_comm_agree(comm, all == NULL ? dft_fail_memory("fingerprints", 0) : DFT_OK));
+  *fingerprint = dft_dataset_fingerprint(data);
+  dft_status status = dft_comm_allgather(comm, fingerprint, sizeof *fingerprint, all);
+  if (status == DFT_OK)
+    while (other < n && all[other] == all[0]) other++;
+  free(all);
+  if (status != DFT_OK || other == n) return status;
+  return dft_fail(
+      DFT_EDATA,
+      "the %s data differ between host %s and host %s (rank %d): other names, labels or sizes; all "
+      "hosts need the same files",
+      what, dft_comm_host(comm, 0), dft_comm_host(comm, other), other);
+}

@@ -80,6 +80,9 @@ typedef struct dft_run {
 /* setup.c: threads and kernels that all ranks agree on. */
 dft_status dft_setup_compute(dft_comm *comm, const dft_config *config, dft_kernels *kernels,
                              const dft_ops **ops, int *threads);
+/* The fingerprint of a dataset, which must be the same on all ranks: each host has listed its own files.
+ * Collective. */
+dft_status dft_same_data(dft_comm *comm, const dft_dataset *data, const char *what, uint64_t *fingerprint);
 /* Class names of a run: config, else data, else "0", "1", ...; `own` is to be freed by dft_class_names_free.
  */
 dft_status dft_class_names(const dft_config *config, const dft_dataset *data, const char *const **names,

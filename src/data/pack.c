@@ -1,0 +1,239 @@
+#include "dft/pack.h"
+#include "dft/file.h"
+#include "manifest.h"
+#include "source.h"
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { BLOCK = 512, BUFFER_BYTES = 1 << 20, PROGRESS_SAMPLES = 100 };
+static const int64_t max_member_bytes = (INT64_C(1) << 33) - 1; /* 11 octal digits */
+
+/* A file under a temporary name until it is whole. */
+typedef struct output {
+  char path[DFT_PATH_BYTES], temporary[DFT_PATH_BYTES + 32];
+  FILE *f;
+  int64_t bytes;
+} output;
+
+typedef struct packing {
+  const dft_manifest *manifest;
+  const char *directory;
+  const dft_pack_options *options;
+  dft_packed *packed;
+  output shard, table;
+  int64_t in_shard; /* samples */
+} packing;
+
+/* ---- files ---- */
+
+static dft_status fail_output(const output *o) {
+  return dft_fail(DFT_EIO, "%s: cannot write: %s", o->path, strerror(errno));
+}
+
+static dft_status open_output(output *o, const char *directory, const char *name) {
+  if (snprintf(o->path, sizeof o->path, "%s/%s", directory, name) >= DFT_PATH_BYTES) {
+    errno = ENAMETOOLONG;
+    return fail_output(o);
+  }
+  snprintf(o->temporary, sizeof o->temporary, "%s.%ld" DFT_TEMPORARY_SUFFIX, o->path, (long)getpid());
+  o->bytes = 0;
+  o->f = fopen(o->temporary, "wbe");
+  if (o->f == NULL) return fail_output(o);
+  (void)setvbuf(o->f, NULL, _IOFBF, BUFFER_BYTES);
+  return DFT_OK;
+}
+
+static dft_status put(output *o, const void *data, size_t bytes) {
+  if (bytes > 0 && fwrite(data, 1, bytes, o->f) != bytes) return fail_output(o);
+  o->bytes += (int64_t)bytes;
+  return DFT_OK;
+}
+
+static dft_status close_output(output *o) {
+  bool good = fflush(o->f) == 0 && fsync(fileno(o->f)) == 0;
+  int error = errno;
+  if (fclose(o->f) != 0 && good) {
+    good = false;
+    error = errno;
+  }
+  o->f = NULL;
+  errno = error;
+  if (good && rename(o->temporary, o->path) == 0) return DFT_OK;
+  dft_status status = fail_output(o);
+  (void)unlink(o->temporary);
+  return status;
+}
+
+static void drop_output(output *o) {
+  if (o->f == NULL) return;
+  (void)fclose(o->f);
+  (void)unlink(o->temporary);
+  o->f = NULL;
+}
+
+/* ---- tar ---- */
+
+/* POSIX.1-1988 ustar; whatever is not said here is zero. */
+static dft_status put_member(output *o, const char *name, const void *data, size_t bytes) {
+  static const char zeros[BLOCK];
+  char header[BLOCK] = "";
+  snprintf(header, 100, "%s", name);
+  memcpy(header + 100,
+         "0000644\0"
+         "0000000\0"
+         "0000000",
+         24); /* mode, owner, group */
+  snprintf(header + 124, 12, "%011llo", (unsigned long long)bytes);
+  memcpy(header + 136, "00000000000", 12); /* time */
+  memset(header + 148, ' ', 8);            /* the sum counts its own place as spaces */
+  header[156] = '0';                       /* a regular file */
+  memcpy(header + 257,
+         "ustar\0"
+         "00",
+         8);
+  unsigned sum = 0;
+  for (int i = 0; i < BLOCK; i++) sum += (unsigned char)header[i];
+  snprintf(header + 148, 7, "%06o", sum); /* then a zero and a space */
+  header[155] = ' ';
+  DFT_TRY(put(o, header, BLOCK));
+  DFT_TRY(put(o, data, bytes));
+  return put(o, zeros, (BLOCK - bytes % BLOCK) % BLOCK);
+}
+
+static dft_status close_shard(packing *p) {
+  static const char end[2 * BLOCK];
+  if (p->shard.f == NULL) return DFT_OK;
+  DFT_TRY(put(&p->shard, end, sizeof end));
+  p->packed->bytes += p->shard.bytes;
+  p->packed->shards++;
+  return close_output(&p->shard);
+}
+
+/* Room for a sample of `bytes` bytes. */
+static dft_status open_shard(packing *p, int64_t bytes) {
+  const dft_pack_options *o = p->options;
+  int64_t sample_bytes = 2 * BLOCK + (bytes + BLOCK - 1) / BLOCK * BLOCK + BLOCK;
+  bool full = p->shard.bytes + sample_bytes + 2 * BLOCK > o->shard_bytes ||
+              (o->shard_samples > 0 && p->in_shard >= o->shard_samples);
+  if (p->shard.f != NULL && !full) return DFT_OK;
+  DFT_TRY(close_shard(p));
+  char name[32];
+  snprintf(name, sizeof name, "shard-%06lld.tar", (long long)p->packed->shards);
+  p->in_shard = 0;
+  return open_output(&p->shard, p->directory, name);
+}
+
+/* ---- samples ---- */
+
+/* A field of a CSV file (RFC 4180). */
+static dft_status put_field(output *o, const char *text, const char *end) {
+  bool quoted = strpbrk(text, ",\"\r\n") != NULL;
+  if (quoted) DFT_TRY(put(o, "\"", 1));
+  for (const char *c = text; *c != '\0'; c++) {
+    if (*c == '"') DFT_TRY(put(o, "\"", 1));
+    DFT_TRY(put(o, c, 1));
+  }
+  if (quoted) DFT_TRY(put(o, "\"", 1));
+  return put(o, end, 1);
+}
+
+static dft_status put_sample(packing *p, int64_t i, const uint8_t *data, size_t bytes) {
+  const dft_entry *e = dft_manifest_entry(p->manifest, i);
+  const char *file = dft_manifest_text(p->manifest, e->name), *dot = strrchr(file, '.');
+  char key[32], name[64], label[32];
+  snprintf(key, sizeof key, "%08lld", (long long)i);
+  int n = snprintf(name, sizeof name, "%s%s", key, dot);
+  for (int c = 0; c < n; c++) name[c] = (char)tolower((unsigned char)name[c]);
+  DFT_TRY(open_shard(p, (int64_t)bytes));
+  DFT_TRY(put_member(&p->shard, name, data, bytes));
+  snprintf(name, sizeof name, "%s.cls", key);
+  n = snprintf(label, sizeof label, "%d", e->label);
+  DFT_TRY(put_member(&p->shard, name, label, (size_t)n));
+  p->in_shard++;
+  DFT_TRY(put_field(&p->table, key, ","));
+  DFT_TRY(put_field(&p->table, dft_manifest_class_names(p->manifest)[e->label], ","));
+  return put_field(&p->table, file, "\n");
+}
+
+static dft_status pack_sample(packing *p, int64_t i) {
+  uint8_t *data = NULL;
+  size_t bytes = 0;
+  if (dft_manifest_entry(p->manifest, i)->bytes != 0)
+    DFT_TRY(dft_manifest_read(p->manifest, i, &data, &bytes));
+  else
+    p->packed->empty++;
+  dft_status status = (int64_t)bytes > max_member_bytes
+                          ? dft_fail(DFT_EDATA, "sample %lld: too large for a tar file", (long long)i)
+                          : put_sample(p, i, data, bytes);
+  free(data);
+  return status;
+}
+
+static dft_status pack_all(packing *p) {
+  int64_t samples = dft_manifest_count(p->manifest);
+  DFT_TRY(open_output(&p->table, p->directory, "samples.csv"));
+  DFT_TRY(put(&p->table, "key,class,file\n", 15));
+  for (int64_t i = 0; i < samples; i++) {
+    DFT_TRY(pack_sample(p, i));
+    p->packed->samples++;
+    if (p->options->progress != NULL && (i + 1) % PROGRESS_SAMPLES == 0) p->options->progress(i + 1, samples);
+  }
+  DFT_TRY(close_shard(p));
+  return close_output(&p->table);
+}
+
+/* ---- around them ---- */
+
+static dft_status write_class_names(const packing *p) {
+  output o = {0};
+  const char *const *names = dft_manifest_class_names(p->manifest);
+  DFT_TRY(open_output(&o, p->directory, "classes.txt"));
+  dft_status status = DFT_OK;
+  for (int64_t c = 0; c < p->packed->classes && status == DFT_OK; c++) {
+    status = strpbrk(names[c], "\r\n") != NULL
+                 ? dft_fail(DFT_EDATA, "a class folder's name has a line break in it: rename it")
+                 : put(&o, names[c], strlen(names[c]));
+    if (status == DFT_OK) status = put(&o, "\n", 1);
+  }
+  if (status == DFT_OK) return close_output(&o);
+  drop_output(&o);
+  return status;
+}
+
+static dft_status check_empty(const char *directory) {
+  DIR *d = opendir(directory);
+  bool empty = true;
+  if (d == NULL) return dft_fail(DFT_EIO, "%s: cannot read: %s", directory, strerror(errno));
+  for (const struct dirent *e = readdir(d); e != NULL; e = readdir(d))
+    if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) empty = false;
+  (void)closedir(d);
+  return empty ? DFT_OK
+               : dft_fail(DFT_EUSAGE, "%s: the output directory is not empty; name a new one", directory);
+}
+
+dft_status dft_pack(const char *folder, const char *directory, const dft_pack_options *options,
+                    dft_packed *packed) {
+  dft_listing l;
+  dft_manifest *m = NULL;
+  *packed = (dft_packed){0};
+  DFT_TRY(dft_list_folder(folder, NULL, 0, NULL, dft_share_alone(), &l));
+  dft_status status = dft_manifest_share(&l, dft_share_alone(), &m);
+  dft_listing_free(&l);
+  if (status == DFT_OK) status = dft_make_directories(directory, "output directory");
+  if (status == DFT_OK) status = check_empty(directory);
+  packing p = {.manifest = m, .directory = directory, .options = options, .packed = packed};
+  if (status == DFT_OK) {
+    packed->classes = dft_manifest_classes(m);
+    status = write_class_names(&p);
+  }
+  if (status == DFT_OK) status = pack_all(&p);
+  drop_output(&p.shard);
+  drop_output(&p.table);
+  dft_manifest_unref(m);
+  return status;
+}

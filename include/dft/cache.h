@@ -31,6 +31,7 @@
 #include "dft/config.h"
 #include "dft/data.h"
 #include "dft/model.h"
+#include "dft/prefetch.h"
 
 #define DFT_CACHE_LEVELS 64 /* most phases of a run */
 
@@ -55,6 +56,17 @@ dft_status dft_cache_phase(dft_cache *c, int phase);
 dft_status dft_cache_rows(dft_cache *c, dft_set set, const int64_t *samples, int count, int64_t view,
                           dft_mix *mixes, float *x, unsigned char *bad);
 
+/* From now on images come by way of `ahead`, which must outlive the cache. */
+void dft_cache_use(dft_cache *c, dft_prefetch *ahead);
+/* Has the image read ahead that a later dft_cache_rows with this view and mix (NULL: none) will need, unless
+ * the row is there, or will be because `later`: the pass over the set that is under way computes it before.
+ */
+void dft_cache_ahead(dft_cache *c, dft_set set, int64_t sample, int64_t view, const dft_mix *mix,
+                     int64_t turn, bool later);
+/* Whether each row of the set is there, or (O(1)) a place for it. */
+bool dft_cache_has_all(const dft_cache *c, dft_set set);
+bool dft_cache_keeps_all(const dft_cache *c, dft_set set);
+
 /* Levels of `phase`, shallow to deep, into firsts[phases]; returns how many. The image itself is none. Pure.
  */
 int dft_cache_levels(const int *starts, int phases, int phase, int *firsts);
@@ -67,9 +79,11 @@ typedef struct dft_cache_report {
   bool files;
 } dft_cache_report;
 dft_cache_report dft_cache_describe(const dft_cache *c);
-/* Images decoded and rows of the phase's boundary found since the last call, on this rank. */
+/* Since the last call, on this rank: images decoded, rows of the phase's boundary found, seconds without the
+ * images that were needed. */
 typedef struct dft_cache_stats {
   int64_t decoded, found;
+  double waited_s;
 } dft_cache_stats;
 dft_cache_stats dft_cache_take_stats(dft_cache *c);
 

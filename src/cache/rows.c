@@ -200,9 +200,12 @@ void dft_rows_put(dft_rows *rows, int64_t sample, const float *row) {
   __atomic_store_n(&rows->words[sample], seal(rows, row), __ATOMIC_RELEASE);
 }
 
+bool dft_rows_has(const dft_rows *rows, int64_t sample) {
+  return __atomic_load_n(&rows->words[sample], __ATOMIC_RELAXED) != 0;
+}
+
 int64_t dft_rows_there(const dft_rows *rows) {
   int64_t there = 0;
-  for (int64_t i = 0; i < rows->key.count; i++)
-    there += __atomic_load_n(&rows->words[i], __ATOMIC_RELAXED) != 0;
+  for (int64_t i = 0; i < rows->key.count; i++) there += dft_rows_has(rows, i);
   return there;
 }

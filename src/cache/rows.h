@@ -47,6 +47,8 @@ void dft_rows_close(dft_rows *rows);
 /* Copies a row out; false when it is not there or damaged (out is undefined then). */
 bool dft_rows_get(const dft_rows *rows, int64_t sample, float *out);
 void dft_rows_put(dft_rows *rows, int64_t sample, const float *row);
+/* Whether a row is there, not looking at its CRC. */
+bool dft_rows_has(const dft_rows *rows, int64_t sample);
 /* How many rows are there, not looking at their CRCs. */
 int64_t dft_rows_there(const dft_rows *rows);
 

@@ -154,7 +154,10 @@ const dft_key dft_keys[] = {
     {"data.on_corrupt", DFT_KEY_WORD, AT(data.on_corrupt), .words = "skip fail", .preset = "skip", DECIDES,
      .help = "An unreadable sample: skip (it keeps its place with weight 0) or fail."},
     {"data.threads", DFT_KEY_INT, AT(data.threads), FROM(1, 1024), .words = "auto", .word_value = 0,
-     .preset = "auto", .keras = "fit(workers)", .help = "Decoding threads per rank."},
+     .preset = "auto", .keras = "fit(workers)",
+     .help =
+         "Threads per rank that decode images ahead of their step. auto: the cores that the rank may use for "
+         "image files, none for arrays."},
 
     {"name", DFT_KEY_TEXT, OF(name), DECIDES,
      .help = "Name of the phase in logs. Default: phase_1, phase_2, …"},

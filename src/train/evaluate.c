@@ -131,6 +131,10 @@ static dft_status evaluate(dft_run *run, dft_state *state, const char *checkpoin
   run->shards = ranks > state->shards ? dft_shards_auto(ranks) : state->shards;
   DFT_TRY(dft_reducer_new(run->comm, run->shards, true, &run->reducer));
   DFT_TRY(dft_comm_agree(run->comm, open_images(run)));
+  DFT_TRY(dft_setup_decoding(run->comm, run->config, run->data[DFT_SET_VALIDATION], &run->decode_threads));
+  DFT_TRY(dft_comm_agree(run->comm, dft_ahead_open(run, run->decode_threads)));
+  dft_cache_use(run->cache, run->ahead.prefetch);
+  dft_ahead_phase(run, 1);
   size_t cells = (size_t)state->classes * (size_t)state->classes;
   dft_metrics metrics = {.confusion = calloc(cells, sizeof(int64_t))};
   dft_status status = metrics.confusion == NULL ? dft_fail_memory("confusion matrix", 0) : DFT_OK;
@@ -152,6 +156,7 @@ dft_status dft_evaluate(dft_comm *comm, const char *checkpoint, const dft_source
   if (status == DFT_OK) status = dft_read_checkpoint(comm, checkpoint, &state);
   if (status == DFT_OK) status = evaluate(&run, &state, checkpoint, json_path);
   dft_cache_close(run.cache);
+  dft_ahead_close(&run);
   dft_reducer_free(run.reducer);
   if (run.config != NULL) dft_class_names_free(run.own_class_names, run.config->model.classes);
   dft_model_free(run.model);

@@ -101,6 +101,8 @@ static dft_status measure_all(dft_run *run, dft_set set, evaluation *e) {
   DFT_TRY(dft_comm_max(run->comm, &most));
   dft_status status = DFT_OK;
   for (int64_t first = 0; first < most && !leave; first += TILE) {
+    dft_ahead_at(run, set, first);
+    dft_ahead_fill(run);
     int left = e->map.samples - (int)first;
     if (first % (TILE * TILES_PER_QUESTION) == 0) {
       leave = status != DFT_OK || dft_stop_requested();

@@ -259,6 +259,7 @@ dft_status dft_phase_fit(dft_run *run) {
   int epochs = run->config->phases[at->phase].epochs;
   int64_t n = dft_dataset_count(run->data[DFT_SET_TRAIN]), b = run->config->data.batch_size;
   int steps = (int)((n + b - 1) / b);
+  dft_ahead_phase(run, epochs - at->phase_epoch);
   while (at->phase_epoch < epochs) {
     double start_s = dft_now_s();
     if (run->report != NULL) dft_report_epoch_begin(run->report, at->phase_epoch + 1, epochs, steps);

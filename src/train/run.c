@@ -78,11 +78,12 @@ static void describe_augment(const dft_dataset *train, char *text, size_t bytes)
 
 /* The start table: what a log must tell about how this run was made. */
 static dft_status report_start(dft_run *run) {
-  char ranks[128], shards[32], kernels[32], data[128], augment[128], parameters[64];
+  char ranks[128], decoding[32], shards[32], kernels[32], data[128], augment[128], parameters[64];
   const dft_config *c = run->config;
   snprintf(ranks, sizeof ranks, "%d on %d host%s, %d thread%s each", dft_comm_size(run->comm),
            dft_comm_hosts(run->comm), dft_comm_hosts(run->comm) == 1 ? "" : "s", run->threads,
            run->threads == 1 ? "" : "s");
+  snprintf(decoding, sizeof decoding, "%d", run->decode_threads);
   snprintf(shards, sizeof shards, "%d", run->shards);
   snprintf(kernels, sizeof kernels, "%s", run->ops->name);
   snprintf(data, sizeof data, "%lld training, %lld validation, batch %d",
@@ -95,6 +96,7 @@ static dft_status report_start(dft_run *run) {
                             {"mpi", dft_comm_version(), false},
                             {"ranks", ranks, false},
                             {"kernels", kernels, false},
+                            {"decode_threads", decoding, true},
                             {"shards", shards, true},
                             {"samples", data, false},
                             {"augment", augment, false},
@@ -202,6 +204,9 @@ static dft_status open_run(dft_run *run, const dft_source *source, bool *resumed
   DFT_TRY(dft_comm_agree(run->comm, reports ? dft_store_open(run->config->run_dir, &run->store) : DFT_OK));
   DFT_TRY(dft_resume(run, resumed, slots, iterations));
   DFT_TRY(choose_shards(run));
+  DFT_TRY(dft_setup_decoding(run->comm, run->config, run->data[DFT_SET_TRAIN], &run->decode_threads));
+  DFT_TRY(dft_comm_agree(run->comm, dft_ahead_open(run, run->decode_threads)));
+  dft_cache_use(run->cache, run->ahead.prefetch);
   if (!*resumed)
     DFT_TRY(dft_comm_agree(run->comm,
                            reports ? dft_load_weights(run->config, run->model, run->class_names) : DFT_OK));
@@ -214,6 +219,7 @@ static void close_run(dft_run *run) {
   dft_report_close(run->report);
   dft_store_close(run->store);
   dft_cache_close(run->cache);
+  dft_ahead_close(run);
   dft_reducer_free(run->reducer);
   dft_model_free(run->model);
   for (int i = 0; i < run->history_count; i++) free(run->history[i].phase);

@@ -77,6 +77,15 @@ dft_status dft_setup_compute(dft_comm *comm, const dft_config *config, dft_kerne
   return DFT_OK;
 }
 
+dft_status dft_setup_decoding(dft_comm *comm, const dft_config *config, const dft_dataset *data,
+                              int *threads) {
+  int cores = 1;
+  DFT_TRY(cores_per_rank(comm, &cores));
+  *threads = config->data.threads;
+  if (*threads == 0 && data != NULL && dft_dataset_can_fail(data)) *threads = cores; /* files to decode */
+  return DFT_OK;
+}
+
 dft_status dft_class_names(const dft_config *config, const dft_dataset *data, const char *const **names,
                            char ***own) {
   *own = NULL;

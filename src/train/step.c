@@ -62,13 +62,17 @@ static void load_batch(dft_run *run, int64_t count) {
   }
   int64_t view = dft_dataset_view_of(run->data[DFT_SET_TRAIN], run->at.epoch);
   int64_t row = dft_model_boundary(run->model, ph->first);
+  (void)dft_cache_take_stats(run->cache); /* what evaluation waited for is not the step's */
+  dft_ahead_at(run, DFT_SET_TRAIN, run->at.position);
   for (int done = 0; done < ph->map.samples; done += TILE) {
+    dft_ahead_fill(run);
     int some = ph->map.samples - done < TILE ? ph->map.samples - done : TILE;
     dft_mix *mixes = ph->mixes != NULL ? ph->mixes + done : NULL;
     dft_defer(run, dft_cache_rows(run->cache, DFT_SET_TRAIN, ph->samples + done, some, view, mixes,
                                   ph->x + done * row, ph->bad + done));
     dft_comm_tick(run->comm); /* slow files are no lost rank */
   }
+  dft_ahead_fill(run);
   leave_out_bad(ph, row);
 }
 
@@ -165,7 +169,7 @@ dft_status dft_train_step(dft_run *run, dft_step_result *result) {
   dft_save_poll(run);
   dft_reducer_reset(run->reducer);
   load_batch(run, global);
-  double loaded_s = dft_now_s();
+  double data_s = dft_cache_take_stats(run->cache).waited_s;
 
   dft_batch batch = {.map = &ph->map,
                      .global = may_leave_out(run) ? -1 : global,
@@ -202,8 +206,8 @@ dft_status dft_train_step(dft_run *run, dft_step_result *result) {
                               .count = skipped ? 0 : count,
                               .left_out = global - (int64_t)count,
                               .stop = ph->sums[DFT_SUM_STOP] > 0,
-                              .data_s = loaded_s - start_s,
-                              .compute_s = dft_now_s() - loaded_s - wait_s,
+                              .data_s = data_s,
+                              .compute_s = dft_now_s() - start_s - data_s - wait_s,
                               .communication_s = wait_s};
   return DFT_OK;
 }

@@ -49,12 +49,23 @@ typedef struct dft_position {
   int finished;
 } dft_position;
 
+/* Where reading ahead has come to (ahead.c). */
+typedef struct dft_ahead {
+  dft_prefetch *prefetch; /* NULL: nothing is read ahead */
+  int64_t now, end;       /* the epoch under way, and the first after the phase */
+  int64_t epoch, position;
+  dft_set set;
+  dft_shard_map map; /* of the batch at `position`, or of the whole set in evaluation, when `mapped` */
+  bool mapped;
+  int index; /* in map */
+} dft_ahead;
+
 typedef struct dft_run {
   dft_comm *comm;
   dft_config *config;
   const dft_ops *ops;
   dft_kernels kernels;
-  int threads, shards;
+  int threads, decode_threads, shards;
   dft_dataset *data[DFT_SETS]; /* validation may be NULL */
   uint64_t fingerprint;
   const char *const *class_names; /* from the config, the data or numbers */
@@ -62,6 +73,7 @@ typedef struct dft_run {
   dft_model *model;
   dft_reducer *reducer;
   dft_cache *cache;
+  dft_ahead ahead;
   dft_position at;
   bool has_final;   /* final.pb was there when the run started */
   int64_t left_out; /* samples that could not be read, of this epoch's steps since the start */
@@ -83,6 +95,9 @@ dft_status dft_setup_compute(dft_comm *comm, const dft_config *config, dft_kerne
 /* The fingerprint of a dataset, which must be the same on all ranks: each host has listed its own files.
  * Collective. */
 dft_status dft_same_data(dft_comm *comm, const dft_dataset *data, const char *what, uint64_t *fingerprint);
+/* Threads per rank that read images ahead; 0: none, since reading `data` is next to no work. Collective. */
+dft_status dft_setup_decoding(dft_comm *comm, const dft_config *config, const dft_dataset *data,
+                              int *threads);
 /* Class names of a run: config, else data, else "0", "1", ...; `own` is to be freed by dft_class_names_free.
  */
 dft_status dft_class_names(const dft_config *config, const dft_dataset *data, const char *const **names,
@@ -116,6 +131,16 @@ dft_status dft_read_checkpoint(dft_comm *comm, const char *path, dft_state *stat
 /* rows.c: boundary rows x[count][boundary] of samples of a dataset. */
 dft_status dft_boundary_rows(dft_run *run, const dft_dataset *data, const int64_t *samples, int count,
                              float *x);
+
+/* ahead.c: images of later steps and evaluations are decoded beside this one. Results do not depend on it. */
+dft_status dft_ahead_open(dft_run *run, int threads); /* threads 0: nothing is read ahead */
+void dft_ahead_close(dft_run *run);                   /* before the datasets are */
+/* A phase of this many epochs from run->at on begins: the cache now keeps other rows. */
+void dft_ahead_phase(dft_run *run, int64_t epochs_left);
+/* The batch at `position`, or the evaluation of this rank's samples from `position` on, comes now. */
+void dft_ahead_at(dft_run *run, dft_set set, int64_t position);
+/* Asks for as many images as there is room for. */
+void dft_ahead_fill(dft_run *run);
 
 /* phase.c */
 dft_status dft_phase_open(dft_run *run, int index);

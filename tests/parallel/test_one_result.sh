@@ -12,7 +12,9 @@ ok "cache off" np 2 "$work/config.yaml" run_dir="$work/cacheoff" cache.mode=off
 ok "no room in the cache" np 3 "$work/config.yaml" run_dir="$work/cacheless" cache.memory_mb=0
 [ "$(ls "$work"/np1/*.pb | wc -l)" = 5 ] || fail "expected 3 checkpoints, best.pb and final.pb"
 [ "$(wc -l <"$work/np1/history.csv")" = 4 ] || fail "expected 3 epochs in history.csv"
-for other in np2 np3 np4 np5 np8 threads2 threads3 cacheoff cacheless; do
+ok "reading ahead" np 1 "$work/config.yaml" run_dir="$work/ahead" data.threads=3 cache.memory_mb=0
+ok "reading ahead, with room in the cache for some" np 3 "$work/config.yaml" run_dir="$work/ahead3" data.threads=2 cache.memory_mb=1
+for other in np2 np3 np4 np5 np8 threads2 threads3 cacheoff cacheless ahead ahead3; do
   for file in "$work"/np1/*.pb "$work/np1/history.csv"; do
     same "$file" "$work/$other/$(basename "$file")" "$other against np 1"
   done

@@ -38,6 +38,15 @@ same "$work/whole/final.pb" "$dir/final.pb" "stopped five times"
 same "$work/whole/history.csv" "$dir/history.csv" "history after five stops"
 [ "$(steps_in "$dir")" = "$(steps_in "$work/whole")" ] || fail "a step is missing or there twice in log.jsonl"
 
+# in the middle of an epoch that has no end in sight, with no evaluation to be noticed in
+dir=$work/middle
+start_np 2 "$work/config.yaml" run_dir="$dir" "phases=[{name: head, epochs: 1}]" data.validation=null data.train.samples=1000000 \
+  cache.mode=off log.verbose=0
+until_step "$dir" 3
+kill -USR1 "$(rank_of "$dir" 1)"
+stopped "USR1 in the middle of an epoch"
+[ "$(steps_in "$dir")" -lt 100000 ] && ls "$dir"/ckpt-e0000-s*.pb >/dev/null || fail "the epoch was not left in its middle"
+
 # in an evaluation that would take long: it is left, and done by the next start
 dir=$work/evaluation
 long=("$work/config.yaml" run_dir="$dir" "phases=[{name: head, epochs: 1}]" checkpoint.every_steps=3

@@ -38,9 +38,9 @@ static dft_status read_again(dft_images *images, dft_set set, const dft_item *it
   *bad = status != DFT_OK;
   if (status != DFT_EDATA || images->corrupt[set] == NULL) return status;
   __atomic_store_n(&images->corrupt[set][it->sample], 1, __ATOMIC_RELAXED);
-  images->named++;
-  if (images->named <= MOST_NAMED) dft_warn("left out: %s", dft_error());
-  if (images->named == MOST_NAMED)
+  if (++images->named <= MOST_NAMED)
+    dft_warn("left out: %s", dft_error());
+  else if (images->named == MOST_NAMED + 1)
     dft_warn("further samples that cannot be read are left out without a line");
   return DFT_OK;
 }

@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Images that cannot be read are left out as if the batch were smaller: of sums, counts and BatchNorm's statistics, the same at any
+# number of ranks, with the cache or without, read ahead or not, wherever the run goes on from. on_corrupt: fail ends it.
+source "$DFT_SOURCE/tests/common.sh"
+export OMP_NUM_THREADS=1
+bmp() { # SEED FILE: 24x20, 24 bits
+  mkdir -p "${2%/*}"
+  printf 'BM\xd6\x05\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x18\0\0\0\x14\0\0\0\x01\0\x18\0\0\0\0\0\xa0\x05\0\0%016d' 0 | tr 0 '\0' | head -c 54 >"$2"
+  seq "$1" 5000 | head -c 1440 >>"$2"
+}
+for n in 01 02 03 04 05 06 07 08 09 10 11; do
+  for class in a b c; do bmp "1${#class}$n" "$work/photos/$class/$n.bmp"; done
+done
+for class in a b c; do bmp 7 "$work/seen/$class/1.bmp"; bmp 9 "$work/seen/$class/2.bmp"; done
+cat >"$work/config.yaml" <<END
+seed: 7
+model: {alpha: 0.35, input_shape: [32, 40, 3], classes: 3, dropout: 0.2}
+data: {format: image_folder, batch_size: 7, train: {path: $work/photos}, validation: {path: $work/seen}}
+phases:
+  - {name: head, epochs: 2}
+  - {name: tail, unfreeze_last: 20, epochs: 1, optimizer: {learning_rate: 0.0001}}
+  - {name: all, unfreeze: all, epochs: 1, optimizer: {name: sgd, learning_rate: 0.001, momentum: 0.9}}
+log: {verbose: 2}
+END
+train() { # NAME NP KEYS...: a run in $work/NAME
+  local name=$1 ranks=$2
+  shift 2
+  ok "$name" np "$ranks" "$work/config.yaml" run_dir="$work/$name" "$@"
+}
+equal() { # WHAT A B: two runs with the same final.pb and history.csv
+  same "$work/$2/final.pb" "$work/$3/final.pb" "$1"
+  same "$work/$2/history.csv" "$work/$3/history.csv" "$1"
+}
+
+# The reference: a run that never had the two images. One shard and no shuffling, so that the other samples of the last batch are summed
+# in the same order; no dropout, whose random numbers go by the sample's number, which is another one there.
+cp -r "$work/photos" "$work/fewer"
+rm "$work/fewer/c/09.bmp" "$work/fewer/c/11.bmp"
+truncate -s 700 "$work/photos/c/09.bmp"
+: >"$work/photos/c/11.bmp"
+plain=(distributed.shards=1 data.shuffle=false model.dropout=0)
+train with 1 "${plain[@]}" data.batch_size=23
+train without 1 "${plain[@]}" data.batch_size=23 data.train.path="$work/fewer"
+same "$work/with/history.csv" "$work/without/history.csv" "against a run without the images"
+for run in with without; do
+  ok export np_quiet 1 export "$work/$run/final.pb" "$work/$run.pb" >/dev/null
+  truncate -s -40 "$work/$run.pb" # the data's fingerprint and count, and the checksum: they do differ
+done
+same "$work/with.pb" "$work/without.pb" "weights against those of a run without the images"
+expect 65 "photos/c/" np_quiet 3 "$work/config.yaml" run_dir="$work/fails" data.on_corrupt=fail
+
+# Everywhere, in every kind of place: a whole batch of 7 in the order of the files (class b), and validation images.
+for n in 05 06 07 08 09 10 11; do echo "no image" >"$work/photos/b/$n.bmp"; done
+truncate -s 1000 "$work/seen/b/2.bmp"
+train one 1
+[ "$(grep -c 'left out: ' "$work/out")" = 10 ] || { cat "$work/out"; fail "not one line for each of 10 images"; }
+grep -q "9 of 33 training samples cannot be read and are left out" "$work/out" || fail "no total of training samples"
+grep -q "1 of 6 validation samples cannot be read and are left out" "$work/out" || fail "no total of validation samples"
+for ranks in 2 3 4; do
+  train "np$ranks" $ranks
+  [ "$(grep -c 'left out: ' "$work/out")" = 10 ] || { cat "$work/out"; fail "np $ranks: not one line for each of 10 images"; }
+  equal "np $ranks" one "np$ranks"
+done
+train off 3 cache.mode=off data.threads=3
+equal "cache off" one off
+train little 2 cache.memory_mb=1 data.threads=1
+equal "little room in the cache" one little
+for round in first again; do
+  train "files_$round" 2 cache.directory="$work/cache"
+  equal "rows in files, $round run" one "files_$round"
+done
+train every 2 checkpoint.keep=100 checkpoint.every_epochs=0 checkpoint.every_steps=4
+equal "more checkpoints" one every
+i=0
+for state in "$work"/every/ckpt-*; do
+  mkdir "$work/from$i"
+  cp "$state" "$work/from$i/"
+  train "from$i" $((i % 4 + 1))
+  grep -q "resuming from" "$work/out" || fail "did not resume"
+  equal "resumed from ${state##*/}" one "from$i"
+  i=$((i + 1))
+done
+[ $i = 5 ] || fail "only $i checkpoints"
+
+# batches without a single image that can be read are passed over
+for ranks in 1 3; do
+  train "whole$ranks" $ranks data.shuffle=false data.batch_size=4 phases.2.epochs=2
+  equal "a batch of nothing, np $ranks" whole1 "whole$ranks"
+done
+grep -q '"step":5,"loss":null' "$work/whole1/log.jsonl" || fail "step 5 has a loss"
+grep -q nan "$work/whole1/history.csv" && fail "a batch of nothing leaves a trace"
+
+# dft eval counts what it has seen
+for ranks in 1 3; do
+  expect 0 "left out, as they cannot be read: 1" np_quiet $ranks eval "$work/one/final.pb" "$work/config.yaml" --json "$work/eval$ranks.json"
+done
+same "$work/eval1.json" "$work/eval3.json" "eval, np 3"
+grep -q '"samples": 5, "left_out": 1' "$work/eval1.json" || fail "eval's counts"
+expect 65 "seen/b/2.bmp" np_quiet 2 eval "$work/one/final.pb" "$work/config.yaml" data.on_corrupt=fail data.train.path="$work/fewer"
+echo "the same bytes at np 1, 2, 3, 4, with the cache on, off, small and in files, resumed $i times; as without the images"

@@ -1,6 +1,8 @@
 /* Datasets on several ranks of a host: all see the same samples, and every error is everybody's. */
+#include "../../src/train/train.h"
 #include "dft/data.h"
 #include "world.h"
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -69,6 +71,57 @@ static void errors_reach_all(const char *images, const char *words) {
   CHECK(strstr(dft_error(), images) != NULL && strstr(dft_error(), words) != NULL, "%s", words);
 }
 
+/* A folder of two classes, and in `extra` one image more. */
+static void write_folder(void) {
+  static const char *const files[] = {"folder/a/1.bmp", "folder/a/2.bmp", "folder/b/1.bmp", "extra/a/1.bmp",
+                                      "extra/a/2.bmp",  "extra/b/1.bmp",  "extra/b/2.bmp"};
+  static unsigned char bmp[62] = {
+      'B', 'M', 62, [10] = 54, [14] = 40, [18] = 2, [22] = 1, [26] = 1, [28] = 24};
+  static const char *const directories[] = {"folder", "folder/a", "folder/b", "extra", "extra/a", "extra/b"};
+  for (int i = 0; i < 6; i++) CHECK(mkdir(directories[i], 0777) == 0, "%s", directories[i]);
+  for (unsigned char i = 0; i < 7; i++) {
+    bmp[56] = i;
+    put(files[i], bmp, sizeof bmp);
+  }
+}
+
+static dft_config folder_config(const char *path) {
+  dft_config c = {.seed = 42, .model = {.height = SIDE, .width = SIDE, .classes = 2}};
+  c.data.format = DFT_DATA_IMAGE_FOLDER;
+  c.data.train = (dft_config_split){.present = true, .path = (char *)path};
+  return c;
+}
+
+/* One listing for all ranks of a host; and hosts that list other files are told apart. */
+static void folders_are_listed_once(void) {
+  static float mine[VALUES], expected[VALUES];
+  dft_config c = folder_config("folder");
+  dft_dataset *d, *alone, *none;
+  uint64_t fingerprint = 0;
+  OK(dft_data_open(&c, dft_comm_share(world), &d, &none));
+  OK(dft_data_open(&c, dft_share_alone(), &alone, &none));
+  CHECK(dft_dataset_count(d) == 3, "%d samples", (int)dft_dataset_count(d));
+  for (int64_t i = 0; i < 3; i++) {
+    OK(dft_dataset_image(d, i, mine));
+    OK(dft_dataset_image(alone, i, expected));
+    CHECK(memcmp(mine, expected, sizeof mine) == 0, "sample %d", (int)i);
+  }
+  OK(dft_same_data(world, d, "training", &fingerprint));
+  CHECK(fingerprint == dft_dataset_fingerprint(alone), " ");
+  dft_dataset_free(d);
+  dft_dataset_free(alone);
+  c = folder_config("absent");
+  CHECK(dft_data_open(&c, dft_comm_share(world), &d, &none) == DFT_EDATA, " ");
+  CHECK(strstr(dft_error(), "absent") != NULL, " ");
+  int ranks = dft_comm_size(world);
+  c = folder_config(rank == ranks - 1 ? "extra" : "folder");
+  OK(dft_data_open(&c, dft_share_alone(), &d, &none));
+  dft_status status = dft_same_data(world, d, "training", &fingerprint);
+  CHECK(status == (ranks > 1 ? DFT_EDATA : DFT_OK), "status %d", (int)status);
+  CHECK(ranks == 1 || strstr(dft_error(), "the training data differ between host") != NULL, " ");
+  dft_dataset_free(d);
+}
+
 int main(void) {
   if (dft_comm_open(&world) != DFT_OK) return 1;
   rank = dft_comm_rank(world);
@@ -85,7 +138,11 @@ int main(void) {
   all_ranks_see_the_same("images.idx.gz");
   errors_reach_all("absent.idx", "cannot open");
   errors_reach_all("short.idx.gz", "truncated");
+  if (rank == 0) write_folder();
   OK(dft_comm_barrier(world));
+  folders_are_listed_once();
+  OK(dft_comm_barrier(world));
+  if (rank == 0) CHECK(system("rm -r folder extra") == 0, " ");
   static const char *const names[] = {"images.idx", "images.idx.gz", "short.idx.gz", "labels.idx"};
   for (int i = 0; rank == 0 && i < 4; i++) (void)unlink(names[i]);
   if (rank == 0) CHECK(chdir("/") == 0 && rmdir(directory) == 0, "%s", directory);

@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# Photos in folders, in tar shards packed from them, and as arrays: one result. Files that cannot be read leave
+# their batch on all ranks alike; dft check lists them.
+source "$DFT_SOURCE/tests/common.sh"
+export OMP_NUM_THREADS=1
+[ -e /usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz ] || skip "no Fashion-MNIST (Debian's dataset-fashion-mnist)"
+for python in python3 /usr/bin/python3 none; do
+  "$python" -c 'import PIL' 2>/dev/null && break
+done
+[ "$python" != none ] || skip "no Python with Pillow (Debian's python3-pil)"
+"$python" "$DFT_SOURCE/tests/photos/make_photos.py" "$work" 20 10 || fail "make_photos.py"
+
+config=$work/photos.yaml
+cat >"$config" <<END
+seed: 7
+run_dir: $work/folder
+model: {alpha: 0.35, input_shape: [32, 40, 3], classes: 3, dropout: 0.1}
+data:
+  format: image_folder
+  batch_size: 8
+  train: {path: $work/train}
+  validation: {path: $work/validation}
+phases:
+  - {name: head, epochs: 1}
+  - {name: tail, unfreeze_last: 20, epochs: 1, optimizer: {name: adam, learning_rate: 0.0001}}
+log: {verbose: 2, tensorboard: false}
+END
+weights() { expect 0 "" "$DFT" export "$work/$1/final.pb" "$work/$1.weights.h5"; }
+same_weights() { # RUN RUN WHAT
+  weights "$1" && weights "$2"
+  same "$work/$1.weights.h5" "$work/$2.weights.h5" "$3"
+  same "$work/$1/history.csv" "$work/$2/history.csv" "$3"
+}
+
+# one folder, any number of ranks
+ok "folder at np 1" np 1 "$config"
+ok "folder at np 4" np 4 "$config" run_dir="$work/folder4"
+same "$work/folder/final.pb" "$work/folder4/final.pb" "folder at np 4"
+same "$work/folder/history.csv" "$work/folder4/history.csv" "folder at np 4"
+expect 0 "Ankle boot" "$DFT" inspect "$work/folder/final.pb"
+
+# packed: the same bytes each time, the same result
+expect 0 "60 samples of 3 classes in 3 shards" "$DFT" pack "$work/train" "$work/shards" --shard-samples 25
+expect 0 "60 samples of 3 classes in 3 shards" "$DFT" pack "$work/train/" "$work/again" --shard-samples 25
+expect 0 "30 samples of 3 classes in 1 shard" "$DFT" pack "$work/validation" "$work/deep/valid"
+diff -r "$work/shards" "$work/again" >&2 || fail "packed twice, and not the same"
+[ "$(cat "$work/shards/classes.txt")" = "$(printf 'Ankle boot\nTrouser\nbag')" ] || fail "classes.txt"
+mkdir "$work/unpacked"
+for shard in "$work"/shards/*.tar; do tar -xf "$shard" -C "$work/unpacked" || fail "tar cannot read $shard"; done
+[ "$(find "$work/unpacked" -name '*.cls' | wc -l)" = 60 ] || fail "not 60 labels"
+while IFS=, read -r key class file; do # bytes as they were, under their key
+  [ "$key" = key ] || cmp "$work/train/$file" "$work/unpacked/$key.$(echo "${file##*.}" | tr A-Z a-z)" || fail "$class $file"
+done <"$work/shards/samples.csv"
+ok "tar at np 2" np 2 "$config" run_dir="$work/tar" data.format=tar data.train.path="$work/shards/shard-{000000..000002}.tar" \
+  data.validation.path="$work/deep/valid"
+same_weights folder tar "from tar shards"
+expect 2 "is not empty" "$DFT" pack "$work/train" "$work/shards"
+expect 2 "usage: dft pack" "$DFT" pack "$work/train"
+expect 2 "--shard-mb needs a number" "$DFT" pack "$work/train" "$work/more" --shard-mb 0
+expect 65 "absent" "$DFT" pack "$work/absent" "$work/more"
+: >"$work/file"
+expect 74 "$work/file" "$DFT" pack "$work/train" "$work/file/more"
+
+# arrays of the same pixels
+ok "npy" np 1 "$config" run_dir="$work/npy" data.format=npy "model.class_names=[Ankle boot, Trouser, bag]" \
+  "data.train={images: $work/train-images.npy, labels: $work/train-labels.npy}" \
+  "data.validation={images: $work/validation-images.npy, labels: $work/validation-labels.npy}"
+same_weights folder npy "from arrays"
+
+# a split, a subset, limits: of a folder as of anything else
+ok "subset" np 3 "$config" run_dir="$work/subset" model.classes=2 "data.classes_subset=[2, 0]" "data.validation={split: 0.25}" \
+  data.limit_per_class=9
+grep -q "18 training, 10 validation" "$work/out" || { cat "$work/out" >&2; fail "subset: other samples"; }
+
+# files that cannot be read
+expect 0 "training: 60 samples, 0 unreadable, 0 suspicious" "$DFT" check "$config"
+cp -r "$work/train" "$work/bad"
+: >"$work/bad/bag/0.jpg"
+echo "this is text" >"$work/bad/Trouser/0.png"
+for file in "$work/bad/Ankle boot"/*.webp; do truncate -s 100 "$file" && break; done
+for file in "$work/bad"/bag/*.PNG; do cp "$file" "$work/bad/bag/0000.jpeg" && break; done
+ln -s nowhere "$work/bad/bag/00.gif"
+bad=(data.train.path="$work/bad")
+expect 65 "4 samples are unreadable" "$DFT" check "$config" "${bad[@]}" data.on_corrupt=fail
+for words in "unreadable: $work/bad/bag/0.jpg: zero bytes" "unreadable: $work/bad/Trouser/0.png: not an image" \
+  "unreadable: $work/bad/Ankle boot/" "unreadable: $work/bad/bag/00.gif: cannot open" \
+  "warning: $work/bad/bag/0000.jpeg: named .jpeg, but its content is PNG" "training: 64 samples, 4 unreadable, 1 suspicious"; do
+  grep -qF -- "$words" "$work/out" || { cat "$work/out" >&2; fail "check does not say: $words"; }
+done
+cp "$work/out" "$work/check1"
+expect 65 "" "$DFT" check "$config" "${bad[@]}" data.threads=4
+same "$work/check1" "$work/out" "check with 4 threads"
+for ranks in 1 4; do
+  ok "skip at np $ranks" np $ranks "$config" "${bad[@]}" run_dir="$work/bad$ranks"
+  grep -q "left out: $work/bad/bag/0.jpg: zero bytes" "$work/out" || { cat "$work/out" >&2; fail "np $ranks: not told"; }
+done
+same "$work/bad1/final.pb" "$work/bad4/final.pb" "unreadable samples at np 4"
+expect 65 "bag/0.jpg: zero bytes" np_quiet 3 "$config" "${bad[@]}" run_dir="$work/fails" data.on_corrupt=fail
+rm "$work/bad/bag/0.jpg"
+expect 65 "$work/bad/" np_quiet 3 "$config" "${bad[@]}" run_dir="$work/fails" data.on_corrupt=fail
+ls "$work"/fails/*.pb >/dev/null 2>&1 && fail "a failed run left checkpoints"
+
+# other data, other classes
+expect 2 "was trained on other data" np_quiet 2 "$config" "${bad[@]}" run_dir="$work/bad1" phases.1.epochs=2
+expect 65 "3 class folders (Ankle boot, Trouser, bag), but model.classes is 5" np_quiet 3 "$config" model.classes=5
+rm -r "$work/validation/bag"
+expect 65 "the class folder 'bag' is missing" np_quiet 3 "$config" run_dir="$work/none"
+echo "folders, shards and arrays give one result; unreadable files are told and left out"

@@ -1,6 +1,9 @@
 #include "dft/log.h"
+#include "dft/clock.h"
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <unistd.h>
 
 static int own_rank = 0;
 static int all_ranks = 1;
@@ -38,6 +41,29 @@ void dft_warn(const char *format, ...) {
   va_start(args, format);
   print("warning: ", format, args);
   va_end(args);
+}
+
+static const double progress_pause_s = 0.2;
+static double progress_s; /* when the last line was shown */
+static bool progress_shown;
+
+void dft_progress(const char *format, ...) {
+  char text[256];
+  double now_s = dft_now_s();
+  if (own_rank != 0 || verbosity == 0 || now_s - progress_s < progress_pause_s || isatty(STDERR_FILENO) != 1)
+    return;
+  progress_s = now_s;
+  progress_shown = true;
+  va_list args;
+  va_start(args, format);
+  vsnprintf(text, sizeof text, format, args);
+  va_end(args);
+  fprintf(stderr, "\r%s\033[K", text);
+}
+
+void dft_progress_end(void) {
+  if (progress_shown) fprintf(stderr, "\r\033[K");
+  progress_shown = false;
 }
 
 void dft_print_error(const char *format, ...) {

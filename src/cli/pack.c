@@ -5,12 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const int64_t mb = 1000000;
 
 static void show_progress(int64_t done, int64_t samples) {
-  fprintf(stderr, "\r%lld of %lld samples\033[K", (long long)done, (long long)samples);
+  dft_progress("%lld of %lld samples", (long long)done, (long long)samples);
 }
 
 /* --NAME N with N from 1 to a million. */
@@ -29,7 +28,7 @@ static dft_status take_number(int argc, char **argv, int *i, int64_t *value) {
 
 static dft_status run(dft_comm *comm, int argc, char **argv) {
   (void)comm;
-  dft_pack_options options = {.progress = isatty(STDERR_FILENO) == 1 ? show_progress : NULL};
+  dft_pack_options options = {.progress = show_progress};
   dft_packed packed;
   int64_t shard_mb = 1000;
   int names = 0;
@@ -46,7 +45,7 @@ static dft_status run(dft_comm *comm, int argc, char **argv) {
   if (names != 2) return dft_cli_usage(&dft_command_pack, "a folder and an output directory are needed");
   options.shard_bytes = shard_mb * mb;
   dft_status status = dft_pack(argv[0], argv[1], &options, &packed);
-  if (options.progress != NULL) fprintf(stderr, "\r\033[K");
+  dft_progress_end();
   DFT_TRY(status);
   printf("%s: %lld samples of %lld classes in %lld shard%s, %.1f MB\n", argv[1], (long long)packed.samples,
          (long long)packed.classes, (long long)packed.shards, packed.shards == 1 ? "" : "s",

@@ -1,4 +1,5 @@
 /* A directory per class -> listing. */
+#include "dft/log.h"
 #include "manifest.h"
 #include "source.h"
 #include <dirent.h>
@@ -159,6 +160,7 @@ static void ask_sizes(const walk *w, dft_listing *l) {
       if (stat(path, &s) == 0 && S_ISREG(s.st_mode)) l->entries[i].bytes = s.st_size;
     }
     w->share->tick(w->share->context);
+    dft_progress("%s: sizes of %lld of %lld files", w->root, (long long)end, (long long)l->count);
   }
 }
 
@@ -197,9 +199,13 @@ static dft_status find_classes(walk *w, const char *const *wanted, int count, co
 
 static dft_status list_classes(walk *w, const dft_strings *folders, const char *const *order,
                                dft_listing *l) {
-  for (int64_t i = 0; i < folders->count; i++)
+  for (int64_t i = 0; i < folders->count; i++) {
+    dft_progress("%s: listing class %lld of %lld, %lld files", w->root, (long long)i + 1,
+                 (long long)folders->count, (long long)l->count);
     DFT_TRY(list_class(w, order != NULL ? order[i] : folders->items[i], (int32_t)i, l));
+  }
   ask_sizes(w, l);
+  dft_progress_end();
   return DFT_OK;
 }
 

@@ -1,5 +1,6 @@
 /* WebDataset shards -> listing (https://github.com/webdataset/webdataset: a sample is the consecutive members
  * whose names agree up to the first dot of their last part). */
+#include "dft/log.h"
 #include "manifest.h"
 #include "source.h"
 #include <jansson.h>
@@ -172,7 +173,9 @@ static dft_status list_all(const dft_strings *paths, const dft_share *share, dft
     }
     status = join_parts(parts, first, count, l);
     share->tick(share->context);
+    dft_progress("listing shard %lld of %lld", (long long)first + count, (long long)paths->count);
   }
+  dft_progress_end();
   free(parts);
   for (int64_t i = 0; i < paths->count && status == DFT_OK; i++)
     status = dft_listing_shard(l, paths->items[i]);

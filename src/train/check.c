@@ -1,14 +1,13 @@
 /* `dft check`: reads every sample once. */
 #include "dft/clock.h"
+#include "dft/log.h"
 #include "train.h"
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 /* Samples are read by several threads, a block at a time, and told in their order. */
-enum { BLOCK = 256, LINE_BYTES = 1024, OFTEN_MS = 200 };
+enum { BLOCK = 256, LINE_BYTES = 1024 };
 
 typedef struct finding {
   dft_status status;
@@ -25,23 +24,13 @@ typedef struct checking {
   float *images;       /* one per thread */
   size_t image;        /* values of one */
   finding *findings;   /* [BLOCK] */
-  double start_s, told_s;
-  bool progress; /* a terminal looks on */
+  double start_s;
 } checking;
 
-/* ---- what is seen meanwhile ---- */
-
-static void clear_progress(const checking *k) {
-  if (k->progress) fprintf(stderr, "\r\033[K");
-}
-
-static void show_progress(checking *k, int64_t done) {
-  double now_s = dft_now_s();
-  if (!k->progress || (now_s - k->told_s) * 1000 < OFTEN_MS) return;
-  k->told_s = now_s;
-  double left_s = (now_s - k->start_s) * (double)(k->samples - done) / (double)done;
-  fprintf(stderr, "\r%s: %lld of %lld samples, %lld unreadable, %.0f s left\033[K", k->what, (long long)done,
-          (long long)k->samples, (long long)k->unreadable, left_s);
+static void show_progress(const checking *k, int64_t done) {
+  double left_s = (dft_now_s() - k->start_s) * (double)(k->samples - done) / (double)done;
+  dft_progress("%s: %lld of %lld samples, %lld unreadable, %.0f s left", k->what, (long long)done,
+               (long long)k->samples, (long long)k->unreadable, left_s);
 }
 
 /* ---- reading ---- */
@@ -64,7 +53,7 @@ static dft_status tell_block(checking *k, int64_t first, int count) {
     int label = dft_dataset_label(k->data, first + i);
     k->seen[label]++;
     if (f->status == DFT_OK && f->warning[0] == '\0') continue;
-    clear_progress(k);
+    dft_progress_end();
     if (f->warning[0] != '\0') {
       printf("warning: %s\n", f->warning);
       k->suspicious++;
@@ -100,7 +89,7 @@ static dft_status read_all(checking *k) {
     DFT_TRY(tell_block(k, first, count));
     show_progress(k, first + count);
   }
-  clear_progress(k);
+  dft_progress_end();
   print_totals(k);
   return DFT_OK;
 }
@@ -114,8 +103,7 @@ static dft_status check_dataset(const dft_config *c, const dft_dataset *data, co
                 .names = names,
                 .samples = dft_dataset_count(data),
                 .image = (size_t)c->model.height * (size_t)c->model.width * 3,
-                .start_s = dft_now_s(),
-                .progress = isatty(STDERR_FILENO) == 1};
+                .start_s = dft_now_s()};
   dft_status status = read_all(&k);
   *unreadable += k.unreadable;
   free(k.images);

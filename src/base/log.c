@@ -18,10 +18,19 @@ void dft_log_verbose(int verbose) {
   verbosity = verbose;
 }
 
+static const double progress_pause_s = 0.2;
+static double progress_s; /* when the last line was shown */
+static bool progress_shown;
+
+void dft_progress_end(void) {
+  if (__atomic_exchange_n(&progress_shown, false, __ATOMIC_RELAXED)) fprintf(stderr, "\r\033[K");
+}
+
 /* One write per line, so that the lines of several ranks do not mix. */
 static void print(const char *kind, const char *format, va_list args) {
   char text[2304];
   vsnprintf(text, sizeof text, format, args);
+  dft_progress_end();
   if (all_ranks > 1 && own_rank != 0)
     fprintf(stderr, "dft: rank %d: %s%s\n", own_rank, kind, text);
   else
@@ -43,27 +52,18 @@ void dft_warn(const char *format, ...) {
   va_end(args);
 }
 
-static const double progress_pause_s = 0.2;
-static double progress_s; /* when the last line was shown */
-static bool progress_shown;
-
 void dft_progress(const char *format, ...) {
   char text[256];
   double now_s = dft_now_s();
   if (own_rank != 0 || verbosity == 0 || now_s - progress_s < progress_pause_s || isatty(STDERR_FILENO) != 1)
     return;
   progress_s = now_s;
-  progress_shown = true;
+  __atomic_store_n(&progress_shown, true, __ATOMIC_RELAXED);
   va_list args;
   va_start(args, format);
   vsnprintf(text, sizeof text, format, args);
   va_end(args);
   fprintf(stderr, "\r%s\033[K", text);
-}
-
-void dft_progress_end(void) {
-  if (progress_shown) fprintf(stderr, "\r\033[K");
-  progress_shown = false;
 }
 
 void dft_print_error(const char *format, ...) {

@@ -1,31 +1,35 @@
 /* From files to batches: source -> selection -> sampler -> loader.
  *
- *   source      raw samples of one file set: idx (plain or gzip, told by content), npy, random
- *   selection   which of them, with which label: classes_subset, split, limit_per_class, limit, in this order
- *   sampler     position in an epoch -> sample: a keyed permutation, pure and O(1)
- *   loader      sample, view -> float32 image [height][width][3]: resize (Keras' bilinear, half-pixel
- * centres, no antialiasing), grey to RGB, augmentation (training data with data.augment), preprocessing of
- * the values, whatever their type
+ *   source      raw samples of one file set: idx (plain or gzip, told by content), npy, random; or a manifest
+ * of image files: a folder per class (image_folder), WebDataset shards (tar) selection   which of them, with
+ * which label: classes_subset, split, limit_per_class, limit, in this order sampler     position in an epoch
+ * -> sample: a keyed permutation, pure and O(1) loader      sample, view -> float32 image [height][width][3]:
+ * resize (Keras' bilinear, half-pixel centres, no antialiasing), grey to RGB, augmentation (training data
+ * with data.augment), preprocessing of the values, whatever their type
  *
  * Images: idx u8, npy u8 or f32 (little endian, C order, versions 1 to 3), [N,H,W] or [N,H,W,1] (grey) or
  * [N,H,W,3]. Labels: idx u8; npy integers [N] or [N,1], or one-hot [N,C] of any number type. Images without
- * finite values are passed on. random: images of the model's size, uniform in [0,1) before preprocessing, and
- * labels uniform over the classes; training and validation draw different numbers.
+ * finite values are passed on. image_folder: order as Keras' image_dataset_from_directory, see
+ * src/data/manifest.h; tar: order of the shards and of their members. random: images of the model's size,
+ * uniform in [0,1) before preprocessing, and labels uniform over the classes; training and validation draw
+ * different numbers.
  *
  * Samples are numbered 0..n-1 within a dft_dataset, after selection, in the order of the file; the number is
  * the sample's identity for the sampler, the cache and random numbers. Selection chooses by counter-based
  * random numbers keyed by the config's seed, so no rank needs another. The split takes the rounded fraction
  * of each class. A larger limit keeps what a smaller one chose.
  *
- * Memory: the raw bytes of the selected samples exist once per host: gzip is unpacked into a dft_share block,
- * anything else is mapped. A file that is truncated while it is mapped ends the process (SIGBUS), as for any
- * mapping: replace data files by renaming.
- * Errors: DFT_EDATA naming the file: missing, truncated or longer than its header says, foreign, another
- * type or shape, label outside the classes with its position, counts that differ, nothing selected;
- * DFT_EIO: there but not readable; DFT_EUSAGE: a config that cannot be. Ownership: a dataset owns what it
- * hands out pointers to. Threads: dft_dataset_image and the other readers may be called from several threads
- * at once. Collective on the ranks of a host through `share`: dft_data_open, dft_data_open_images,
- * dft_dataset_free; all ranks of the host return the same status.
+ * Memory: a manifest (some 70 bytes per file) exists once per host, made by its writer; files are read when
+ * they are asked for. Of arrays, the raw bytes of the selected samples exist once per host: gzip is unpacked
+ * into a dft_share block, anything else is mapped. A file that is truncated while it is mapped ends the
+ * process (SIGBUS), as for any mapping: replace data files by renaming. Errors: DFT_EDATA naming the file:
+ * missing, truncated or longer than its header says, foreign, another type or shape, label outside the
+ * classes with its position, counts that differ, nothing selected; of files: a sample that cannot be read or
+ * decoded, which dft_dataset_image alone returns and which keeps its place (data.on_corrupt); DFT_EIO: there
+ * but not readable; DFT_EUSAGE: a config that cannot be. Ownership: a dataset owns what it hands out pointers
+ * to. Threads: dft_dataset_image and the other readers may be called from several threads at once. Collective
+ * on the ranks of a host through `share`: dft_data_open, dft_data_open_images, dft_dataset_free; all ranks of
+ * the host return the same status.
  */
 #ifndef DFT_DATA_H
 #define DFT_DATA_H
@@ -84,9 +88,9 @@ dft_status dft_dataset_view(const dft_dataset *d, int64_t sample, int64_t view, 
  * with 0. */
 void dft_dataset_name(const dft_dataset *d, int64_t sample, char *text, size_t bytes);
 /* A 64-bit fingerprint (CRC-64/XZ) of the selected samples: count, labels, image size and type, and the
- * pixels: all of them up to 64 MiB, else 1024 rows spread evenly; of random data, the seed. It depends on
- * values only: plain, gzip and npy of the same values are equal. Reads the pixels at each call. Goes into
- * checkpoints. */
+ * pixels: all of them up to 64 MiB, else 1024 rows spread evenly; of files, names and sizes instead; of
+ * random data, the seed. It depends on values only: plain, gzip and npy of the same values are equal. Reads
+ * the pixels at each call. Goes into checkpoints. */
 uint64_t dft_dataset_fingerprint(const dft_dataset *d);
 
 /* An .npy or idx file of images alone (dft predict). Labels are absent (-1). Same loader. */

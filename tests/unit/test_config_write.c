@@ -207,7 +207,7 @@ static void test_reference(void **state) {
 static void test_shipped_configs(void **state) {
   (void)state;
   static const char *const names[] = {"configs/tutorial.yaml", "configs/pretrain.yaml",
-                                      "configs/5class.yaml"};
+                                      "configs/5class.yaml", "configs/photos.yaml"};
   for (int i = 0; i < 3; i++) {
     char *text = read_source_file(names[i]);
     check_round_trip(names[i], text);

@@ -100,6 +100,11 @@ rm "$work/bad/bag/0.jpg"
 expect 65 "$work/bad/" np_quiet 3 "$config" "${bad[@]}" run_dir="$work/fails" data.on_corrupt=fail
 ls "$work"/fails/*.pb >/dev/null 2>&1 && fail "a failed run left checkpoints"
 
+# the shipped config, made small
+ok "configs/photos.yaml" np 2 "$DFT_SOURCE/configs/photos.yaml" run_dir="$work/shipped" data.train.path="$work/train" model.classes=3 \
+  model.weights=none model.alpha=0.35 "model.input_shape=[32, 32, 3]" phases.0.epochs=1 phases.1.epochs=1 cache.views=2
+expect 0 "bag" "$DFT" inspect "$work/shipped/best.pb"
+
 # other data, other classes
 expect 2 "was trained on other data" np_quiet 2 "$config" "${bad[@]}" run_dir="$work/bad1" phases.1.epochs=2
 expect 65 "3 class folders (Ankle boot, Trouser, bag), but model.classes is 5" np_quiet 3 "$config" model.classes=5

@@ -1,7 +1,5 @@
 #include "augment.h"
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* In the order of application. A step that is off returns at once. */
 static void (*const steps[])(dft_canvas *) = {
@@ -36,9 +34,6 @@ void dft_canvas_settle(dft_canvas *c) {
   if (!c->moved) return;
   dft_resample(c->pixels, c->height, c->width, c->pending, c->config->fill_mode, dft_canvas_fill(c),
                c->spare);
-  float *swapped = c->pixels;
-  c->pixels = c->spare;
-  c->spare = swapped;
   c->pending = (dft_affine){{1, 0, 0, 0, 1, 0}};
   c->moved = false;
 }
@@ -63,8 +58,8 @@ float dft_canvas_fill(const dft_canvas *c) {
   return (float)(c->bytes ? (value - range[0]) * 255 / (range[1] - range[0]) : value);
 }
 
-/* Back into the image, in its own values. */
-static void finish(dft_canvas *c, float *image) {
+/* Back to the image's own values. */
+static void finish(dft_canvas *c) {
   const double *range = c->config->value_range;
   size_t n = (size_t)c->height * (size_t)c->width * 3;
   dft_canvas_settle(c);
@@ -72,12 +67,11 @@ static void finish(dft_canvas *c, float *image) {
     float low = (float)range[0], scale = (float)((range[1] - range[0]) / 255);
     for (size_t i = 0; i < n; i++) c->pixels[i] = c->pixels[i] * scale + low;
   }
-  if (c->pixels != image) memcpy(image, c->pixels, n * sizeof *image);
 }
 
 dft_status dft_augment(const dft_config_augment *config, uint64_t seed, int64_t sample, int64_t view,
                        int height, int width, float *image) {
-  size_t bytes = (size_t)height * (size_t)width * 3 * sizeof(float);
+  size_t bytes = (size_t)height * (size_t)width * 4 * sizeof(float);
   float *spare = malloc(bytes);
   if (spare == NULL) return dft_fail_memory("augmentation", bytes);
   dft_canvas c = {.config = config,
@@ -90,7 +84,7 @@ dft_status dft_augment(const dft_config_augment *config, uint64_t seed, int64_t 
                   .sample = sample,
                   .view = view};
   for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) steps[i](&c);
-  finish(&c, image);
+  finish(&c);
   free(spare);
   return DFT_OK;
 }

@@ -47,10 +47,11 @@ typedef struct dft_affine {
 typedef struct dft_canvas {
   const dft_config_augment *config;
   int height, width;
-  float *pixels, *spare; /* [height][width][3]; resampling swaps them */
-  dft_affine pending;    /* not yet applied to the pixels */
-  bool moved;            /* pending is not the identity */
-  bool bytes;            /* values are in 0..255 whatever value_range says */
+  float *pixels;      /* [height][width][3] */
+  float *spare;       /* 4*height*width floats, for steps that need a copy */
+  dft_affine pending; /* not yet applied to the pixels */
+  bool moved;         /* pending is not the identity */
+  bool bytes;         /* values are in 0..255 whatever value_range says */
   uint64_t seed;
   int64_t sample, view;
 } dft_canvas;
@@ -89,10 +90,10 @@ bool dft_draw_box(const dft_canvas *c, dft_step step, const double scale[2], con
 
 /* ---- augment_resample.c ---- */
 
-/* to[height][width][3] shows from[height][width][3] through `map`: bilinear, and fill modes, as
- * keras.ops.image.affine_transform does it. */
-void dft_resample(const float *from, int height, int width, dft_affine map, dft_fill fill, float fill_value,
-                  float *to);
+/* image[height][width][3] becomes what `map` shows of it: bilinear, and fill modes, as
+ * keras.ops.image.affine_transform does it. spare: 4*height*width floats, aligned to 16 bytes. */
+void dft_resample(float *image, int height, int width, dft_affine map, dft_fill fill, float fill_value,
+                  float *spare);
 
 /* ---- augment_color.c: values in 0..255, clipped to it ---- */
 
@@ -104,9 +105,16 @@ void dft_augment_saturation(dft_canvas *c);
 void dft_color_add(float *values, size_t n, float delta);
 void dft_color_contrast(float *values, int height, int width, float factor); /* about each channel's mean */
 void dft_color_saturation(float *values, size_t n, float factor); /* about the grey of each pixel */
-/* 0.2989 R + 0.587 G + 0.114 B, torchvision's grey. */
-float dft_color_grey(const float *pixel);
-float dft_color_clip(float value);
+
+/* In every loop over values: to be inlined. */
+static inline float dft_color_clip(float value) {
+  value = value < 0 ? 0 : value;
+  return value > 255 ? 255 : value;
+}
+
+static inline float dft_color_grey(const float *pixel) { /* torchvision's */
+  return 0.2989f * pixel[0] + 0.587f * pixel[1] + 0.114f * pixel[2];
+}
 
 /* ---- augment_rand.c, augment_erase.c ---- */
 

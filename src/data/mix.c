@@ -42,7 +42,8 @@ dft_mix dft_mix_none(void) {
   return (dft_mix){.partner = -1, .weight = 1};
 }
 
-/* The pixels of [0, size) in an interval of `share` of it, placed uniformly: those whose centre lies in it. */
+/* The pixels of [0, size) in an interval of `share` of it, placed uniformly: those whose centre lies in it.
+ */
 static void place(int size, double share, uint32_t bits, int *begin, int *end) {
   double start = bits * 0x1p-32 * size * (1 - share);
   *begin = (int)ceil(start - 0.5);

@@ -155,6 +155,23 @@ struct dft_ops {
   void (*train_forward)(const dft_ops *ops, const dft_train_conv *t, float *z, double *sums);
   void (*train_backward)(const dft_ops *ops, const dft_train_conv *t, const dft_train_gradient *g);
 
+  /* An expansion (pointwise, x_norm NULL, then a BatchNorm with ReLU6) and the depthwise layer t above it,
+   * without the expansion's output in memory: neither its z nor t->x is read. train_pair_fits is NULL where a
+   * set has none of this, and false where a shape is not for it. t->x_norm is the expansion's norm. Both
+   * share `work` of train_pair_work_floats, which nobody else may touch from pair_backward to pair_finish. */
+  bool (*train_pair_fits)(const dft_conv *expand, const dft_conv *depthwise);
+  size_t (*train_pair_work_floats)(const dft_conv *expand, int samples);
+  /* bn_sums of the expansion's output; then the depthwise layer as train_forward. */
+  void (*train_pair_sums)(const dft_train_conv *expand, double *sums);
+  void (*train_pair_forward)(const dft_train_conv *expand, const dft_train_conv *t, float *z, double *sums);
+  /* The depthwise layer's backward: dw, and, if anything below it trains, below_sums for the expansion's
+   * BatchNorm and, unless NULL, dx: not its own but the first part of the expansion's, skip added. */
+  void (*train_pair_backward)(const dft_train_conv *expand, const dft_train_conv *t,
+                              const dft_train_gradient *g, bool below);
+  /* The expansion's: dw; dx holds the first part and gets the rest; below_sums. a, b, d of g->norm are used;
+   * dy, z and skip are not. */
+  void (*train_pair_finish)(const dft_train_conv *expand, const dft_train_gradient *g);
+
   /* y[samples][c]: mean or maximum over pixels. The maximum's gradient is shared equally by equal maxima, as
    * TensorFlow's reduce_max does. */
   void (*pool_avg)(const float *x, float *y, int samples, int pixels, int c);

@@ -25,6 +25,13 @@ static bool stores_y(const dft_tail *t, int i) {
   return residual;
 }
 
+bool dft_tail_is_pair(const dft_tail *t, int i) {
+  const dft_unit *u = &t->model->units[t->first + i];
+  return t->ops->train_pair_fits != NULL && i + 1 < t->count && u->kind == DFT_POINTWISE && u->relu6 &&
+         u->block_start && u[1].kind == DFT_DEPTHWISE && !stores_y(t, i) &&
+         t->ops->train_pair_fits(&u->conv, &u[1].conv);
+}
+
 static void plan_unit(dft_tail *t, int i, int samples, bool *failed) {
   const dft_model *m = t->model;
   tail_unit *u = &t->units[i];
@@ -35,7 +42,8 @@ static void plan_unit(dft_tail *t, int i, int samples, bool *failed) {
   u->needs_dx = i > t->stop;
   const dft_conv *g = &u->unit->conv;
   int c = g->channels;
-  u->z = floats(t, (int64_t)samples * u->unit->out_elements, failed);
+  u->pair = dft_tail_is_pair(t, i);
+  if (!u->pair) u->z = floats(t, (int64_t)samples * u->unit->out_elements, failed);
   if (stores_y(t, i)) u->y = floats(t, (int64_t)samples * u->unit->out_elements, failed);
   float **vectors[] = {&u->scale,  &u->shift, &u->mean, &u->variance, &u->invstd,
                        &u->dgamma, &u->dbeta, &u->a,    &u->b,        &u->d};
@@ -64,9 +72,11 @@ static void plan(dft_tail *t, int samples, int nodes, bool *failed) {
   for (int i = 0; i < t->count; i++) {
     plan_unit(t, i, samples, failed);
     const dft_unit *u = &m->units[t->first + i];
+    const bool pair = dft_tail_is_pair(t, i);
     int64_t *size = stores_y(t, i) ? &narrow : &wide;
-    int64_t unit_work = (int64_t)dft_train_work_floats(u->kind, &u->conv, samples);
-    if (u->out_elements > *size) *size = u->out_elements;
+    int64_t unit_work = (int64_t)(pair ? t->ops->train_pair_work_floats(&u->conv, samples)
+                                       : dft_train_work_floats(u->kind, &u->conv, samples));
+    if (u->out_elements > *size && !pair) *size = u->out_elements;
     if (unit_work > work) work = unit_work;
     if (u->conv.channels > channels) channels = u->conv.channels;
     if (m->params[u->kernel].elements > kernel) kernel = m->params[u->kernel].elements;

@@ -13,6 +13,7 @@ typedef struct tail_unit {
   const dft_unit *unit;
   bool conv_trains, bn_trains;
   bool needs_dx; /* something before it trains */
+  bool pair;     /* an expansion that is run with the depthwise unit above it; its z is not stored */
   float *z, *y;  /* [samples][out_elements]; y NULL where readers apply norm */
   float *mean, *variance, *invstd, *scale, *shift; /* [c] of the last batch, or of the frozen statistics */
   float *dgamma, *dbeta;                           /* [c] summed over the global batch */
@@ -44,6 +45,8 @@ struct dft_tail {
 
 /* Packs the head. */
 void dft_tail_pack(dft_tail *tail);
+/* Whether unit i and the one above it are such a pair. */
+bool dft_tail_is_pair(const dft_tail *tail, int i);
 /* What the kernels need to know of unit i on a batch whose boundary rows are x. */
 dft_train_conv dft_tail_train(const dft_tail *tail, int i, const dft_batch *batch, const float *x);
 /* Writes features*mask/(1-p) of the batch to `out`; forward and backward are the same product. */

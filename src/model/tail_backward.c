@@ -58,7 +58,14 @@ static dft_status backward_unit(dft_tail *t, int i, const dft_batch *batch, cons
     g.below_norm = &below->norm;
     g.below_sums = below->bn_trains ? t->sums : NULL;
   }
-  t->ops->train_backward(t->ops, &train, &g);
+  if (u->pair) {
+    t->ops->train_pair_finish(&train, &g);
+  } else if (i > 0 && u[-1].pair) {
+    const dft_train_conv expand = dft_tail_train(t, i - 1, batch, x);
+    t->ops->train_pair_backward(&expand, &train, &g, below != NULL);
+  } else {
+    t->ops->train_backward(t->ops, &train, &g);
+  }
   return u->conv_trains ? gradient_done(t, u->unit->kernel, batch->map) : DFT_OK;
 }
 
@@ -99,10 +106,17 @@ dft_status dft_tail_backward(dft_tail *tail, const dft_batch *batch, const float
   for (int i = tail->count - 1; i >= tail->stop; i--) {
     const tail_unit *u = &tail->units[i];
     if (u->unit->residual) around = dy;
+    const bool above_pair = i > 0 && u[-1].pair; /* its dx is the expansion's, in two parts */
     float *dx = NULL;
-    if (u->needs_dx) dx = u[-1].y != NULL ? tail->narrow[narrow ^= 1] : tail->wide[wide ^= 1];
-    DFT_TRY(backward_unit(tail, i, batch, x, dy, u->unit->block_start ? around : NULL, dx));
-    if (u->unit->block_start) around = NULL;
+    if (above_pair)
+      dx = u->needs_dx && u[-1].needs_dx ? tail->narrow[narrow ^= 1] : NULL;
+    else if (u->pair)
+      dx = u->needs_dx ? dy : NULL;
+    else if (u->needs_dx)
+      dx = u[-1].y != NULL ? tail->narrow[narrow ^= 1] : tail->wide[wide ^= 1];
+    const bool starts = above_pair || (u->unit->block_start && !u->pair);
+    DFT_TRY(backward_unit(tail, i, batch, x, dy, starts ? around : NULL, dx));
+    if (starts) around = NULL;
     dy = dx;
   }
   return DFT_OK;

@@ -45,7 +45,15 @@ static dft_status forward_unit(dft_tail *t, int i, const dft_batch *batch, const
   tail_unit *u = &t->units[i];
   const dft_conv *g = &u->unit->conv;
   dft_train_conv train = dft_tail_train(t, i, batch, x);
-  t->ops->train_forward(t->ops, &train, u->z, u->bn_trains ? t->sums : NULL);
+  double *sums = u->bn_trains ? t->sums : NULL;
+  if (u->pair) {
+    if (sums != NULL) t->ops->train_pair_sums(&train, sums);
+  } else if (i > 0 && u[-1].pair) {
+    const dft_train_conv expand = dft_tail_train(t, i - 1, batch, x);
+    t->ops->train_pair_forward(&expand, &train, u->z, sums);
+  } else {
+    t->ops->train_forward(t->ops, &train, u->z, sums);
+  }
   if (u->bn_trains) DFT_TRY(batch_statistics(t, u, batch));
   if (u->y != NULL)
     t->ops->scale_shift(u->z, u->scale, u->shift, u->unit->residual ? block_input : NULL, u->unit->relu6,

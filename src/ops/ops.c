@@ -12,8 +12,15 @@
 #include <unistd.h>
 #endif
 
+/* Pairs of training layers, of the sets that fuse them. */
+#define PAIR(set)                                                                                            \
+  .train_pair_fits = dft_train_pair_fits_##set, .train_pair_work_floats = dft_train_pair_work_floats_##set,  \
+  .train_pair_sums = dft_train_pair_sums_##set, .train_pair_forward = dft_train_pair_forward_##set,          \
+  .train_pair_backward = dft_train_pair_backward_##set, .train_pair_finish = dft_train_pair_finish_##set
+#define NO_PAIR .train_pair_fits = NULL
+
 /* One set's table. */
-#define TABLE(set, rest, train)                                                                              \
+#define TABLE(set, rest, train, pair)                                                                        \
   {                                                                                                          \
     .name = #set, .gemm_packed_floats = dft_gemm_packed_floats_##set, .gemm_pack = dft_gemm_pack_##set,      \
     .gemm = dft_gemm_##set, .gemm_dw = dft_gemm_dw_##set, .depthwise = dft_depthwise_##rest,                 \
@@ -25,20 +32,20 @@
     .pool_max_dx = dft_pool_max_dx_##rest, .row_sums = dft_row_sums_##rest, .adam = dft_adam_##rest,         \
     .sgd = dft_sgd_##rest, .all_finite = dft_all_finite_##rest, .frozen_new = dft_frozen_new_##set,          \
     .train_forward = dft_train_forward_##train, .train_backward = dft_train_backward_##train,                \
-    .frozen_run = dft_frozen_run_##set, .frozen_free = dft_frozen_free_##set,                                \
+    .frozen_run = dft_frozen_run_##set, .frozen_free = dft_frozen_free_##set, pair,                          \
   }
 
 static const char *const names[DFT_KERNELS_COUNT] = {"reference", "portable",   "avx2",
                                                      "avx512",    "avx512bf16", "amx"};
 
 static const dft_ops tables[DFT_KERNELS_COUNT] = {
-    [DFT_KERNELS_REFERENCE] = TABLE(reference, plain, composed),
-    [DFT_KERNELS_PORTABLE] = TABLE(portable, plain, composed),
+    [DFT_KERNELS_REFERENCE] = TABLE(reference, plain, composed, NO_PAIR),
+    [DFT_KERNELS_PORTABLE] = TABLE(portable, plain, composed, NO_PAIR),
 #ifdef DFT_HAVE_SIMD
-    [DFT_KERNELS_AVX2] = TABLE(avx2, avx2, avx2),
-    [DFT_KERNELS_AVX512] = TABLE(avx512, avx512, avx512),
-    [DFT_KERNELS_AVX512BF16] = TABLE(avx512bf16, avx512, avx512),
-    [DFT_KERNELS_AMX] = TABLE(amx, avx512, avx512),
+    [DFT_KERNELS_AVX2] = TABLE(avx2, avx2, avx2, PAIR(avx2)),
+    [DFT_KERNELS_AVX512] = TABLE(avx512, avx512, avx512, PAIR(avx512)),
+    [DFT_KERNELS_AVX512BF16] = TABLE(avx512bf16, avx512, avx512, PAIR(avx512)),
+    [DFT_KERNELS_AMX] = TABLE(amx, avx512, avx512, PAIR(avx512)),
 #endif
 };
 

@@ -69,7 +69,29 @@ static void timed_backward(const dft_ops *ops, const dft_train_conv *t, const df
   took(t, 1, cpu_s() - start);
 }
 
-/* Floats that a layer must read and write at least: forward x, z; backward dy, z, x, dx. */
+static void timed_pair_sums(const dft_train_conv *expand, double *sums) {
+  double start = cpu_s();
+  inner->train_pair_sums(expand, sums);
+  took(expand, 0, cpu_s() - start);
+}
+static void timed_pair_forward(const dft_train_conv *expand, const dft_train_conv *t, float *z,
+                               double *sums) {
+  double start = cpu_s();
+  inner->train_pair_forward(expand, t, z, sums);
+  took(t, 0, cpu_s() - start);
+}
+static void timed_pair_backward(const dft_train_conv *expand, const dft_train_conv *t,
+                                const dft_train_gradient *g, bool below) {
+  double start = cpu_s();
+  inner->train_pair_backward(expand, t, g, below);
+  took(t, 1, cpu_s() - start);
+}
+static void timed_pair_finish(const dft_train_conv *expand, const dft_train_gradient *g) {
+  double start = cpu_s();
+  inner->train_pair_finish(expand, g);
+  took(expand, 1, cpu_s() - start);
+}
+
 static void print_layers(const dft_model *m, int samples) {
   static const char *const kinds[] = {
       [DFT_STEM] = "stem", [DFT_DEPTHWISE] = "depthwise", [DFT_POINTWISE] = "pointwise"};
@@ -118,6 +140,10 @@ int main(int argc, char **argv) {
     timed = *ops;
     timed.train_forward = timed_forward;
     timed.train_backward = timed_backward;
+    timed.train_pair_sums = timed_pair_sums;
+    timed.train_pair_forward = timed_pair_forward;
+    timed.train_pair_backward = timed_pair_backward;
+    timed.train_pair_finish = timed_pair_finish;
     ops = &timed;
   }
   DO(dft_model_new(1.0, 96, 96, DFT_POOL_AVG, 5, &model));

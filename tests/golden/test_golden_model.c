@@ -118,6 +118,7 @@ static void check_tail(dft_model *m, const dft_ops *ops, const golden_file *gold
   assert_int_equal(s.tail->count, m->unit_count);
   for (int i = 0; i < s.tail->count; i++) {
     const tail_unit *u = &s.tail->units[i];
+    if (u->pair) continue; /* not stored; the unit above it shows what it was */
     int64_t count = (int64_t)samples * u->unit->out_elements;
     float *y = output_of(u, count);
     worst = fmax(worst, hold(m, ops, golden, prefix, output_layer(m, u->unit), y, count));

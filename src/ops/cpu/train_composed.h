@@ -24,6 +24,18 @@ void dft_train_backward_composed(const dft_ops *ops, const dft_train_conv *t, co
   void dft_train_forward_##set(const dft_ops *ops, const dft_train_conv *t, float *z, double *sums);         \
   void dft_train_backward_##set(const dft_ops *ops, const dft_train_conv *t, const dft_train_gradient *g);
 
+#define DFT_TRAIN_PAIR_DECLARE(set)                                                                          \
+  bool dft_train_pair_fits_##set(const dft_conv *expand, const dft_conv *depthwise);                         \
+  size_t dft_train_pair_work_floats_##set(const dft_conv *expand, int samples);                              \
+  void dft_train_pair_sums_##set(const dft_train_conv *expand, double *sums);                                \
+  void dft_train_pair_forward_##set(const dft_train_conv *expand, const dft_train_conv *t, float *z,         \
+                                    double *sums);                                                           \
+  void dft_train_pair_backward_##set(const dft_train_conv *expand, const dft_train_conv *t,                  \
+                                     const dft_train_gradient *g, bool below);                               \
+  void dft_train_pair_finish_##set(const dft_train_conv *expand, const dft_train_gradient *g);
+
+DFT_TRAIN_PAIR_DECLARE(avx2)
+DFT_TRAIN_PAIR_DECLARE(avx512)
 DFT_TRAIN_DECLARE(avx2)
 DFT_TRAIN_DECLARE(avx512)
 

@@ -43,7 +43,8 @@ static inline void normalise(const float *z, ptrdiff_t z_stride, const dft_norm 
 }
 
 INLINE void gradient_vectors(const float *dy, const float *z, ptrdiff_t stride, const dft_norm *n, bool relu6,
-                             int ch, int rows, float *dz, ptrdiff_t dz_stride, int vectors, int lanes) {
+                             ptrdiff_t next, int ch, int rows, float *dz, ptrdiff_t dz_stride, int vectors,
+                             int lanes) {
   vf scale[3], shift[3], a[3], b[3], d[3];
   for (int v = 0; v < vectors; v++) {
     const int at = ch + v * VF_LANES;
@@ -53,7 +54,6 @@ INLINE void gradient_vectors(const float *dy, const float *z, ptrdiff_t stride, 
     b[v] = n->b == NULL ? vf_zero() : vf_get(n->b + at, lanes);
     d[v] = n->d == NULL ? vf_zero() : vf_get(n->d + at, lanes);
   }
-  const ptrdiff_t next = rows * stride;
   for (int r = 0; r < rows; r++, dy += stride, z += stride, dz += dz_stride)
     for (int v = 0; v < vectors; v++) {
       __builtin_prefetch(z + next + v * VF_LANES);
@@ -65,23 +65,31 @@ INLINE void gradient_vectors(const float *dy, const float *z, ptrdiff_t stride, 
     }
 }
 
-/* dz of dy and z, as dft_norm says. */
-static inline void gradient(const float *dy, const float *z, ptrdiff_t stride, const dft_norm *n, int ch,
-                            int rows, int c, float *dz, ptrdiff_t dz_stride) {
+/* dz of dy and z, as dft_norm says; what lies `next` floats ahead is fetched (0: nothing). */
+static inline void gradient(const float *dy, const float *z, ptrdiff_t stride, const dft_norm *n,
+                            ptrdiff_t next, int ch, int rows, int c, float *dz, ptrdiff_t dz_stride) {
   if (n->relu6)
     OVER_CHANNELS(
-        c, gradient_vectors(dy + i, z + i, stride, n, true, ch + i, rows, dz + i, dz_stride, 3, VF_LANES),
-        gradient_vectors(dy + i, z + i, stride, n, true, ch + i, rows, dz + i, dz_stride, 1, lanes));
+        c,
+        gradient_vectors(dy + i, z + i, stride, n, true, next, ch + i, rows, dz + i, dz_stride, 3, VF_LANES),
+        gradient_vectors(dy + i, z + i, stride, n, true, next, ch + i, rows, dz + i, dz_stride, 1, lanes));
   else
     OVER_CHANNELS(
-        c, gradient_vectors(dy + i, z + i, stride, n, false, ch + i, rows, dz + i, dz_stride, 3, VF_LANES),
-        gradient_vectors(dy + i, z + i, stride, n, false, ch + i, rows, dz + i, dz_stride, 1, lanes));
+        c,
+        gradient_vectors(dy + i, z + i, stride, n, false, next, ch + i, rows, dz + i, dz_stride, 3, VF_LANES),
+        gradient_vectors(dy + i, z + i, stride, n, false, next, ch + i, rows, dz + i, dz_stride, 1, lanes));
 }
 
 /* Sums over samples, each of which has its own: part[sample][values]. Filled in parallel, then folded in the
  * one order of promise 2. */
 void DFT_SIMD(dft_fold_doubles)(const double *part, int values, const dft_shard_map *map, double *sums);
 void DFT_SIMD(dft_fold_floats)(const float *part, int values, const dft_shard_map *map, float *sums);
+
+/* sum[a_columns][b_columns] += a^T . b over some rows; the wider side makes b's vectors best. */
+void DFT_SIMD(dft_outer)(const float *a, int a_columns, const float *b, int b_columns, int rows, float *sum);
+/* sums[2][c] += those of a strip of dx for the BatchNorm below, as bn_backward_sums. */
+void DFT_SIMD(dft_below_strip)(const float *dx, const float *z, const dft_norm *n, int c, int rows,
+                               double *sums);
 
 /* False where a shape is not theirs: nothing has been done. */
 void DFT_SIMD(dft_train_pointwise)(const dft_train_conv *t, float *z, double *sums);

@@ -25,20 +25,26 @@ INLINE void row_vector(const float *const in[3], const float *w, int c, float *z
   vf_put(sums[1], sum[1], lanes);
 }
 
-/* One sample, channels [ch, ch + width). */
-static void forward_group(const dft_train_conv *t, int s, int ch, int width, float *z, double *part) {
+/* One sample, channels [ch, ch + width), of what t->x stores or `e` makes. */
+void DFT_SIMD(dft_depthwise_group)(const dft_train_conv *t, const expansion *e, int s, int ch, int width,
+                                   float *z, double *part) {
   const dft_conv *g = &t->conv;
   const int c = g->channels, flush = FLUSH_VALUES / g->out_w + 1;
   _Alignas(64) float rows[RING_FLOATS];
   _Alignas(64) float sums[2][GROUP] = {{0}};
   _Alignas(64) double totals[2][GROUP] = {{0}};
   const ring x = {rows, ring_columns(g)};
-  const float *image = t->x + (ptrdiff_t)s * g->in_h * g->in_w * c + ch;
+  const float *image = e != NULL ? NULL : t->x + (ptrdiff_t)s * g->in_h * g->in_w * c + ch;
   z += (ptrdiff_t)s * g->out_h * g->out_w * c + ch;
   int next = -g->pad_top;
   for (int oh = 0; oh < g->out_h; oh++, z += (ptrdiff_t)g->out_w * c) {
     const int top = oh * g->stride - g->pad_top;
-    for (; next < top + 3; next++) ring_fetch(&x, g, image, t->x_norm, ch, width, next);
+    for (; next < top + 3; next++) {
+      if (e != NULL)
+        ring_expand(&x, g, e, next);
+      else
+        ring_fetch(&x, g, image, t->x_norm, ch, width, next);
+    }
     for (int i = 0; i < width; i += VF_LANES) {
       const float *const in[3] = {ring_row(&x, top) + i, ring_row(&x, top + 1) + i,
                                   ring_row(&x, top + 2) + i};
@@ -63,9 +69,9 @@ bool DFT_SIMD(dft_train_depthwise)(const dft_train_conv *t, float *z, double *su
   double *parts = (double *)(void *)t->work;
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
   for (int s = 0; s < samples; s++)
-    for (int i = 0; i < groups; i++)
-      forward_group(t, s, i * GROUP, c - i * GROUP < GROUP ? c - i * GROUP : GROUP, z,
-                    parts + (size_t)s * 2 * (size_t)c);
+    for (int i = 0; i < groups; i++) DFT_SIMD(dft_depthwise_group)
+  (t, NULL, s, i * GROUP, c - i * GROUP < GROUP ? c - i * GROUP : GROUP, z,
+   parts + (size_t)s * 2 * (size_t)c);
   if (sums != NULL) DFT_SIMD(dft_fold_doubles)(parts, 2 * c, t->map, sums);
   return true;
 }

@@ -2,6 +2,7 @@
 #ifndef DFT_SIMD_TRAIN_DEPTHWISE_H
 #define DFT_SIMD_TRAIN_DEPTHWISE_H
 
+#include "gemm_panel.h"
 #include "train.h"
 #include <string.h>
 
@@ -47,6 +48,49 @@ static inline void ring_fetch(const ring *r, const dft_conv *g, const float *z, 
   memset(to + (ptrdiff_t)g->in_w * GROUP, 0,
          (size_t)(r->columns - g->pad_left - g->in_w) * GROUP * sizeof *to);
 }
+
+/* The rows of an expansion (train_pair.c), whose output is not stored: y = relu6(x . w + shift), w with the
+ * BatchNorm's scale in it. One group of channels. */
+typedef struct expansion {
+  const float *x; /* of the sample: [pixels][k] */
+  int k;
+  const float *w, *back; /* packed [k][GROUP], and its transpose */
+  const float *shift;
+  float *products; /* [k][GROUP] += x^T . g; NULL: nothing below the depthwise layer trains */
+  float *dx;       /* [pixels][k] += g . w^T, or NULL; the first group starts from skip or zero */
+  const float *skip;
+  bool first;
+} expansion;
+
+/* The same from an expansion. */
+static inline void ring_expand(const ring *r, const dft_conv *g, const expansion *e, int row) {
+  float *to = ring_row(r, row);
+  if (row < 0 || row >= g->in_h) {
+    memset(to, 0, (size_t)r->columns * GROUP * sizeof *to);
+    return;
+  }
+  memset(to, 0, (size_t)g->pad_left * GROUP * sizeof *to);
+  to += (ptrdiff_t)g->pad_left * GROUP;
+  const panel_call call = {.x = e->x + (ptrdiff_t)row * g->in_w * e->k,
+                           .x_stride = e->k,
+                           .w = e->w,
+                           .k = e->k,
+                           .n = GROUP,
+                           .bias = e->shift,
+                           .y = to,
+                           .y_stride = GROUP,
+                           .relu6 = true};
+  DFT_SIMD(dft_gemm_whole)(&call, g->in_w);
+  memset(to + (ptrdiff_t)g->in_w * GROUP, 0,
+         (size_t)(r->columns - g->pad_left - g->in_w) * GROUP * sizeof *to);
+}
+
+void DFT_SIMD(dft_depthwise_group)(const dft_train_conv *t, const expansion *e, int s, int ch, int width,
+                                   float *z, double *part);
+void DFT_SIMD(dft_depthwise_group_backward)(const dft_train_conv *t, const dft_train_gradient *g,
+                                            const expansion *e, int s, int ch, int width, float *weights,
+                                            double *below_part);
+bool DFT_SIMD(dft_depthwise_fits)(const dft_conv *g);
 
 /* Calls statement with `count` constant for whole runs of SIDE and for what is left. */
 #define IN_RUNS(total, statement)                                                                            \

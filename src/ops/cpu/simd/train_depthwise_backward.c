@@ -6,8 +6,10 @@
  * through tap 1. dz rows have one zero column before them and at least one after. */
 #include "train_depthwise.h"
 
-/* What is done with a row of dx: skip added, stored, summed. */
+/* What is done with a row of dx: skip added, stored, summed. Below an expansion it is gated by y first. */
 typedef struct below {
+  const float *y;       /* of the row's first pixel and the vector's first channel, GROUP apart, or NULL */
+  ptrdiff_t stride;     /* of the others */
   const dft_norm *norm; /* NULL: no sums */
   const float *z;       /* of the row's first pixel and the vector's first channel, as dx and skip */
   const float *skip;
@@ -21,6 +23,7 @@ typedef struct below_vectors {
 
 INLINE below_vectors below_open(const below *b, int ch, int lanes) {
   below_vectors v = {vf_zero(), vf_zero(), vf_zero(), vf_zero(), vf_zero()};
+  if (b->y != NULL) v.beta = vf_get(b->beta, lanes);
   if (b->norm == NULL) return v;
   v.scale = vf_get(b->norm->scale + ch, lanes);
   v.shift = vf_get(b->norm->shift + ch, lanes);
@@ -30,7 +33,14 @@ INLINE below_vectors below_open(const below *b, int ch, int lanes) {
   return v;
 }
 
-INLINE void below_put(const below *b, below_vectors *v, ptrdiff_t at, vf dx, int lanes) {
+INLINE void below_put(const below *b, below_vectors *v, int column, vf dx, int lanes) {
+  const ptrdiff_t at = column * b->stride;
+  if (b->y != NULL) {
+    dx = vf_gate6(vf_get(b->y + (ptrdiff_t)column * GROUP, lanes), dx);
+    v->beta = vf_add(v->beta, dx);
+    vf_put(b->dx + at, dx, lanes);
+    return;
+  }
   if (b->skip != NULL) dx = vf_add(dx, vf_get(b->skip + at, lanes));
   vf_put(b->dx + at, dx, lanes);
   if (b->norm == NULL) return;
@@ -41,17 +51,18 @@ INLINE void below_put(const below *b, below_vectors *v, ptrdiff_t at, vf dx, int
 }
 
 INLINE void below_close(const below *b, const below_vectors *v, int lanes) {
+  if (b->y != NULL) vf_put(b->beta, v->beta, lanes);
   if (b->norm == NULL) return;
   vf_put(b->beta, v->beta, lanes);
   vf_put(b->gamma, v->gamma, lanes);
 }
 
-INLINE void dx_run(const float *const dz[3], const vf w[9], ptrdiff_t c, const below *b, below_vectors *v,
-                   int at, int count, int lanes) {
+INLINE void dx_run(const float *const dz[3], const vf w[9], const below *b, below_vectors *v, int at,
+                   int count, int lanes) {
   vf out[SIDE];
   nine_taps(dz, w, at, 1, count, lanes, out);
 #pragma GCC unroll 4
-  for (int o = 0; o < count; o++) below_put(b, v, (at + o) * c, out[o], lanes);
+  for (int o = 0; o < count; o++) below_put(b, v, at + o, out[o], lanes);
 }
 
 /* A row of dx at stride 1; dz[3] are ring rows at their zero column. */
@@ -60,7 +71,7 @@ INLINE void dx_row_1(const float *const dz[3], const vf w[9], const dft_conv *g,
   below_vectors v = below_open(b, ch, lanes);
   vf mirrored[9];
   for (int k = 0; k < 9; k++) mirrored[k] = w[8 - k];
-  IN_RUNS(g->in_w, dx_run(dz, mirrored, g->channels, b, &v, at, count, lanes));
+  IN_RUNS(g->in_w, dx_run(dz, mirrored, b, &v, at, count, lanes));
   below_close(b, &v, lanes);
 }
 
@@ -79,17 +90,21 @@ INLINE void dx_row_2(const float *const dz[2], const vf *const w[2], int rows, c
       left = vf_fma(before, w[r][2], vf_fma(here, w[r][0], left));
       right = vf_fma(here, w[r][1], right);
     }
-    if (even >= 0) below_put(b, &v, (ptrdiff_t)even * g->channels, left, lanes);
-    if (even + 1 < g->in_w) below_put(b, &v, (ptrdiff_t)(even + 1) * g->channels, right, lanes);
+    if (even >= 0) below_put(b, &v, even, left, lanes);
+    if (even + 1 < g->in_w) below_put(b, &v, even + 1, right, lanes);
   }
   below_close(b, &v, lanes);
 }
 
-INLINE void dw_run(const float *const x[3], const float *dz, int at, int stride, int count, int lanes,
-                   vf sum[9]) {
+INLINE void dw_run(const float *const x[3], const float *dz, const float *const soon[2], ptrdiff_t c, int at,
+                   int stride, int count, int lanes, vf sum[9]) {
   vf d[SIDE];
 #pragma GCC unroll 4
-  for (int o = 0; o < count; o++) d[o] = vf_get(dz + (ptrdiff_t)(at + o) * GROUP, lanes);
+  for (int o = 0; o < count; o++) {
+    d[o] = vf_get(dz + (ptrdiff_t)(at + o) * GROUP, lanes);
+    __builtin_prefetch(soon[0] + (at + o) * c);
+    __builtin_prefetch(soon[1] + (at + o) * c);
+  }
 #pragma GCC unroll 3
   for (int r = 0; r < 3; r++)
 #pragma GCC unroll 9
@@ -103,13 +118,14 @@ INLINE void dw_run(const float *const x[3], const float *dz, int at, int stride,
     }
 }
 
-/* sums[9] += a row of dz times the three rows of x it saw. */
-INLINE void dw_row(const float *const x[3], const float *dz, int out_w, int stride, int lanes,
-                   float (*sums)[GROUP]) {
+/* sums[9] += a row of dz times the three rows of x it saw; on the way, what the row after next is made of is
+ * fetched: between products there is time for it. */
+INLINE void dw_row(const float *const x[3], const float *dz, const float *const soon[2], ptrdiff_t c,
+                   int out_w, int stride, int lanes, float (*sums)[GROUP]) {
   vf sum[9];
 #pragma GCC unroll 9
   for (int k = 0; k < 9; k++) sum[k] = vf_get(sums[k], lanes);
-  IN_RUNS(out_w, dw_run(x, dz, at, stride, count, lanes, sum));
+  IN_RUNS(out_w, dw_run(x, dz, soon, c, at, stride, count, lanes, sum));
 #pragma GCC unroll 9
   for (int k = 0; k < 9; k++) vf_put(sums[k], sum[k], lanes);
 }
@@ -119,6 +135,8 @@ typedef struct group {
   const dft_train_conv *t;
   const dft_train_gradient *g;
   int ch, width;
+  const expansion *e; /* or NULL */
+  float *row;         /* of g below an expansion */
   ring x, dz;
   ptrdiff_t in, out; /* the group's first value of the sample in x and in z */
   float (*weights)[GROUP], (*below)[GROUP];
@@ -135,15 +153,21 @@ static void fetch_dz(const group *p, int oh) {
   }
   const ptrdiff_t at = p->out + (ptrdiff_t)oh * g->out_w * c;
   memset(to, 0, GROUP * sizeof *to);
-  gradient(p->g->dy + at, p->g->z + at, c, p->g->norm, p->ch, g->out_w, p->width, to + GROUP, GROUP);
+  gradient(p->g->dy + at, p->g->z + at, c, p->g->norm, 0, p->ch, g->out_w, p->width, to + GROUP, GROUP);
   memset(to + (ptrdiff_t)(g->out_w + 1) * GROUP, 0,
          (size_t)(p->dz.columns - g->out_w - 1) * GROUP * sizeof *to);
 }
 
 static below below_row(const group *p, int ih, int i) {
   const dft_train_gradient *g = p->g;
+  if (p->e != NULL)
+    return (below){.y = ring_row(&p->x, ih) + (ptrdiff_t)p->t->conv.pad_left * GROUP + i,
+                   .stride = GROUP,
+                   .dx = p->row + i,
+                   .beta = p->below[0] + i};
   const ptrdiff_t at = p->in + (ptrdiff_t)ih * p->t->conv.in_w * p->t->conv.channels + i;
-  return (below){.norm = g->below_sums == NULL ? NULL : g->below_norm,
+  return (below){.stride = p->t->conv.channels,
+                 .norm = g->below_sums == NULL ? NULL : g->below_norm,
                  .z = g->below_sums == NULL ? NULL : g->below_z + at,
                  .skip = g->skip == NULL ? NULL : g->skip + at,
                  .dx = g->dx + at,
@@ -171,8 +195,29 @@ INLINE void dx_lanes(const group *p, int ih, int i, int lanes) {
     dx_row_2(dz, one, 1, g, &b, p->ch + i, lanes);
 }
 
+/* A row of g goes on to the expansion's weights and input. */
+static void through_expansion(const group *p, int ih) {
+  const expansion *e = p->e;
+  const int width = p->t->conv.in_w;
+  const ptrdiff_t at = (ptrdiff_t)ih * width * e->k;
+  DFT_SIMD(dft_outer)(e->x + at, e->k, p->row, GROUP, width, e->products);
+  if (e->dx == NULL) return;
+  const panel_call call = {.x = p->row,
+                           .x_stride = GROUP,
+                           .w = e->back,
+                           .k = GROUP,
+                           .n = e->k,
+                           .residual = !e->first         ? e->dx + at
+                                       : e->skip == NULL ? NULL
+                                                         : e->skip + at,
+                           .y = e->dx + at,
+                           .y_stride = e->k};
+  DFT_SIMD(dft_gemm_whole)(&call, width);
+}
+
 static void dx_row(const group *p, int ih) {
   for (int i = 0; i < p->width; i += VF_LANES) WITH_LANES(p->width - i, dx_lanes(p, ih, i, lanes));
+  if (p->e != NULL) through_expansion(p, ih);
 }
 
 static void dw_rows(const group *p, int oh) {
@@ -183,19 +228,22 @@ static void dw_rows(const group *p, int oh) {
                                ring_row(&p->x, top + 2) + i};
     const float *dz = ring_row(&p->dz, oh) + GROUP + i;
     float(*sums)[GROUP] = (float(*)[GROUP])(void *)(p->weights[0] + i);
+    const ptrdiff_t ahead = p->out + (ptrdiff_t)(oh + 2) * g->out_w * g->channels + i;
+    const float *const soon[2] = {p->g->dy + ahead, p->g->z + ahead};
     if (g->stride == 1)
-      WITH_LANES(p->width - i, dw_row(x, dz, g->out_w, 1, lanes, sums));
+      WITH_LANES(p->width - i, dw_row(x, dz, soon, g->channels, g->out_w, 1, lanes, sums));
     else
-      WITH_LANES(p->width - i, dw_row(x, dz, g->out_w, 2, lanes, sums));
+      WITH_LANES(p->width - i, dw_row(x, dz, soon, g->channels, g->out_w, 2, lanes, sums));
   }
 }
 
 /* Goes down the output rows; rows of dx follow as soon as all that they read is there. */
-static void backward_group(const dft_train_conv *t, const dft_train_gradient *g, int s, int ch, int width,
-                           float *weights, double *below_part) {
+void DFT_SIMD(dft_depthwise_group_backward)(const dft_train_conv *t, const dft_train_gradient *g,
+                                            const expansion *e, int s, int ch, int width, float *weights,
+                                            double *below_part) {
   const dft_conv *conv = &t->conv;
   const int c = conv->channels, flush = FLUSH_VALUES / conv->out_w + 1;
-  _Alignas(64) float rows[RING_FLOATS];
+  _Alignas(64) float rows[RING_FLOATS], gated[RING_FLOATS / 3];
   _Alignas(64) float dw[9][GROUP] = {{0}}, sums[2][GROUP] = {{0}};
   _Alignas(64) double dw_total[9][GROUP] = {{0}}, total[2][GROUP] = {{0}};
   const int columns = ring_columns(conv);
@@ -203,6 +251,8 @@ static void backward_group(const dft_train_conv *t, const dft_train_gradient *g,
                    .g = g,
                    .ch = ch,
                    .width = width,
+                   .e = e,
+                   .row = gated,
                    .x = {rows, columns},
                    .dz = {rows + 3 * (ptrdiff_t)columns * GROUP, conv->out_w + 3},
                    .in = (ptrdiff_t)s * conv->in_h * conv->in_w * c + ch,
@@ -215,6 +265,7 @@ static void backward_group(const dft_train_conv *t, const dft_train_gradient *g,
   for (int oh = 0; oh < conv->out_h; oh++) {
     const int top = oh * conv->stride - conv->pad_top;
     fetch_dz(&p, oh + 1);
+    for (; next < top + 3 && e != NULL; next++) ring_expand(&p.x, conv, e, next);
     if (g->dw != NULL) {
       for (; next < top + 3; next++) ring_fetch(&p.x, conv, t->x + p.in, t->x_norm, ch, width, next);
       dw_rows(&p, oh);
@@ -223,7 +274,7 @@ static void backward_group(const dft_train_conv *t, const dft_train_gradient *g,
     const int ready = oh + 1 == conv->out_h ? conv->in_h
                       : conv->stride == 1   ? oh + 1
                                             : 2 * oh + 2 - conv->pad_top;
-    if (g->dx != NULL)
+    if (e != NULL ? e->products != NULL : g->dx != NULL)
       for (; ih < ready; ih++) dx_row(&p, ih);
     if ((oh + 1) % flush == 0 || oh + 1 == conv->out_h) {
       flush_sums(dw, dw_total, 9, width);
@@ -232,13 +283,13 @@ static void backward_group(const dft_train_conv *t, const dft_train_gradient *g,
   }
   for (int k = 0; k < 9 && g->dw != NULL; k++)
     for (int i = 0; i < width; i++) weights[(ptrdiff_t)k * c + ch + i] = (float)dw_total[k][i];
-  if (g->below_sums == NULL) return;
+  if (below_part == NULL) return;
   memcpy(below_part + ch, total[0], (size_t)width * sizeof *below_part);
   memcpy(below_part + c + ch, total[1], (size_t)width * sizeof *below_part);
 }
 
 /* Stride 1 with padding 1 all round, or stride 2 that leaves out nothing but what the padding covers. */
-static bool fits(const dft_conv *g) {
+bool DFT_SIMD(dft_depthwise_fits)(const dft_conv *g) {
   const int64_t floats = 3 * ((int64_t)ring_columns(g) + g->out_w + 3) * GROUP;
   if (floats > RING_FLOATS) return false;
   if (g->stride == 1)
@@ -249,15 +300,16 @@ static bool fits(const dft_conv *g) {
 
 bool DFT_SIMD(dft_train_depthwise_backward)(const dft_train_conv *t, const dft_train_gradient *g) {
   const int c = t->conv.channels, samples = t->map->samples, groups = (c + GROUP - 1) / GROUP;
-  if (t->kind != DFT_DEPTHWISE || !fits(&t->conv)) return false;
+  if (t->kind != DFT_DEPTHWISE || !DFT_SIMD(dft_depthwise_fits)(&t->conv)) return false;
   const int threads = dft_threads_for((int64_t)samples * t->conv.in_h * t->conv.in_w * c);
   double *below_parts = (double *)(void *)t->work;
   float *weights = (float *)(below_parts + (size_t)samples * 2 * (size_t)c);
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
   for (int s = 0; s < samples; s++)
-    for (int i = 0; i < groups; i++)
-      backward_group(t, g, s, i * GROUP, c - i * GROUP < GROUP ? c - i * GROUP : GROUP,
-                     weights + (size_t)s * 9 * (size_t)c, below_parts + (size_t)s * 2 * (size_t)c);
+    for (int i = 0; i < groups; i++) DFT_SIMD(dft_depthwise_group_backward)
+  (t, g, NULL, s, i * GROUP, c - i * GROUP < GROUP ? c - i * GROUP : GROUP,
+   weights + (size_t)s * 9 * (size_t)c,
+   g->below_sums == NULL ? NULL : below_parts + (size_t)s * 2 * (size_t)c);
   if (g->below_sums != NULL) DFT_SIMD(dft_fold_doubles)(below_parts, 2 * c, t->map, g->below_sums);
   if (g->dw != NULL) DFT_SIMD(dft_fold_floats)(weights, 9 * c, t->map, g->dw);
   return true;

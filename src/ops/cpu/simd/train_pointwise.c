@@ -105,7 +105,7 @@ INLINE void outer_column(const float *a, int a_columns, const float *b, int b_co
     outer_tile(a + i, a_columns, b, b_columns, rows, sum + (ptrdiff_t)i * b_columns, 1, vectors, lanes);
 }
 
-static void outer(const float *a, int a_columns, const float *b, int b_columns, int rows, float *sum) {
+void DFT_SIMD(dft_outer)(const float *a, int a_columns, const float *b, int b_columns, int rows, float *sum) {
   int j = 0;
   for (; b_columns - j >= 3 * VF_LANES; j += 3 * VF_LANES)
     outer_column(a, a_columns, b + j, b_columns, rows, sum + j, 3, VF_LANES);
@@ -138,8 +138,8 @@ INLINE void below_vectors(const float *dy, const float *z, const dft_norm *n, bo
   }
 }
 
-/* sums[2][c] of a strip for the BatchNorm below. */
-static void below_strip(const float *dx, const float *z, const dft_norm *n, int c, int rows, double *sums) {
+void DFT_SIMD(dft_below_strip)(const float *dx, const float *z, const dft_norm *n, int c, int rows,
+                               double *sums) {
   if (n->relu6)
     OVER_CHANNELS(c, below_vectors(dx + i, z + i, n, true, i, c, rows, sums + i, 3, VF_LANES),
                   below_vectors(dx + i, z + i, n, true, i, c, rows, sums + i, 1, lanes));
@@ -160,7 +160,7 @@ static void backward_sample(const dft_train_conv *t, const dft_train_gradient *g
   for (int row = 0; row < pixels; row += step) {
     const int rows = pixels - row < step ? pixels - row : step;
     const int64_t at = (int64_t)s * pixels + row;
-    gradient(g->dy + at * n, g->z + at * n, n, g->norm, 0, rows, n, dz, n);
+    gradient(g->dy + at * n, g->z + at * n, n, g->norm, (ptrdiff_t)rows * n, 0, rows, n, dz, n);
     if (g->dw != NULL) {
       const float *x = t->x + at * k;
       if (t->x_norm != NULL) {
@@ -168,15 +168,16 @@ static void backward_sample(const dft_train_conv *t, const dft_train_gradient *g
         x = x_read;
       }
       if (k > n)
-        outer(dz, n, x, k, rows, weights);
+        DFT_SIMD(dft_outer)(dz, n, x, k, rows, weights);
       else
-        outer(x, k, dz, n, rows, weights);
+        DFT_SIMD(dft_outer)(x, k, dz, n, rows, weights);
     }
     if (g->dx == NULL) continue;
     float *dx = g->dx + at * k;
     DFT_SIMD(dft_gemm_serial)
     (dz, t->work, dx, rows, n, k, &(dft_epilogue){.residual = g->skip == NULL ? NULL : g->skip + at * k});
-    if (g->below_sums != NULL) below_strip(dx, g->below_z + at * k, g->below_norm, k, rows, below);
+    if (g->below_sums != NULL)
+      DFT_SIMD(dft_below_strip)(dx, g->below_z + at * k, g->below_norm, k, rows, below);
   }
 }
 

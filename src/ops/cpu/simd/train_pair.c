@@ -1,0 +1,279 @@
+/* An expansion and the depthwise layer above it in training, for the early blocks: their expanded tensor is
+ * the largest there is and the cheapest to make, so it is not stored but made again, a row at a time in L1.
+ *
+ * With z = x.w over the expansion's K inputs, BatchNorm's sums come from G = x^T.x: sum z = (sum x).w and
+ * sum z^2 = diag(w^T G w). Backward, with g the gated gradient of the expanded tensor and dz = a*g + b*z + d
+ * (ops.h, a = scale): one pass makes P = x^T.g and x's gradient g.(w*a)^T, which need no sums; sum g*z =
+ * diag(w^T P). Once b and d are known,
+ *     dw = a*P + b*(G.w) + d*(sum x),    dx = g.(w*a)^T + x.(w*b.w^T) + d.w^T,
+ * the latter a product of K x K. Sums over pixels are of one sample; they fold as everywhere. */
+#include "../gemm.h"
+#include "../sums.h"
+#include "train_depthwise.h"
+
+enum {
+  WIDEST = 32,      /* inputs of the expansion; above, making it again costs more than reading it */
+  WIDEST_OUT = 512, /* its outputs */
+  GRAM = (WIDEST + 1) * WIDEST,
+  GRAM_ROWS = 96 /* summed in float32 before they join float64 */
+};
+
+bool DFT_SIMD(dft_train_pair_fits)(const dft_conv *expand, const dft_conv *depthwise) {
+  return expand->in_channels <= WIDEST && expand->channels <= WIDEST_OUT && expand->channels % GROUP == 0 &&
+         DFT_SIMD(dft_depthwise_fits)(depthwise);
+}
+
+/* Where things lie in `work`; sizes in floats, all for so many samples. */
+typedef struct pair_work {
+  double *sums;    /* [samples][2][c] of either layer */
+  float *taps;     /* [samples][9][c] */
+  float *products; /* [samples][k][c]: P, from backward to finish */
+  double *grams;   /* [samples][k+1][k] */
+  float *packed, *back, *square;
+  size_t floats;
+} pair_work;
+
+static pair_work plan(const dft_conv *expand, int samples, float *work) {
+  const size_t n = (size_t)samples, k = (size_t)expand->in_channels, c = (size_t)expand->channels;
+  const size_t packed = c * (k + 16), square = (k + 16) * (k + 16) + 16;
+  const size_t sizes[] = {n * 4 * c, n * 9 * c, n * k * c, n * 2 * (k + 1) * k, packed, packed, square};
+  size_t at[8] = {0};
+  for (int i = 0; i < 7; i++) at[i + 1] = at[i] + (sizes[i] + 15) / 16 * 16;
+  if (work == NULL) return (pair_work){.floats = at[7]};
+  return (pair_work){.sums = (double *)(void *)work,
+                     .taps = work + at[1],
+                     .products = work + at[2],
+                     .grams = (double *)(void *)(work + at[3]),
+                     .packed = work + at[4],
+                     .back = work + at[5],
+                     .square = work + at[6],
+                     .floats = at[7]};
+}
+
+size_t DFT_SIMD(dft_train_pair_work_floats)(const dft_conv *expand, int samples) {
+  return plan(expand, samples, NULL).floats;
+}
+
+/* gram[k][k] = x^T.x and, below it, the sum of x, of one sample. */
+static void gram_of(const float *x, int k, int pixels, double *gram) {
+  float ones[GRAM_ROWS], part[GRAM];
+  const int values = (k + 1) * k;
+  for (int i = 0; i < GRAM_ROWS; i++) ones[i] = 1;
+  for (int i = 0; i < values; i++) gram[i] = 0;
+  for (int row = 0; row < pixels; row += GRAM_ROWS, x += (ptrdiff_t)GRAM_ROWS * k) {
+    const int rows = pixels - row < GRAM_ROWS ? pixels - row : GRAM_ROWS;
+    memset(part, 0, (size_t)values * sizeof *part);
+    DFT_SIMD(dft_outer)(x, k, x, k, rows, part);
+    DFT_SIMD(dft_outer)(ones, 1, x, k, rows, part + (ptrdiff_t)k * k);
+    for (int i = 0; i < values; i++) gram[i] += (double)part[i];
+  }
+}
+
+static int pair_threads(const dft_train_conv *t) {
+  return dft_threads_for((int64_t)t->map->samples * t->conv.in_h * t->conv.in_w * t->conv.channels);
+}
+
+/* What becomes of a shard's G, for some channels of the expansion. */
+typedef struct gram_job {
+  const dft_train_conv *expand;
+  const pair_work *work;
+  const dft_norm *norm;
+} gram_job;
+
+/* G of samples [first, first + count). */
+static void gram_of_shard(const gram_job *job, int first, int count, double *gram) {
+  const int k = job->expand->conv.in_channels, values = (k + 1) * k;
+  memset(gram, 0, (size_t)values * sizeof *gram);
+  for (int s = first; s < first + count; s++)
+    for (int i = 0; i < values; i++) gram[i] += job->work->grams[(ptrdiff_t)s * values + i];
+}
+
+/* out[width] = row[k] . w */
+static void row_times(const double *row, const float *w, int k, int c, int width, double *out) {
+  for (int j = 0; j < width; j++) out[j] = 0;
+  for (int i = 0; i < k; i++, w += c)
+    for (int j = 0; j < width; j++) out[j] += row[i] * (double)w[j];
+}
+
+static void statistics_leaf(const void *context, int first, int count, int channel, int width, double *sums) {
+  const gram_job *job = context;
+  const int k = job->expand->conv.in_channels, c = job->expand->conv.channels;
+  const float *w = job->expand->weight + channel;
+  double gram[GRAM], row[WIDEST_OUT];
+  gram_of_shard(job, first, count, gram);
+  row_times(gram + (ptrdiff_t)k * k, w, k, c, width, row);
+  for (int j = 0; j < width; j++) sums[j] += row[j];
+  for (int i = 0; i < k; i++) {
+    row_times(gram + (ptrdiff_t)i * k, w, k, c, width, row);
+    for (int j = 0; j < width; j++) sums[width + j] += (double)w[(ptrdiff_t)i * c + j] * row[j];
+  }
+}
+
+void DFT_SIMD(dft_train_pair_sums)(const dft_train_conv *expand, double *sums) {
+  const int k = expand->conv.in_channels, c = expand->conv.channels;
+  const int pixels = expand->conv.in_h * expand->conv.in_w, samples = expand->map->samples;
+  const pair_work work = plan(&expand->conv, samples, expand->work);
+  const int threads = pair_threads(expand);
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+  for (int s = 0; s < samples; s++)
+    gram_of(expand->x + (ptrdiff_t)s * pixels * k, k, pixels, work.grams + (ptrdiff_t)s * (k + 1) * k);
+  const gram_job job = {.expand = expand, .work = &work};
+  const dft_sums fold = {
+      .leaf = statistics_leaf, .job = &job, .values = 2, .c = c, .work = (int64_t)k * k * c, .out64 = sums};
+  dft_sum_shards(&fold, expand->map);
+}
+
+/* The kernel with the BatchNorm's scale in it, packed by groups of channels, and its transpose. */
+static void pack(const dft_train_conv *expand, const dft_norm *norm, const pair_work *work) {
+  const int k = expand->conv.in_channels, c = expand->conv.channels;
+  const ptrdiff_t back = (ptrdiff_t)DFT_SIMD(dft_gemm_packed_floats)(GROUP, k);
+  float scaled[WIDEST * GROUP];
+  for (int ch = 0, group = 0; ch < c; ch += GROUP, group++) {
+    for (int i = 0; i < k; i++)
+      for (int j = 0; j < GROUP; j++)
+        scaled[i * GROUP + j] = expand->weight[(ptrdiff_t)i * c + ch + j] * norm->scale[ch + j];
+    DFT_SIMD(dft_gemm_pack)(scaled, k, GROUP, false, work->packed + (ptrdiff_t)group * k * GROUP);
+    DFT_SIMD(dft_gemm_pack)(scaled, GROUP, k, true, work->back + group * back);
+  }
+}
+
+static expansion expansion_of(const dft_train_conv *expand, const dft_norm *norm, const pair_work *work,
+                              int s, int ch) {
+  const int k = expand->conv.in_channels;
+  return (expansion){.x = expand->x + (ptrdiff_t)s * expand->conv.in_h * expand->conv.in_w * k,
+                     .k = k,
+                     .w = work->packed + (ptrdiff_t)ch * k,
+                     .back = work->back + ch / GROUP * (ptrdiff_t)DFT_SIMD(dft_gemm_packed_floats)(GROUP, k),
+                     .shift = norm->shift + ch,
+                     .first = ch == 0};
+}
+
+void DFT_SIMD(dft_train_pair_forward)(const dft_train_conv *expand, const dft_train_conv *t, float *z,
+                                      double *sums) {
+  const int c = t->conv.channels, samples = t->map->samples, threads = pair_threads(expand);
+  const pair_work work = plan(&expand->conv, samples, t->work);
+  pack(expand, t->x_norm, &work);
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
+  for (int s = 0; s < samples; s++)
+    for (int ch = 0; ch < c; ch += GROUP) {
+      const expansion e = expansion_of(expand, t->x_norm, &work, s, ch);
+      DFT_SIMD(dft_depthwise_group)(t, &e, s, ch, GROUP, z, work.sums + (ptrdiff_t)s * 2 * c);
+    }
+  if (sums != NULL) DFT_SIMD(dft_fold_doubles)(work.sums, 2 * c, t->map, sums);
+}
+
+/* P of a group joins the sample's; the sums for the expansion's BatchNorm follow from it: sum g*(z-mean). */
+static void keep_products(const dft_train_conv *expand, const dft_norm *norm, const float *products, int ch,
+                          float *to, double *sums) {
+  const int k = expand->conv.in_channels, c = expand->conv.channels;
+  const double *beta = sums + ch;
+  double *gamma = sums + c + ch;
+  for (int j = 0; j < GROUP; j++) gamma[j] = norm->b == NULL ? 0 : -(double)norm->mean[ch + j] * beta[j];
+  for (int i = 0; i < k; i++) {
+    const float *w = expand->weight + (ptrdiff_t)i * c + ch, *from = products + (ptrdiff_t)i * GROUP;
+    for (int j = 0; j < GROUP; j++) gamma[j] += (double)w[j] * (double)from[j];
+    memcpy(to + (ptrdiff_t)i * c + ch, from, GROUP * sizeof *to);
+  }
+}
+
+void DFT_SIMD(dft_train_pair_backward)(const dft_train_conv *expand, const dft_train_conv *t,
+                                       const dft_train_gradient *g, bool below) {
+  const int c = t->conv.channels, k = expand->conv.in_channels, samples = t->map->samples;
+  const ptrdiff_t in = (ptrdiff_t)expand->conv.in_h * expand->conv.in_w * k;
+  const pair_work work = plan(&expand->conv, samples, t->work);
+  const int threads = pair_threads(expand);
+  pack(expand, t->x_norm, &work);
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+  for (int s = 0; s < samples; s++)
+    for (int ch = 0; ch < c; ch += GROUP) {
+      _Alignas(64) float products[WIDEST * GROUP] = {0};
+      double *sums = work.sums + (ptrdiff_t)s * 2 * c;
+      expansion e = expansion_of(expand, t->x_norm, &work, s, ch);
+      e.products = below ? products : NULL;
+      e.dx = g->dx == NULL ? NULL : g->dx + s * in;
+      e.skip = g->skip == NULL ? NULL : g->skip + s * in;
+      DFT_SIMD(dft_depthwise_group_backward)
+      (t, g, &e, s, ch, GROUP, work.taps + (ptrdiff_t)s * 9 * c, below ? sums : NULL);
+      if (below) keep_products(expand, t->x_norm, products, ch, work.products + (ptrdiff_t)s * k * c, sums);
+    }
+  if (g->below_sums != NULL) DFT_SIMD(dft_fold_doubles)(work.sums, 2 * c, t->map, g->below_sums);
+  if (g->dw != NULL) DFT_SIMD(dft_fold_floats)(work.taps, 9 * c, t->map, g->dw);
+}
+
+/* square = w*b.w^T, packed, and d.w^T after it: what dx still lacks. */
+static void pack_square(const dft_train_conv *expand, const dft_norm *norm, float *packed, float *bias) {
+  const int k = expand->conv.in_channels, c = expand->conv.channels;
+  const float *w = expand->weight;
+  float square[WIDEST * WIDEST];
+  for (int i = 0; i < k; i++) {
+    double constant = 0;
+    for (int l = 0; l < k; l++) {
+      double sum = 0;
+      for (int j = 0; j < c; j++)
+        sum += (double)w[(ptrdiff_t)i * c + j] * (double)norm->b[j] * (double)w[(ptrdiff_t)l * c + j];
+      square[i * k + l] = (float)sum;
+    }
+    for (int j = 0; j < c; j++) constant += (double)norm->d[j] * (double)w[(ptrdiff_t)i * c + j];
+    bias[i] = (float)constant;
+  }
+  DFT_SIMD(dft_gemm_pack)(square, k, k, false, packed);
+}
+
+static void dw_leaf(const void *context, int first, int count, int channel, int width, double *sums) {
+  const gram_job *job = context;
+  const dft_norm *n = job->norm;
+  const int k = job->expand->conv.in_channels, c = job->expand->conv.channels;
+  double gram[GRAM], row[WIDEST_OUT] = {0};
+  if (n->b != NULL) gram_of_shard(job, first, count, gram);
+  for (int i = 0; i < k; i++, sums += width) {
+    for (int s = first; s < first + count; s++) {
+      const float *p = job->work->products + ((ptrdiff_t)s * k + i) * c + channel;
+      for (int j = 0; j < width; j++) sums[j] += (double)p[j];
+    }
+    for (int j = 0; j < width; j++) sums[j] *= (double)n->a[channel + j];
+    if (n->b == NULL) continue;
+    row_times(gram + (ptrdiff_t)i * k, job->expand->weight + channel, k, c, width, row);
+    const double x = gram[(ptrdiff_t)k * k + i];
+    for (int j = 0; j < width; j++)
+      sums[j] += (double)n->b[channel + j] * row[j] + (double)n->d[channel + j] * x;
+  }
+}
+
+/* dx of one sample, and the sums for the BatchNorm below. */
+static void sample_dx(const dft_train_conv *expand, const dft_train_gradient *g, int s, const float *square,
+                      const float *bias, double *below) {
+  const int k = expand->conv.in_channels, pixels = expand->conv.in_h * expand->conv.in_w;
+  const ptrdiff_t at = (ptrdiff_t)s * pixels * k;
+  memset(below, 0, 2 * (size_t)k * sizeof *below);
+  for (int row = 0; row < pixels; row += GRAM_ROWS) {
+    const int rows = pixels - row < GRAM_ROWS ? pixels - row : GRAM_ROWS;
+    const ptrdiff_t from = at + (ptrdiff_t)row * k;
+    if (g->norm->b != NULL) DFT_SIMD(dft_gemm_serial)
+    (expand->x + from, square, g->dx + from, rows, k, k,
+     &(dft_epilogue){.bias = bias, .residual = g->dx + from});
+    if (g->below_sums != NULL)
+      DFT_SIMD(dft_below_strip)(g->dx + from, g->below_z + from, g->below_norm, k, rows, below);
+  }
+}
+
+void DFT_SIMD(dft_train_pair_finish)(const dft_train_conv *expand, const dft_train_gradient *g) {
+  const int k = expand->conv.in_channels, c = expand->conv.channels, samples = expand->map->samples;
+  const ptrdiff_t in = (ptrdiff_t)expand->conv.in_h * expand->conv.in_w * k;
+  const pair_work work = plan(&expand->conv, samples, expand->work);
+  const int threads = pair_threads(expand);
+  float bias[WIDEST];
+  if (g->dx != NULL && g->norm->b != NULL) pack_square(expand, g->norm, work.square, bias);
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+  for (int s = 0; s < samples; s++) {
+    if (g->dw != NULL && g->norm->b != NULL)
+      gram_of(expand->x + s * in, k, expand->conv.in_h * expand->conv.in_w,
+              work.grams + (ptrdiff_t)s * (k + 1) * k);
+    if (g->dx != NULL) sample_dx(expand, g, s, work.square, bias, work.sums + (ptrdiff_t)s * 2 * k);
+  }
+  if (g->below_sums != NULL) DFT_SIMD(dft_fold_doubles)(work.sums, 2 * k, expand->map, g->below_sums);
+  if (g->dw == NULL) return;
+  const gram_job job = {expand, &work, g->norm};
+  const dft_sums fold = {
+      .leaf = dw_leaf, .job = &job, .values = k, .c = c, .work = (int64_t)k * k * c, .out32 = g->dw};
+  dft_sum_shards(&fold, expand->map);
+}

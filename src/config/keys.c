@@ -232,7 +232,8 @@ const dft_key dft_keys[] = {
      .preset = "none",
      .help = "Directory that keeps the cache in files for later runs with the same build, kernels, frozen "
              "weights, preprocessing, image size and data (of more than 64 MiB of pixels, 1024 images are "
-             "looked at). Several runs may share it. dft deletes nothing in it. Where it cannot be used, a "
+             "looked at; of image files, names and sizes). Several runs may share it. dft deletes nothing in "
+             "it. Where it cannot be used, a "
              "warning says why and memory is."},
     {"cache.views", DFT_KEY_INT, AT(cache.views), FROM(0, 1024), .preset = "0", DECIDES,
      .help =

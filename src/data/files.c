@@ -77,3 +77,8 @@ dft_status dft_dataset_check(const dft_dataset *d, int64_t sample, float *out, c
   if (d->manifest == NULL) return dft_dataset_image(d, sample, out);
   return read_file(d, d->loader.preprocessing, d->selection.origin[sample], out, warning, warning_bytes);
 }
+
+int64_t dft_dataset_passed_over(const dft_dataset *d, const char **example) {
+  *example = "";
+  return d->manifest != NULL ? dft_manifest_passed_over(d->manifest, example) : 0;
+}

@@ -52,6 +52,8 @@ typedef struct walk {
     ino_t number;
   } * seen; /* [seen_count] directories of this class that were read */
   int64_t seen_count, seen_room;
+  int64_t passed_over; /* files with other names, of all classes */
+  char *passed_over_name;
 } walk;
 
 static dft_status fail_directory(const char *path) {
@@ -91,8 +93,19 @@ static dft_status is_new(walk *w, DIR *d, bool *fresh) {
   return DFT_OK;
 }
 
+/* The first by name is kept: directories give their entries in any order. */
+static dft_status pass_over(walk *w, const char *below, const char *name) {
+  char *path = NULL;
+  if (asprintf(&path, "%s/%s", below, name) < 0) return dft_fail_memory("file name", 0);
+  w->passed_over++;
+  bool first = w->passed_over_name == NULL || strcmp(path, w->passed_over_name) < 0;
+  free(first ? w->passed_over_name : path);
+  if (first) w->passed_over_name = path;
+  return DFT_OK;
+}
+
 /* Adds what lies in directory `below` of the root; files NULL: directories only. */
-static dft_status read_entries(DIR *d, const char *path, const char *below, dft_strings *directories,
+static dft_status read_entries(walk *w, DIR *d, const char *path, const char *below, dft_strings *directories,
                                dft_strings *files) {
   for (;;) {
     errno = 0;
@@ -103,6 +116,8 @@ static dft_status read_entries(DIR *d, const char *path, const char *below, dft_
       DFT_TRY(dft_strings_join(directories, below, e->d_name));
     else if (files != NULL && dft_image_name(e->d_name))
       DFT_TRY(dft_strings_join(files, below, e->d_name));
+    else if (files != NULL)
+      DFT_TRY(pass_over(w, below, e->d_name));
   }
 }
 
@@ -114,7 +129,7 @@ static dft_status read_directory(walk *w, const char *below, dft_strings *direct
   DIR *d = opendir(path);
   if (d == NULL) return fail_directory(path);
   dft_status status = files != NULL ? is_new(w, d, &fresh) : DFT_OK;
-  if (status == DFT_OK && fresh) status = read_entries(d, path, below, directories, files);
+  if (status == DFT_OK && fresh) status = read_entries(w, d, path, below, directories, files);
   (void)closedir(d);
   dft_strings_sort(directories, from,
                    NULL); /* which of two ways to one directory comes first must be certain */
@@ -205,6 +220,8 @@ static dft_status list_classes(walk *w, const dft_strings *folders, const char *
     DFT_TRY(list_class(w, order != NULL ? order[i] : folders->items[i], (int32_t)i, l));
   }
   ask_sizes(w, l);
+  l->passed_over = w->passed_over;
+  if (w->passed_over > 0) DFT_TRY(dft_listing_text(l, w->passed_over_name, &l->passed_over_name));
   dft_progress_end();
   return DFT_OK;
 }
@@ -221,6 +238,7 @@ dft_status dft_list_folder(const char *path, const char *const *wanted, int name
   dft_strings_free(&w.directories);
   dft_strings_free(&w.files);
   free(w.seen);
+  free(w.passed_over_name);
   if (status != DFT_OK) dft_listing_free(l);
   return status;
 }

@@ -87,7 +87,7 @@ dft_status dft_listing_join(dft_listing *l, const dft_listing *part, int32_t sha
 
 /* The block: entries, places of class names, places of shards, text. */
 typedef struct extent {
-  int64_t root, count, classes, shards, text_bytes;
+  int64_t root, count, classes, shards, text_bytes, passed_over, passed_over_name;
 } extent;
 
 struct dft_manifest {
@@ -133,7 +133,8 @@ static void fill(void *block, const dft_listing *l) {
 }
 
 dft_status dft_manifest_share(const dft_listing *l, const dft_share *share, dft_manifest **manifest) {
-  extent n = {l->root, l->count, l->class_count, l->shard_count, l->text_bytes};
+  extent n = {l->root,       l->count,       l->class_count,     l->shard_count,
+              l->text_bytes, l->passed_over, l->passed_over_name};
   dft_manifest *m = calloc(1, sizeof *m);
   *manifest = NULL;
   dft_status status =
@@ -190,6 +191,11 @@ int dft_manifest_classes(const dft_manifest *m) {
 
 const char *const *dft_manifest_class_names(const dft_manifest *m) {
   return m->n.classes > 0 ? m->class_names : NULL;
+}
+
+int64_t dft_manifest_passed_over(const dft_manifest *m, const char **name) {
+  *name = m->n.passed_over > 0 ? m->text + m->n.passed_over_name : "";
+  return m->n.passed_over;
 }
 
 const char *dft_manifest_text(const dft_manifest *m, int64_t place) {

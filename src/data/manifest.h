@@ -37,6 +37,7 @@ typedef struct dft_listing {
   char *text; /* strings, each ended by 0 */
   int64_t class_count, class_room, *classes;
   int64_t shard_count, shard_room, *shards;
+  int64_t passed_over, passed_over_name; /* folder: files whose names are not images', and one of them */
 } dft_listing;
 
 void dft_listing_free(dft_listing *l);
@@ -128,6 +129,9 @@ const dft_entry *dft_manifest_entry(const dft_manifest *m, int64_t i);
 /* The class folders, or the lines of classes.txt; 0 and NULL: unknown. */
 int dft_manifest_classes(const dft_manifest *m);
 const char *const *dft_manifest_class_names(const dft_manifest *m);
+/* Files in class folders whose names do not end as images do, hidden ones apart; *name is the first of them
+ * by its path below the root. */
+int64_t dft_manifest_passed_over(const dft_manifest *m, const char **name);
 const char *dft_manifest_text(const dft_manifest *m, int64_t place);
 /* For messages: "rose/1.jpg", "shard-0001.tar: 17.jpg"; with `whole`, the path that opens it. */
 void dft_manifest_name(const dft_manifest *m, int64_t i, bool whole, char *text, size_t bytes);

@@ -4,15 +4,16 @@
 #include "manifest.h"
 #include "source.h"
 #include <jansson.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 #include <unistd.h>
 
-/* Shards are read by so many threads, which wait for files rather than compute; between two rounds the ranks
- * that wait get a sign of life. */
-enum { SHARD_THREADS = 8, CLS_BYTES = 64, JSON_BYTES = 1 << 20, NAMES_BYTES = 1 << 24, MESSAGE_BYTES = 1024 };
+/* SHARD_THREADS wait for files rather than compute. */
+enum { SHARD_THREADS = 8, POLL_NS = 1000000, CLS_BYTES = 64, JSON_BYTES = 1 << 20, NAMES_BYTES = 1 << 24 };
 
 /* ---- labels ---- */
 
@@ -142,43 +143,72 @@ static dft_status list_shard(const char *path, dft_listing *l) {
 
 /* ---- all shards ---- */
 
-/* What a thread found; an error's words stay behind with the thread that raised it. */
+/* Threads list the shards, each the next one; an error's words stay behind with the thread that raised it.
+ * The calling thread gives signs of life meanwhile: a shard may be large, and the files slow. */
 typedef struct part {
   dft_listing listing;
   dft_status status;
-  char message[MESSAGE_BYTES];
+  char *message;
 } part;
 
-static dft_status join_parts(part *parts, int64_t first, int count, dft_listing *l) {
+typedef struct work {
+  const dft_strings *paths;
+  part *parts; /* [paths->count] */
+  int64_t next, done;
+} work;
+
+static void *list_shards(void *argument) {
+  work *w = argument;
+  for (;;) {
+    int64_t i = __atomic_fetch_add(&w->next, 1, __ATOMIC_RELAXED);
+    if (i >= w->paths->count) return NULL;
+    part *p = &w->parts[i];
+    p->status = list_shard(w->paths->items[i], &p->listing);
+    if (p->status != DFT_OK) p->message = strdup(dft_error());
+    __atomic_fetch_add(&w->done, 1, __ATOMIC_RELEASE);
+  }
+}
+
+static dft_status run_threads(work *w, const dft_share *share) {
+  pthread_t threads[SHARD_THREADS];
+  int started = 0, error = 0;
+  while (started < SHARD_THREADS && started < w->paths->count && error == 0) {
+    error = pthread_create(&threads[started], NULL, list_shards, w);
+    started += error == 0;
+  }
+  if (started == 0) return dft_fail(DFT_EINTERNAL, "cannot start a thread: %s", strerror(error));
+  int64_t done;
+  while ((done = __atomic_load_n(&w->done, __ATOMIC_ACQUIRE)) < w->paths->count) {
+    share->tick(share->context);
+    dft_progress("listing shards: %lld of %lld", (long long)done, (long long)w->paths->count);
+    nanosleep(&(struct timespec){.tv_nsec = POLL_NS}, NULL);
+  }
+  for (int i = 0; i < started; i++) (void)pthread_join(threads[i], NULL);
+  dft_progress_end();
+  return DFT_OK;
+}
+
+/* In order; the first error there counts. */
+static dft_status join_parts(const work *w, dft_listing *l) {
   dft_status status = DFT_OK;
-  for (int i = 0; i < count; i++) {
-    if (status == DFT_OK && parts[i].status != DFT_OK)
-      status = dft_fail(parts[i].status, "%s", parts[i].message);
-    if (status == DFT_OK) status = dft_listing_join(l, &parts[i].listing, (int32_t)(first + i));
-    dft_listing_free(&parts[i].listing);
+  for (int64_t i = 0; i < w->paths->count; i++) {
+    part *p = &w->parts[i];
+    if (status == DFT_OK && p->status != DFT_OK)
+      status = dft_fail(p->status, "%s", p->message != NULL ? p->message : w->paths->items[i]);
+    if (status == DFT_OK) status = dft_listing_join(l, &p->listing, (int32_t)i);
+    if (status == DFT_OK) status = dft_listing_shard(l, w->paths->items[i]);
+    dft_listing_free(&p->listing);
+    free(p->message);
   }
   return status;
 }
 
 static dft_status list_all(const dft_strings *paths, const dft_share *share, dft_listing *l) {
-  part *parts = calloc(SHARD_THREADS, sizeof *parts);
-  if (parts == NULL) return dft_fail_memory("shards", SHARD_THREADS * sizeof *parts);
-  dft_status status = DFT_OK;
-  for (int64_t first = 0; first < paths->count && status == DFT_OK; first += SHARD_THREADS) {
-    int count = paths->count - first < SHARD_THREADS ? (int)(paths->count - first) : SHARD_THREADS;
-#pragma omp parallel for num_threads(SHARD_THREADS) schedule(dynamic) if (count > 1)
-    for (int i = 0; i < count; i++) {
-      parts[i].status = list_shard(paths->items[first + i], &parts[i].listing);
-      if (parts[i].status != DFT_OK) snprintf(parts[i].message, MESSAGE_BYTES, "%s", dft_error());
-    }
-    status = join_parts(parts, first, count, l);
-    share->tick(share->context);
-    dft_progress("listing shard %lld of %lld", (long long)first + count, (long long)paths->count);
-  }
-  dft_progress_end();
-  free(parts);
-  for (int64_t i = 0; i < paths->count && status == DFT_OK; i++)
-    status = dft_listing_shard(l, paths->items[i]);
+  work w = {.paths = paths, .parts = calloc((size_t)paths->count, sizeof *w.parts)};
+  if (w.parts == NULL) return dft_fail_memory("shards", (unsigned long long)paths->count * sizeof *w.parts);
+  dft_status status = run_threads(&w, share);
+  if (status == DFT_OK) status = join_parts(&w, l);
+  free(w.parts);
   return status;
 }
 

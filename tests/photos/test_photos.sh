@@ -109,6 +109,11 @@ expect 0 "bag" "$DFT" inspect "$work/shipped/best.pb"
 # other data, other classes
 expect 2 "was trained on other data" np_quiet 2 "$config" "${bad[@]}" run_dir="$work/bad1" phases.1.epochs=2
 expect 65 "3 class folders (Ankle boot, Trouser, bag), but model.classes is 5" np_quiet 3 "$config" model.classes=5
+ok "eval" np 2 eval "$work/folder/final.pb" "$config" --json "$work/eval.json"
+grep -q '"samples": 30, "left_out": 0' "$work/eval.json" || { cat "$work/eval.json" >&2; fail "eval: not each sample once"; }
+mv "$work/train/bag" "$work/train/Bag" && mv "$work/validation/bag" "$work/validation/Bag"
+expect 65 "class 1 of the data is 'Bag', but 'Trouser' in $work/folder/final.pb" np_quiet 3 eval "$work/folder/final.pb" "$config"
+mv "$work/train/Bag" "$work/train/bag" && mv "$work/validation/Bag" "$work/validation/bag"
 rm -r "$work/validation/bag"
 expect 65 "the class folder 'bag' is missing" np_quiet 3 "$config" run_dir="$work/none"
 echo "folders, shards and arrays give one result; unreadable files are told and left out"

@@ -94,16 +94,18 @@ dft_status dft_row_sink_init(dft_row_sink *s, const dft_raster *raster, dft_box 
   orient(s);
   size_t line = (size_t)raster->width * 3;
   s->rgb = malloc(line);
-  if (by.rows > 1 || by.columns > 1) s->sums = calloc(line, sizeof *s->sums);
-  if (s->rgb != NULL && (s->sums != NULL || (by.rows == 1 && by.columns == 1))) return DFT_OK;
+  s->reduced = malloc((size_t)s->width * 3);
+  if (by.rows > 1) s->sums = calloc(line, sizeof *s->sums);
+  if (s->rgb != NULL && s->reduced != NULL && (s->sums != NULL || by.rows == 1)) return DFT_OK;
   dft_row_sink_free(s);
   return dft_fail_memory("image row", line);
 }
 
 void dft_row_sink_free(dft_row_sink *s) {
   free(s->rgb);
+  free(s->reduced);
   free(s->sums);
-  s->rgb = NULL;
+  s->rgb = s->reduced = NULL;
   s->sums = NULL;
 }
 
@@ -117,28 +119,59 @@ static void place(const dft_row_sink *s, int64_t y, const uint8_t *rgb) {
     for (int64_t x = 0; x < s->width; x++) memcpy(to + 3 * x * s->right, rgb + 3 * x, 3);
 }
 
-/* The boxes of a finished strip of `rows` rows: their means into s->rgb. */
-static void finish_boxes(dft_row_sink *s, int64_t rows) {
-  for (int64_t x = 0; x < s->width; x++) {
-    int64_t first = x * s->by.columns, end = first + s->by.columns;
-    if (end > s->raster.width) end = s->raster.width;
-    uint64_t pixels = (uint64_t)((end - first) * rows), sum[3] = {0};
-    for (int64_t i = first; i < end; i++)
-      for (int c = 0; c < 3; c++) sum[c] += s->sums[3 * i + c];
-    for (int c = 0; c < 3; c++) s->rgb[3 * x + c] = (uint8_t)((sum[c] + pixels / 2) / pixels);
+/* sum / n, rounded half up, of n values up to 255. */
+static uint8_t mean(uint64_t sum, uint64_t n) {
+  return (uint8_t)((sum + n / 2) / n);
+}
+
+/* The same for n up to 1024 by a product with 2^32 / n, rounded up: it is too large by less than
+ * sum / 2^32 < 1 / n, which does not reach the next whole number. */
+static uint8_t mean_by(uint32_t sum, uint32_t n, uint64_t reciprocal) {
+  return (uint8_t)((sum + n / 2) * reciprocal >> 32);
+}
+
+enum { MOST_BY_RECIPROCAL = 1024 };
+
+/* Sums of `columns` neighbours and their means: for values of one row, or sums of a box's rows. */
+#define DEFINE_ACROSS(name, type)                                                                            \
+  static void name(const type *restrict values, int64_t boxes, int64_t columns, int64_t rows,                \
+                   uint8_t *restrict to) {                                                                   \
+    uint64_t n = (uint64_t)(columns * rows), reciprocal = ((UINT64_C(1) << 32) + n - 1) / n;                 \
+    for (int64_t x = 0; x < boxes; x++, values += 3 * columns, to += 3) {                                    \
+      uint64_t sum[3] = {0};                                                                                 \
+      for (int64_t i = 0; i < columns; i++)                                                                  \
+        for (int c = 0; c < 3; c++) sum[c] += values[3 * i + c];                                             \
+      for (int c = 0; c < 3; c++)                                                                            \
+        to[c] =                                                                                              \
+            n <= MOST_BY_RECIPROCAL ? mean_by((uint32_t)sum[c], (uint32_t)n, reciprocal) : mean(sum[c], n);  \
+    }                                                                                                        \
   }
+DEFINE_ACROSS(across_bytes, uint8_t)
+DEFINE_ACROSS(across_sums, uint32_t)
+
+/* The means of a strip of boxes, `rows` high: from its one row, or from the sums of its rows. */
+static void finish_boxes(dft_row_sink *s, const uint8_t *rgb, int64_t rows, uint8_t *to) {
+  int64_t columns = s->by.columns, whole = s->raster.width / columns, left = s->raster.width % columns;
+  if (s->sums == NULL) {
+    across_bytes(rgb, whole, columns, 1, to);
+    if (left > 0) across_bytes(rgb + 3 * whole * columns, 1, left, 1, to + 3 * whole);
+    return;
+  }
+  across_sums(s->sums, whole, columns, rows, to);
+  if (left > 0) across_sums(s->sums + 3 * whole * columns, 1, left, rows, to + 3 * whole);
   memset(s->sums, 0, (size_t)s->raster.width * 3 * sizeof *s->sums);
 }
 
 void dft_row_sink_put(dft_row_sink *s, const void *row) {
   const uint8_t *rgb = to_rgb(s, row);
   int64_t y = s->row++, in_box = y % s->by.rows + 1;
-  if (s->sums == NULL) {
+  if (s->by.rows == 1 && s->by.columns == 1) {
     place(s, y, rgb);
     return;
   }
-  for (int64_t i = 0; i < s->raster.width * 3; i++) s->sums[i] += rgb[i];
+  if (s->sums != NULL)
+    for (int64_t i = 0; i < s->raster.width * 3; i++) s->sums[i] += rgb[i];
   if (in_box < s->by.rows && s->row < s->raster.height) return;
-  finish_boxes(s, in_box);
-  place(s, y / s->by.rows, s->rgb);
+  finish_boxes(s, rgb, in_box, s->reduced);
+  place(s, y / s->by.rows, s->reduced);
 }

@@ -24,7 +24,8 @@ typedef struct dft_row_sink {
   int64_t height, width;       /* reduced, not oriented */
   int64_t row;                 /* next of the raster */
   uint8_t *rgb;                /* [raster.width][3] */
-  uint32_t *sums;              /* [raster.width][3], down a box */
+  uint8_t *reduced;            /* [width][3] */
+  uint32_t *sums;              /* [raster.width][3], down a box; NULL: boxes of one row */
 } dft_row_sink;
 
 /* Makes room in the bitmap. */

@@ -28,7 +28,8 @@
  * decoded, which dft_dataset_image alone returns and which keeps its place (data.on_corrupt); DFT_EIO: there
  * but not readable; DFT_EUSAGE: a config that cannot be. Ownership: a dataset owns what it hands out pointers
  * to. Threads: dft_dataset_image and the other readers may be called from several threads at once. Collective
- * on the ranks of a host through `share`: dft_data_open, dft_data_open_images, dft_dataset_free; all ranks of
+ * on the ranks of a host through `share`: dft_data_open, dft_data_open_images, dft_data_open_files,
+ * dft_dataset_free; all ranks of
  * the host return the same status.
  */
 #ifndef DFT_DATA_H
@@ -96,9 +97,30 @@ void dft_dataset_name(const dft_dataset *d, int64_t sample, char *text, size_t b
  * the pixels at each call. Goes into checkpoints. */
 uint64_t dft_dataset_fingerprint(const dft_dataset *d);
 
-/* An .npy or idx file of images alone (dft predict). Labels are absent (-1). Same loader. */
+/* ---- images alone (dft predict): labels are absent (-1), same loader ---- */
+
+/* What is to be read: `count` records in `text`, each its kind, its path, 0. */
+enum { DFT_INPUT_ARRAY = 'a', DFT_INPUT_IMAGE = 'i' };
+typedef struct dft_inputs {
+  int64_t count;
+  size_t bytes, room;
+  char *text;
+} dft_inputs;
+
+/* Adds what a path stands for: a folder for the image files in it and below (directories by path, in each the
+ * files by name, byte by byte; hidden ones are left out), a file for itself: an array if it is named .npy or
+ * its content is npy, idx or gzip, else an image, readable or not. "-" stands for the paths that standard
+ * input has, one a line. DFT_EDATA: a folder or standard input without images. Not collective. */
+dft_status dft_inputs_add(dft_inputs *inputs, const char *path);
+void dft_inputs_free(dft_inputs *inputs); /* the text; zeros are fine */
+
+/* An .npy or idx file. */
 dft_status dft_data_open_images(const char *path, int height, int width, dft_preprocessing preprocessing,
                                 dft_resize resize, const dft_share *share, dft_dataset **images);
+/* Image files; a sample's name is its path. dft_dataset_image tells of each whether it can be read. */
+dft_status dft_data_open_files(const char *const *paths, int64_t count, int height, int width,
+                               dft_preprocessing preprocessing, dft_resize resize, const dft_share *share,
+                               dft_dataset **files);
 
 /* The sample at `position` (0-based) of `epoch` (counted over all phases) of n samples. shuffle false:
  * position itself. */

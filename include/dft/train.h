@@ -40,9 +40,18 @@ dft_status dft_check(const dft_source *source);
 dft_status dft_evaluate(dft_comm *comm, const char *checkpoint, const dft_source *source,
                         const char *json_path);
 
-/* Probabilities for .npy/idx image files; output NULL (table on stdout), *.csv or *.npy. */
-dft_status dft_predict(dft_comm *comm, const char *checkpoint, const char *const *inputs, int input_count,
-                       const char *output);
+/* What dft predict is asked for. */
+typedef struct dft_prediction_request {
+  const char *checkpoint;
+  const char *const *inputs; /* image files, folders, .npy or idx files of images, "-": paths on stdin */
+  int input_count;
+  const char *output; /* NULL (a table on stdout), *.csv or *.npy */
+  int top;            /* 0: a column for each class, else the `top` most probable ones; a table only */
+} dft_prediction_request;
+
+/* Class probabilities. An image that cannot be read is named in a warning and has an empty row (NaN in .npy);
+ * the others are predicted, and DFT_EDATA comes after the output was written. */
+dft_status dft_predict(dft_comm *comm, const dft_prediction_request *request);
 
 /* Writes a checkpoint's model as .h5, .weights.h5 or .pb, by the file's name, with or without its head. Not
  * collective. */

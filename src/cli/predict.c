@@ -1,38 +1,71 @@
 #include "cli.h"
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
+static bool ends_in(const char *text, const char *ending) {
+  size_t length = strlen(text), n = strlen(ending);
+  return length > n && strcmp(text + length - n, ending) == 0;
+}
+
+static bool is_npy(const char *output) {
+  return ends_in(output, ".npy");
+}
+
 static dft_status check_output(const char *output) {
-  size_t length = strlen(output);
-  if (length > 4 && (strcmp(output + length - 4, ".csv") == 0 || strcmp(output + length - 4, ".npy") == 0))
-    return DFT_OK;
+  if (ends_in(output, ".csv") || is_npy(output)) return DFT_OK;
   return dft_cli_usage(&dft_command_predict, "--output must end in .csv or .npy");
 }
 
-static dft_status run(dft_comm *comm, int argc, char **argv) {
-  const char *output = NULL, *checkpoint = NULL;
-  int inputs = 0;
-  for (int i = 0; i < argc; i++) {
-    if (strcmp(argv[i], "--output") == 0) {
-      if (i + 1 == argc) return dft_cli_usage(&dft_command_predict, "--output needs a file");
-      output = argv[++i];
-      DFT_TRY(check_output(output));
-    } else if (argv[i][0] == '-')
-      return dft_cli_usage(&dft_command_predict, "unknown option");
-    else if (checkpoint == NULL)
-      checkpoint = argv[i];
-    else
-      argv[inputs++] = argv[i];
-  }
-  if (checkpoint == NULL || inputs == 0)
-    return dft_cli_usage(&dft_command_predict, "a checkpoint and an input are needed");
-  return dft_predict(comm, checkpoint, (const char *const *)argv, inputs, output);
+static dft_status read_top(const char *text, int *top) {
+  char *end;
+  long value = strtol(text, &end, 10);
+  if (*text == '\0' || *end != '\0' || value < 1 || value > INT_MAX)
+    return dft_cli_usage(&dft_command_predict, "--top needs a number from 1");
+  *top = (int)value;
+  return DFT_OK;
 }
 
-const dft_command dft_command_predict = {.name = "predict",
-                                         .arguments = "CKPT INPUT... [--output FILE.csv|.npy]",
-                                         .summary = "class probabilities of images",
-                                         .help = "INPUT: .npy or IDX files of images. The checkpoint carries "
-                                                 "input size, preprocessing and class names. Without\n"
-                                                 "--output a CSV table goes to standard output.",
-                                         .mpi = true,
-                                         .run = run};
+static dft_status read_option(int argc, char **argv, int *i, dft_prediction_request *request) {
+  const char *option = argv[*i];
+  bool output = strcmp(option, "--output") == 0;
+  if (!output && strcmp(option, "--top") != 0) return dft_cli_usage(&dft_command_predict, "unknown option");
+  if (*i + 1 == argc)
+    return dft_cli_usage(&dft_command_predict, output ? "--output needs a file" : "--top needs a number");
+  const char *value = argv[++*i];
+  if (!output) return read_top(value, &request->top);
+  request->output = value;
+  return check_output(value);
+}
+
+static dft_status run(dft_comm *comm, int argc, char **argv) {
+  dft_prediction_request request = {0};
+  for (int i = 0; i < argc; i++) {
+    if (argv[i][0] == '-' && argv[i][1] != '\0')
+      DFT_TRY(read_option(argc, argv, &i, &request));
+    else if (request.checkpoint == NULL)
+      request.checkpoint = argv[i];
+    else
+      argv[request.input_count++] = argv[i];
+  }
+  if (request.checkpoint == NULL || request.input_count == 0)
+    return dft_cli_usage(&dft_command_predict, "a checkpoint and an input are needed");
+  if (request.top > 0 && request.output != NULL && is_npy(request.output))
+    return dft_cli_usage(&dft_command_predict, "--top is for tables; an .npy has all probabilities");
+  request.inputs = (const char *const *)argv;
+  return dft_predict(comm, &request);
+}
+
+const dft_command dft_command_predict = {
+    .name = "predict",
+    .arguments = "CKPT INPUT... [--output FILE.csv|.npy] [--top K]",
+    .summary = "class probabilities of images",
+    .help =
+        "INPUT: image files (JPEG, PNG, WebP, GIF, TIFF, BMP), folders of them (with all below, by name), "
+        ".npy or IDX\nfiles of images, or - for paths on standard input, one a line. The checkpoint carries "
+        "input size, resize,\npreprocessing and class names. Without --output a CSV table goes to standard "
+        "output: input, predicted class,\nits probability, and those of all classes, or with --top K the K "
+        "most probable classes. An image that cannot be\nread is named on standard error and has an empty "
+        "row; the others are predicted, and the exit code is 65.",
+    .mpi = true,
+    .run = run};

@@ -34,7 +34,7 @@ bool dft_image_name(const char *name) {
 static int compare_files(const void *a, const void *b) {
   const char *x = *(char *const *)a, *y = *(char *const *)b;
   const char *x_name = dft_basename(x), *y_name = dft_basename(y);
-  size_t nx = (size_t)(x_name - x) - 1, ny = (size_t)(y_name - y) - 1; /* a file lies in some class' folder */
+  size_t nx = x_name > x ? (size_t)(x_name - x) - 1 : 0, ny = y_name > y ? (size_t)(y_name - y) - 1 : 0;
   int order = memcmp(x, y, nx < ny ? nx : ny);
   if (order == 0) order = (nx > ny) - (nx < ny);
   return order != 0 ? order : strcmp(x_name, y_name);
@@ -177,6 +177,20 @@ static void ask_sizes(const walk *w, dft_listing *l) {
     w->share->tick(w->share->context);
     dft_progress("%s: sizes of %lld of %lld files", w->root, (long long)end, (long long)l->count);
   }
+}
+
+dft_status dft_list_images(const char *path, const dft_share *share, dft_strings *files) {
+  walk w = {.root = path, .share = share};
+  dft_status status = dft_strings_join(&w.directories, "", "");
+  for (int64_t i = 0; i < w.directories.count && status == DFT_OK; i++)
+    status = read_directory(&w, w.directories.items[i], &w.directories, &w.files);
+  dft_strings_sort(&w.files, 0, compare_files);
+  for (int64_t i = 0; i < w.files.count && status == DFT_OK; i++)
+    status = dft_strings_join(files, path, w.files.items[i]);
+  dft_strings_free(&w.directories);
+  dft_strings_free(&w.files);
+  free(w.seen);
+  return status;
 }
 
 /* ---- the classes ---- */

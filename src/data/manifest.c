@@ -211,7 +211,7 @@ void dft_manifest_name(const dft_manifest *m, int64_t i, bool whole, char *text,
   const char *name = m->text + e->name;
   if (e->shard >= 0)
     snprintf(text, bytes, "%s: %s", whole ? shard_path(m, i) : dft_basename(shard_path(m, i)), name);
-  else if (whole)
+  else if (whole && m->n.root >= 0)
     snprintf(text, bytes, "%s/%s", m->text + m->n.root, name);
   else
     snprintf(text, bytes, "%s", name);

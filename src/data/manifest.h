@@ -30,7 +30,7 @@ typedef struct dft_entry {
 
 /* What a writer lists. Zeroed to begin with; texts are places in `text`. */
 typedef struct dft_listing {
-  int64_t root; /* folder: its path */
+  int64_t root; /* folder: its path; -1: the names are paths themselves */
   int64_t count, room;
   dft_entry *entries;
   int64_t text_bytes, text_room;
@@ -75,6 +75,9 @@ bool dft_image_name(const char *name); /* ends so, and is not hidden */
  * followed; a directory that is reached twice in a class is read once. */
 dft_status dft_list_folder(const char *path, const char *const *names, int name_count, const char *names_from,
                            const dft_share *share, dft_listing *l);
+
+/* Adds the paths of all images in a folder and below it, in the same order, to `files`. */
+dft_status dft_list_images(const char *path, const dft_share *share, dft_strings *files);
 
 /* ---- tar.c ---- */
 

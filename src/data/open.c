@@ -213,13 +213,15 @@ dft_status dft_data_open(const dft_config *config, const dft_share *share, dft_d
   return status;
 }
 
-static dft_status all_images(const dft_image_file *file, dft_selection *s) {
-  if (file->count == 0) return dft_fail(DFT_EDATA, "%s: no images", file->path);
-  s->origin = calloc((size_t)file->count, sizeof *s->origin);
-  s->label = calloc((size_t)file->count, sizeof *s->label);
+/* ---- images alone ---- */
+
+static dft_status all_images(const char *where, int64_t count, dft_selection *s) {
+  if (count == 0) return dft_fail(DFT_EDATA, "%s: no images", where);
+  s->origin = calloc((size_t)count, sizeof *s->origin);
+  s->label = calloc((size_t)count, sizeof *s->label);
   if (s->origin == NULL || s->label == NULL)
-    return dft_fail_memory("samples", (unsigned long long)file->count * 12);
-  s->count = file->count;
+    return dft_fail_memory("samples", (unsigned long long)count * 12);
+  s->count = count;
   for (int64_t i = 0; i < s->count; i++) {
     s->origin[i] = i;
     s->label[i] = -1;
@@ -227,24 +229,53 @@ static dft_status all_images(const dft_image_file *file, dft_selection *s) {
   return DFT_OK;
 }
 
-dft_status dft_data_open_images(const char *path, int height, int width, dft_preprocessing preprocessing,
-                                dft_resize resize, const dft_share *share, dft_dataset **images) {
+/* Collective: a dataset of all images of the source, which it closes. */
+static dft_status open_all(source *s, dft_status status, int64_t count, int height, int width,
+                           dft_preprocessing preprocessing, dft_resize resize, const dft_share *share,
+                           dft_dataset **images) {
   dft_config config = {.model.height = height, .model.width = width};
-  config.data.format = DFT_DATA_IMAGE_FOLDER; /* idx or npy, whichever the content is */
+  config.data.format = DFT_DATA_IMAGE_FOLDER;
   config.data.preprocessing = preprocessing;
   config.data.resize = resize;
-  source s = {0};
+  config.data.on_corrupt = DFT_CORRUPT_SKIP;
   dft_selection all = {0};
-  *images = NULL;
-  dft_status status = share->fence(
-      share->context, share->writer ? dft_image_file_open(path, config.data.format, &s.file) : DFT_OK);
-  if (status == DFT_OK) status = share->tell(share->context, &s.file, sizeof s.file);
-  if (status == DFT_OK) status = share->fence(share->context, all_images(&s.file, &all));
-  if (status == DFT_OK) status = finish(&config, &s, share, &all, NULL, images, NULL);
+  if (status == DFT_OK) status = share->fence(share->context, all_images(s->where, count, &all));
+  if (status == DFT_OK) status = finish(&config, s, share, &all, NULL, images, NULL);
   dft_selection_free(&all);
+  close_source(s);
   if (status != DFT_OK) {
     dft_dataset_free(*images);
     *images = NULL;
   }
   return status;
+}
+
+dft_status dft_data_open_images(const char *path, int height, int width, dft_preprocessing preprocessing,
+                                dft_resize resize, const dft_share *share, dft_dataset **images) {
+  source s = {.where = path};
+  *images = NULL;
+  /* idx or npy, whichever the content is */
+  dft_status status = share->fence(
+      share->context, share->writer ? dft_image_file_open(path, DFT_DATA_IMAGE_FOLDER, &s.file) : DFT_OK);
+  if (status == DFT_OK) status = share->tell(share->context, &s.file, sizeof s.file);
+  return open_all(&s, status, s.file.count, height, width, preprocessing, resize, share, images);
+}
+
+static dft_status list_paths(const char *const *paths, int64_t count, dft_listing *l) {
+  l->root = -1;
+  for (int64_t i = 0; i < count; i++)
+    DFT_TRY(dft_listing_add(l, paths[i], (dft_entry){.bytes = -1, .label = -1, .shard = -1}));
+  return DFT_OK;
+}
+
+dft_status dft_data_open_files(const char *const *paths, int64_t count, int height, int width,
+                               dft_preprocessing preprocessing, dft_resize resize, const dft_share *share,
+                               dft_dataset **files) {
+  source s = {.where = "image files"};
+  dft_listing l = {0};
+  *files = NULL;
+  dft_status status = share->fence(share->context, share->writer ? list_paths(paths, count, &l) : DFT_OK);
+  if (status == DFT_OK) status = dft_manifest_share(&l, share, &s.manifest);
+  dft_listing_free(&l);
+  return open_all(&s, status, count, height, width, preprocessing, resize, share, files);
 }

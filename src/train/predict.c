@@ -1,14 +1,15 @@
 /* `dft predict`: probabilities for images, each once, whatever the number of ranks. */
-#include "dft/file.h"
+#include "predict.h"
+#include "dft/log.h"
 #include "dft/loss.h"
 #include "train.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { TILE = 64, TAG = 1 };
+enum { TILE = 64, TAG = 1, ERROR_BYTES = 1024, NAME_BYTES = 8192 };
 
-/* Everything that stays open over the inputs. Only rank 0 collects probabilities[count][classes]. */
+/* Everything that stays open over the inputs. Only rank 0 collects. */
 typedef struct prediction {
   dft_comm *comm;
   const dft_ops *ops;
@@ -17,9 +18,10 @@ typedef struct prediction {
   dft_folded_net *net;
   dft_preprocessing preprocessing;
   dft_resize resize;
-  char **names; /* rank 0: a name per image */
-  float *probabilities;
-  int64_t count;
+  int threads;
+  dft_predictions all;
+  int64_t unreadable; /* of all ranks */
+  FILE *errors;       /* what this rank found wrong with the present input, a line each */
 } prediction;
 
 static dft_status read_words(prediction *p, const char *path) {
@@ -31,6 +33,36 @@ static dft_status read_words(prediction *p, const char *path) {
   return DFT_OK;
 }
 
+/* ---- this rank's part ---- */
+
+/* What became of the images of a tile, which several threads read. */
+typedef struct tile {
+  dft_status status[TILE];
+  char errors[TILE][ERROR_BYTES];
+} tile;
+
+static void read_tile(const prediction *p, const dft_dataset *data, int64_t first, int n, size_t image,
+                      float *x, tile *t) {
+#pragma omp parallel for num_threads(p->threads) schedule(dynamic)
+  for (int i = 0; i < n; i++) {
+    t->status[i] = dft_dataset_image(data, first + i, x + (size_t)i * image);
+    if (t->status[i] == DFT_OK) continue;
+    snprintf(t->errors[i], ERROR_BYTES, "%s", dft_error());
+    memset(x + (size_t)i * image, 0, image * sizeof *x);
+  }
+}
+
+/* Notes what could not be read, in order. Anything but bad data ends the prediction. */
+static dft_status note_unreadable(const prediction *p, const tile *t, int n, float *out) {
+  for (int i = 0; i < n; i++) {
+    if (t->status[i] == DFT_OK) continue;
+    if (t->status[i] != DFT_EDATA) return dft_fail(t->status[i], "%s", t->errors[i]);
+    fprintf(p->errors, "%s\n", t->errors[i]);
+    out[(size_t)i * (size_t)p->model->classes] = DFT_UNREADABLE;
+  }
+  return DFT_OK;
+}
+
 /* Images [begin, end) of a dataset into out[end-begin][classes]. */
 static dft_status predict_range(prediction *p, const dft_dataset *data, int64_t begin, int64_t end,
                                 float *out) {
@@ -38,189 +70,238 @@ static dft_status predict_range(prediction *p, const dft_dataset *data, int64_t 
   size_t image = (size_t)m->height * (size_t)m->width * 3, classes = (size_t)m->classes;
   dft_arena *arena = dft_arena_new();
   if (arena == NULL) return dft_fail_memory("prediction", 0);
+  tile *t = malloc(sizeof *t);
   float *x = dft_arena_floats(arena, TILE * image),
         *features = dft_arena_floats(arena, TILE * (size_t)m->features);
   float *packed = dft_arena_floats(arena, dft_model_head_packed_floats(m, p->ops));
   float *logits = dft_arena_floats(arena, TILE * classes);
-  dft_status status = !x || !features || !packed || !logits ? dft_fail_memory("prediction", 0) : DFT_OK;
+  dft_status status = !t || !x || !features || !packed || !logits ? dft_fail_memory("prediction", 0) : DFT_OK;
   for (int64_t first = begin; first < end && status == DFT_OK; first += TILE) {
     int n = (int)(end - first < TILE ? end - first : TILE);
-    for (int i = 0; i < n && status == DFT_OK; i++)
-      status = dft_dataset_image(data, first + i, x + (size_t)i * image);
-    if (status != DFT_OK) break;
+    float *rows = out + (size_t)(first - begin) * classes;
+    read_tile(p, data, first, n, image, x, t);
     dft_folded_run(p->net, x, features, n);
     dft_model_head(m, p->ops, features, packed, logits, n);
-    dft_softmax(logits, n, m->classes, out + (size_t)(first - begin) * classes);
+    dft_softmax(logits, n, m->classes, rows);
+    status = note_unreadable(p, t, n, rows);
+    dft_comm_tick(p->comm);
   }
+  free(t);
   dft_arena_free(arena);
   return status;
 }
 
+/* ---- to rank 0 ---- */
+
 /* Rank 0 makes room for `more` images and names them. */
 static dft_status grow(prediction *p, const dft_dataset *data, int64_t more) {
-  size_t total = (size_t)(p->count + more), classes = (size_t)p->model->classes;
-  float *probabilities = realloc(p->probabilities, (total ? total : 1) * classes * sizeof *probabilities);
-  if (probabilities != NULL) p->probabilities = probabilities;
-  char **names = realloc(p->names, (total ? total : 1) * sizeof *names);
-  if (names != NULL) p->names = names;
+  dft_predictions *all = &p->all;
+  size_t total = (size_t)(all->count + more), classes = (size_t)p->model->classes;
+  float *probabilities = realloc(all->probabilities, (total ? total : 1) * classes * sizeof *probabilities);
+  if (probabilities != NULL) all->probabilities = probabilities;
+  char **names = realloc(all->names, (total ? total : 1) * sizeof *names);
+  if (names != NULL) all->names = names;
   if (names == NULL || probabilities == NULL)
     return dft_fail_memory("predictions", total * classes * sizeof(float));
   for (int64_t i = 0; i < more; i++) {
-    char name[512];
+    char name[NAME_BYTES];
     dft_dataset_name(data, i, name, sizeof name);
-    if ((p->names[p->count] = strdup(name)) == NULL) return dft_fail_memory("names", 0);
-    p->count++;
+    if ((all->names[all->count] = strdup(name)) == NULL) return dft_fail_memory("names", 0);
+    all->count++;
   }
   return DFT_OK;
 }
 
-static dft_status gather(prediction *p, int64_t n, float *mine, float *all) {
+static dft_status send_to_first(prediction *p, const void *data, size_t bytes) {
+  dft_message m = {0};
+  if (bytes == 0) return DFT_OK;
+  DFT_TRY(dft_comm_isend(p->comm, 0, TAG, data, bytes, &m));
+  return dft_comm_wait(p->comm, &m);
+}
+
+static dft_status receive(prediction *p, int rank, void *data, size_t bytes) {
+  dft_message m = {0};
+  if (bytes == 0) return DFT_OK;
+  DFT_TRY(dft_comm_irecv(p->comm, rank, TAG, data, bytes, &m));
+  return dft_comm_wait(p->comm, &m);
+}
+
+static dft_status gather_rows(prediction *p, int64_t n, float *mine) {
   int rank = dft_comm_rank(p->comm), ranks = dft_comm_size(p->comm);
   size_t row = (size_t)p->model->classes * sizeof(float);
-  dft_message m = {0};
-  if (rank != 0) {
-    int64_t begin = n * rank / ranks, end = n * (rank + 1) / ranks;
-    if (end == begin) return DFT_OK;
-    DFT_TRY(dft_comm_isend(p->comm, 0, TAG, mine, (size_t)(end - begin) * row, &m));
-    return dft_comm_wait(p->comm, &m);
-  }
+  if (rank != 0) return send_to_first(p, mine, (size_t)(n * (rank + 1) / ranks - n * rank / ranks) * row);
   for (int r = 1; r < ranks; r++) {
     int64_t begin = n * r / ranks, end = n * (r + 1) / ranks;
-    if (end == begin) continue;
-    DFT_TRY(
-        dft_comm_irecv(p->comm, r, TAG, all + begin * p->model->classes, (size_t)(end - begin) * row, &m));
-    DFT_TRY(dft_comm_wait(p->comm, &m));
+    DFT_TRY(receive(p, r, mine + begin * p->model->classes, (size_t)(end - begin) * row));
   }
   return DFT_OK;
 }
 
-static dft_status predict_input(prediction *p, const char *path) {
-  dft_dataset *data = NULL;
-  DFT_TRY(
-      dft_comm_agree(p->comm, dft_data_open_images(path, p->model->height, p->model->width, p->preprocessing,
-                                                   p->resize, dft_comm_share(p->comm), &data)));
+/* One warning for each line; returns their number. */
+static int64_t warn_lines(char *text) {
+  int64_t lines = 0;
+  for (char *end; (end = strchr(text, '\n')) != NULL; text = end + 1, lines++) {
+    *end = '\0';
+    dft_warn("%s", text);
+  }
+  return lines;
+}
+
+/* Rank 0 says what all ranks found wrong, in the order of the images. */
+static dft_status gather_errors(prediction *p, char *mine, size_t bytes) {
+  int rank = dft_comm_rank(p->comm), ranks = dft_comm_size(p->comm);
+  size_t *sizes = malloc((size_t)ranks * sizeof *sizes);
+  int64_t lines = 0;
+  dft_status status =
+      dft_comm_agree(p->comm, sizes != NULL ? DFT_OK : dft_fail_memory("sizes", (size_t)ranks));
+  if (status == DFT_OK) status = dft_comm_allgather(p->comm, &bytes, sizeof bytes, sizes);
+  if (status == DFT_OK && rank != 0) status = send_to_first(p, mine, bytes);
+  if (status == DFT_OK && rank == 0) lines = warn_lines(mine);
+  for (int r = 1; r < ranks && rank == 0 && status == DFT_OK; r++) {
+    char *text = calloc(1, sizes[r] + 1);
+    status = text != NULL ? receive(p, r, text, sizes[r]) : dft_fail_memory("messages", sizes[r]);
+    if (status == DFT_OK) lines += warn_lines(text);
+    free(text);
+  }
+  free(sizes);
+  if (status == DFT_OK) status = dft_comm_bcast(p->comm, 0, &lines, sizeof lines);
+  p->unreadable += lines;
+  return dft_comm_agree(p->comm, status);
+}
+
+/* ---- an input ---- */
+
+static dft_status predict_rows(prediction *p, const dft_dataset *data) {
   int rank = dft_comm_rank(p->comm), ranks = dft_comm_size(p->comm);
   int64_t n = dft_dataset_count(data), begin = n * rank / ranks, end = n * (rank + 1) / ranks;
-  int64_t before = p->count;
+  int64_t before = p->all.count;
   float *mine = NULL;
   dft_status status = DFT_OK;
   if (rank == 0) {
     status = grow(p, data, n);
-    if (status == DFT_OK) mine = p->probabilities + before * p->model->classes;
+    if (status == DFT_OK) mine = p->all.probabilities + before * p->model->classes;
   } else if ((mine = malloc((size_t)(end - begin + 1) * (size_t)p->model->classes * sizeof *mine)) == NULL) {
     status = dft_fail_memory("predictions", 0);
   }
   if (status == DFT_OK) status = predict_range(p, data, begin, end, mine);
   status = dft_comm_agree(p->comm, status);
-  if (status == DFT_OK) status = gather(p, n, mine, mine);
+  if (status == DFT_OK) status = gather_rows(p, n, mine);
   if (rank != 0) free(mine);
+  return status;
+}
+
+static dft_status predict_dataset(prediction *p, const dft_dataset *data) {
+  char *text = NULL;
+  size_t bytes = 0;
+  p->errors = open_memstream(&text, &bytes);
+  dft_status status = p->errors != NULL ? DFT_OK : dft_fail_memory("messages", 0);
+  status = dft_comm_agree(p->comm, status);
+  if (status == DFT_OK) status = predict_rows(p, data);
+  if (p->errors != NULL && fclose(p->errors) != 0 && status == DFT_OK)
+    status = dft_fail_memory("messages", 0);
+  status = dft_comm_agree(p->comm, status);
+  if (status == DFT_OK) status = gather_errors(p, text, bytes);
+  free(text);
+  return status;
+}
+
+/* `count` paths of one kind: an array, or any number of image files. */
+static dft_status predict_input(prediction *p, char kind, const char *const *paths, int64_t count) {
+  const dft_share *share = dft_comm_share(p->comm);
+  int height = p->model->height, width = p->model->width;
+  dft_dataset *data = NULL;
+  dft_status status =
+      kind == DFT_INPUT_ARRAY
+          ? dft_data_open_images(paths[0], height, width, p->preprocessing, p->resize, share, &data)
+          : dft_data_open_files(paths, count, height, width, p->preprocessing, p->resize, share, &data);
+  status = dft_comm_agree(p->comm, status);
+  if (status == DFT_OK) status = predict_dataset(p, data);
   dft_dataset_free(data);
   return status;
 }
 
-/* A CSV field, quoted where it must be (RFC 4180). */
-static void csv_field(FILE *f, const char *text) {
-  if (strpbrk(text, ",\"\r\n") == NULL) {
-    fputs(text, f);
-    return;
-  }
-  fputc('"', f);
-  for (; *text; text++) fprintf(f, *text == '"' ? "\"\"" : "%c", *text);
-  fputc('"', f);
+/* Rank 0 lists, the others are told: standard input is its alone, and folders may look different elsewhere.
+ */
+static dft_status list_inputs(prediction *p, const dft_prediction_request *request, dft_inputs *inputs) {
+  bool lists = dft_comm_rank(p->comm) == 0;
+  dft_status status = DFT_OK;
+  for (int i = 0; i < request->input_count && lists && status == DFT_OK; i++)
+    status = dft_inputs_add(inputs, request->inputs[i]);
+  DFT_TRY(dft_comm_agree(p->comm, status));
+  DFT_TRY(dft_comm_bcast(p->comm, 0, &inputs->count, sizeof inputs->count));
+  DFT_TRY(dft_comm_bcast(p->comm, 0, &inputs->bytes, sizeof inputs->bytes));
+  if (!lists) inputs->text = malloc(inputs->bytes);
+  DFT_TRY(dft_comm_agree(p->comm, inputs->text != NULL ? DFT_OK : dft_fail_memory("paths", inputs->bytes)));
+  return dft_comm_bcast(p->comm, 0, inputs->text, inputs->bytes);
 }
 
-static void class_name(const prediction *p, int c, char *text, size_t bytes) {
-  char **names = p->state->weights.class_names;
-  if (names != NULL)
-    snprintf(text, bytes, "%s", names[c]);
-  else
-    snprintf(text, bytes, "%d", c);
-}
-
-static void write_csv(const prediction *p, FILE *f) {
-  char name[256];
-  int classes = p->model->classes;
-  fprintf(f, "input,predicted,probability");
-  for (int c = 0; c < classes; c++) {
-    class_name(p, c, name, sizeof name);
-    fputc(',', f);
-    csv_field(f, name);
+/* Image files that follow one another are one input, so that all ranks have some of them. */
+static dft_status predict_inputs(prediction *p, const dft_inputs *inputs) {
+  const char **paths = malloc((size_t)inputs->count * sizeof *paths);
+  DFT_TRY(dft_comm_agree(p->comm, paths != NULL ? DFT_OK : dft_fail_memory("paths", 0)));
+  const char *record = inputs->text;
+  int64_t collected = 0;
+  dft_status status = DFT_OK;
+  for (int64_t i = 0; i < inputs->count && status == DFT_OK; i++) {
+    paths[collected++] = record + 1;
+    char kind = record[0];
+    record += strlen(record) + 1;
+    bool last = i + 1 == inputs->count;
+    if (kind == DFT_INPUT_IMAGE && !last && record[0] == DFT_INPUT_IMAGE) continue;
+    status = predict_input(p, kind, paths, collected);
+    collected = 0;
   }
-  fputc('\n', f);
-  for (int64_t i = 0; i < p->count; i++) {
-    const float *row = p->probabilities + i * classes;
-    int best = dft_argmax(row, classes);
-    class_name(p, best, name, sizeof name);
-    csv_field(f, p->names[i]);
-    fputc(',', f);
-    csv_field(f, name);
-    fprintf(f, ",%.9g", row[best]);
-    for (int c = 0; c < classes; c++) fprintf(f, ",%.9g", row[c]);
-    fputc('\n', f);
-  }
-}
-
-/* NumPy's format 1.0: magic, header padded to a multiple of 64, values. */
-static void write_npy(const prediction *p, FILE *f) {
-  char header[128];
-  int used =
-      snprintf(header, sizeof header, "{'descr': '<f4', 'fortran_order': False, 'shape': (%lld, %d), }",
-               (long long)p->count, p->model->classes);
-  int padded = (10 + used + 1 + 63) / 64 * 64 - 10;
-  fwrite("\x93NUMPY\x01\x00", 1, 8, f);
-  fputc(padded & 0xff, f);
-  fputc(padded >> 8, f);
-  fprintf(f, "%s%*s\n", header, padded - used - 1, "");
-  fwrite(p->probabilities, sizeof(float), (size_t)p->count * (size_t)p->model->classes, f);
-}
-
-static dft_status write_output(const prediction *p, const char *output) {
-  if (output == NULL) {
-    write_csv(p, stdout);
-    return fflush(stdout) == 0 ? DFT_OK : dft_fail(DFT_EIO, "cannot write to standard output");
-  }
-  size_t length = strlen(output);
-  bool npy = length > 4 && strcmp(output + length - 4, ".npy") == 0;
-  char *text = NULL;
-  size_t bytes = 0;
-  FILE *f = open_memstream(&text, &bytes);
-  if (f == NULL) return dft_fail_memory("predictions", 0);
-  if (npy)
-    write_npy(p, f);
-  else
-    write_csv(p, f);
-  dft_status status =
-      fclose(f) == 0 ? dft_write_file(output, text, bytes) : dft_fail_memory("predictions", 0);
-  free(text);
+  free(paths);
   return status;
 }
 
 static dft_status open_prediction(prediction *p, const char *checkpoint) {
   dft_kernels kernels;
-  int threads = 1;
   dft_config defaults = {0}; /* compute.threads auto */
   DFT_TRY(dft_read_checkpoint(p->comm, checkpoint, p->state));
   DFT_TRY(read_words(p, checkpoint));
-  DFT_TRY(dft_setup_compute(p->comm, &defaults, &kernels, &p->ops, &threads));
+  DFT_TRY(dft_setup_compute(p->comm, &defaults, &kernels, &p->ops, &p->threads));
   dft_status status = dft_model_of_state(p->state, checkpoint, &p->model);
   if (status == DFT_OK)
     status = dft_folded_new(p->model, p->ops, 0, p->model->unit_count, DFT_PREFIX_FLOAT32, &p->net);
   return dft_comm_agree(p->comm, status);
 }
 
-dft_status dft_predict(dft_comm *comm, const char *checkpoint, const char *const *inputs, int input_count,
-                       const char *output) {
+static dft_status check_top(const prediction *p, const dft_prediction_request *request) {
+  if (request->top <= p->model->classes) return DFT_OK;
+  return dft_fail(DFT_EUSAGE, "--top %d: %s has %d classes", request->top, request->checkpoint,
+                  p->model->classes);
+}
+
+/* Writes what there is, then tells of what is missing. */
+static dft_status finish(prediction *p, const dft_prediction_request *request) {
+  p->all.classes = p->model->classes;
+  p->all.class_names = p->state->weights.class_names;
+  bool writes = dft_comm_rank(p->comm) == 0;
+  int64_t images = p->all.count;
+  DFT_TRY(dft_comm_agree(p->comm,
+                         writes ? dft_predictions_write(&p->all, request->top, request->output) : DFT_OK));
+  DFT_TRY(dft_comm_bcast(p->comm, 0, &images, sizeof images));
+  if (p->unreadable == 0) return DFT_OK;
+  return dft_fail(DFT_EDATA, "%lld of %lld images could not be read; the others are predicted",
+                  (long long)p->unreadable, (long long)images);
+}
+
+dft_status dft_predict(dft_comm *comm, const dft_prediction_request *request) {
   dft_state state = {0};
+  dft_inputs inputs = {0};
   prediction p = {.comm = comm, .state = &state};
-  dft_status status = open_prediction(&p, checkpoint);
-  for (int i = 0; i < input_count && status == DFT_OK; i++) status = predict_input(&p, inputs[i]);
-  if (status == DFT_OK)
-    status = dft_comm_agree(comm, dft_comm_rank(comm) == 0 ? write_output(&p, output) : DFT_OK);
+  dft_status status = open_prediction(&p, request->checkpoint);
+  if (status == DFT_OK) status = check_top(&p, request);
+  if (status == DFT_OK) status = list_inputs(&p, request, &inputs);
+  if (status == DFT_OK) status = predict_inputs(&p, &inputs);
+  if (status == DFT_OK) status = finish(&p, request);
+  dft_inputs_free(&inputs);
   dft_folded_free(p.net);
   dft_model_free(p.model);
-  for (int64_t i = 0; i < p.count; i++) free(p.names[i]);
-  free(p.names);
-  free(p.probabilities);
+  for (int64_t i = 0; i < p.all.count; i++) free(p.all.names[i]);
+  free(p.all.names);
+  free(p.all.probabilities);
   dft_state_free(&state);
   return status;
 }

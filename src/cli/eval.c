@@ -23,7 +23,8 @@ const dft_command dft_command_eval = {
     .name = "eval",
     .arguments = "CKPT CONFIG.yaml [key=value ...] [--json FILE]",
     .summary = "measure a checkpoint on data.validation",
-    .help = "Prints loss, accuracy, precision, recall and F1 per class, and the confusion matrix. Each "
+    .help = "Prints loss, accuracy, precision, recall and F1 per class and their averages, and the confusion "
+            "matrix. Each "
             "sample is counted\n"
             "once; the counts are the same for every number of ranks. --json writes the same as JSON.",
     .mpi = true,

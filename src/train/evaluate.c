@@ -26,17 +26,34 @@ static class_scores score(const dft_metrics *m, int classes, int c) {
   return s;
 }
 
+/* The mean over the classes, each counting the same (macro) or by its samples (weighted). A class without
+ * samples or predictions has zeros, which count. */
+static class_scores average(const dft_metrics *m, int classes, bool weighted) {
+  class_scores a = {0};
+  for (int c = 0; c < classes; c++) {
+    class_scores s = score(m, classes, c);
+    double weight = weighted ? ratio(s.support, m->count) : 1.0 / classes;
+    a.precision += weight * s.precision;
+    a.recall += weight * s.recall;
+    a.f1 += weight * s.f1;
+  }
+  a.support = m->count;
+  return a;
+}
+
+static void print_scores(const char *name, class_scores s) {
+  printf("%-20s %9.4f %9.4f %9.4f %9lld\n", name, s.precision, s.recall, s.f1, (long long)s.support);
+}
+
 static void print_table(const dft_run *run, const dft_metrics *m) {
   int classes = run->model->classes;
   printf("samples %lld  accuracy %.4f  loss %.4f\n", (long long)m->count, m->accuracy, m->loss);
   if (m->left_out > 0) printf("left out, as they cannot be read: %lld\n", (long long)m->left_out);
   printf("\n");
   printf("%-20s %9s %9s %9s %9s\n", "class", "precision", "recall", "f1", "support");
-  for (int c = 0; c < classes; c++) {
-    class_scores s = score(m, classes, c);
-    printf("%-20s %9.4f %9.4f %9.4f %9lld\n", run->class_names[c], s.precision, s.recall, s.f1,
-           (long long)s.support);
-  }
+  for (int c = 0; c < classes; c++) print_scores(run->class_names[c], score(m, classes, c));
+  print_scores("macro average", average(m, classes, false));
+  print_scores("weighted average", average(m, classes, true));
   printf("\nconfusion matrix (rows: true class, columns: predicted)\n%-20s", "");
   for (int c = 0; c < classes; c++) printf(" %8.8s", run->class_names[c]);
   printf("\n");
@@ -61,6 +78,11 @@ static void json_string(FILE *f, const char *text) {
   fputc('"', f);
 }
 
+static void json_scores(FILE *f, class_scores s) {
+  fprintf(f, "\"precision\": %.17g, \"recall\": %.17g, \"f1\": %.17g, \"support\": %lld}", s.precision,
+          s.recall, s.f1, (long long)s.support);
+}
+
 static void json(FILE *f, const dft_run *run, const char *checkpoint, const dft_metrics *m) {
   int classes = run->model->classes;
   fprintf(f, "{\"checkpoint\": ");
@@ -68,13 +90,16 @@ static void json(FILE *f, const dft_run *run, const char *checkpoint, const dft_
   fprintf(f, ", \"samples\": %lld, \"left_out\": %lld, \"loss\": %.17g, \"accuracy\": %.17g, \"classes\": [",
           (long long)m->count, (long long)m->left_out, m->loss, m->accuracy);
   for (int c = 0; c < classes; c++) {
-    class_scores s = score(m, classes, c);
     fprintf(f, "%s{\"name\": ", c ? ", " : "");
     json_string(f, run->class_names[c]);
-    fprintf(f, ", \"precision\": %.17g, \"recall\": %.17g, \"f1\": %.17g, \"support\": %lld}", s.precision,
-            s.recall, s.f1, (long long)s.support);
+    fprintf(f, ", ");
+    json_scores(f, score(m, classes, c));
   }
-  fprintf(f, "], \"confusion\": [");
+  fprintf(f, "], \"macro\": {");
+  json_scores(f, average(m, classes, false));
+  fprintf(f, ", \"weighted\": {");
+  json_scores(f, average(m, classes, true));
+  fprintf(f, ", \"confusion\": [");
   for (int t = 0; t < classes; t++)
     for (int p = 0; p < classes; p++)
       fprintf(f, "%s%s%lld%s", p == 0 && t ? ", " : "", p == 0 ? "[" : ", ",
@@ -104,6 +129,30 @@ static dft_status check_fit(const dft_config *c, const dft_state *s, const char 
                     c->model.width, checkpoint, s->height, s->width);
   if (!c->data.validation.present)
     return dft_fail(DFT_EUSAGE, "data.validation: missing, dft eval measures on it");
+  const struct {
+    const char *key, *here, *there;
+  } words[] = {
+      {"data.preprocessing", dft_preprocessing_words[c->data.preprocessing], s->preprocessing},
+      {"data.resize", dft_resize_words[c->data.resize], s->resize},
+  };
+  for (int i = 0; i < 2; i++)
+    if (words[i].there != NULL && strcmp(words[i].here, words[i].there) != 0)
+      return dft_fail(DFT_EUSAGE, "%s: %s, but %s was trained with %s", words[i].key, words[i].here,
+                      checkpoint, words[i].there);
+  return DFT_OK;
+}
+
+/* Where both know names, class i must be the same class: folders sort otherwise when one is added. */
+static dft_status check_names(const dft_state *s, const dft_dataset *data, const char *checkpoint) {
+  const char *const *names = dft_dataset_class_names(data);
+  char *const *trained = s->weights.class_names;
+  char number[16];
+  for (int i = 0; i < s->classes && names != NULL && trained != NULL; i++) {
+    snprintf(number, sizeof number, "%d", i);
+    if (strcmp(trained[i], number) != 0 && strcmp(trained[i], names[i]) != 0)
+      return dft_fail(DFT_EDATA, "data.validation: class %d is '%s', but '%s' in %s", i, names[i], trained[i],
+                      checkpoint);
+  }
   return DFT_OK;
 }
 
@@ -122,6 +171,7 @@ static dft_status evaluate(dft_run *run, dft_state *state, const char *checkpoin
       dft_comm_agree(run->comm, dft_data_open(run->config, dft_comm_share(run->comm),
                                               &run->data[DFT_SET_TRAIN], &run->data[DFT_SET_VALIDATION])));
   DFT_TRY(dft_same_data(run->comm, run->data[DFT_SET_VALIDATION], "validation", &run->fingerprint));
+  DFT_TRY(dft_comm_agree(run->comm, check_names(state, run->data[DFT_SET_VALIDATION], checkpoint)));
   DFT_TRY(dft_comm_agree(run->comm, dft_model_of_state(state, checkpoint, &run->model)));
   run->class_names = (const char *const *)state->weights.class_names;
   if (run->class_names == NULL)

@@ -27,6 +27,17 @@ history=$(tail -1 "$work/run/history.csv" | cut -d, -f5)
 measured=$(sed 's/.*"accuracy": \([0-9.]*\).*/\1/' "$work/eval1.json")
 awk -v a="$history" -v b="$measured" 'BEGIN {d = a - b; exit !(d < 1e-6 && d > -1e-6)}' ||
   fail "eval's accuracy $measured is not the history's $history"
+# averages: of the table's own rows, and of the confusion matrix for the weighted recall, which is the accuracy
+awk '$1 ~ /^[0-2]$/ && NF == 5 {p += $2; r += $3; f += $4; wp += $2 * $5; wr += $3 * $5; wf += $4 * $5; n += $5}
+  /^macro average/ {found++; bad += off($3, p / 3) + off($4, r / 3) + off($5, f / 3) + ($6 != n)}
+  /^weighted average/ {found++; bad += off($3, wp / n) + off($4, wr / n) + off($5, wf / n) + ($6 != n)}
+  function off(a, b) { return a - b > 1e-4 || b - a > 1e-4 }
+  END {exit found != 2 || bad > 0}' "$work/eval1.txt" || { cat "$work/eval1.txt" >&2; fail "averages"; }
+weighted=$(sed 's/.*"weighted": {"precision": [^,]*, "recall": \([^,]*\),.*/\1/' "$work/eval1.json")
+awk -v a="$weighted" -v b="$measured" 'BEGIN {d = a - b; exit !(d < 1e-12 && d > -1e-12)}' ||
+  fail "the weighted recall $weighted is not the accuracy $measured"
+expect 2 "data.preprocessing: unit, but" "$DFT" eval "$final" "$config" data.preprocessing=unit
+expect 2 "data.resize: pad, but" "$DFT" eval "$final" "$config" data.resize=pad
 
 # predict: 7 images of bytes; the same table and array at every np; rows sum to 1
 printf '\x93NUMPY\x01\x00\x76\x00%-117s\n' "{'descr': '|u1', 'fortran_order': False, 'shape': (7, 20, 30, 3), }" >"$work/x.npy"

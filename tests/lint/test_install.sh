@@ -2,7 +2,8 @@
 # What `cmake --install` puts down is enough: each header compiles alone, and a stranger's program finds, links and runs
 # libdft through pkg-config.
 set -euo pipefail
-build=${DFT_BUILD:-$(dirname "$0")/../../build}
+source_dir=$(cd "$(dirname "$0")/../.." && pwd)
+build=${DFT_BUILD:-$source_dir/build}
 if grep -q '^DFT_SANITIZE:STRING=.' "$build/CMakeCache.txt"; then
   echo "skipped: a sanitizer build is not for installation"
   exit 77
@@ -46,4 +47,26 @@ esac
 case $(moved/bin/dft --version) in
 "dft $version "*) ;;
 *) echo "dft --version said: $(moved/bin/dft --version)"; exit 1 ;;
+esac
+
+# images: the module with libvips comes along, and is found from where the program was moved to
+for class in ant bee; do
+  mkdir -p "folder/$class"
+  cp "$source_dir"/tests/golden/data/images/{rgb.png,lossy.webp,420.jpg} "folder/$class"
+done
+cat >folder.yaml <<'END'
+model: {input_shape: [32, 32, 3], classes: 2}
+data: {format: image_folder, train: {path: folder}, batch_size: 2}
+phases: [{epochs: 1}]
+END
+said=$(moved/bin/dft check folder.yaml 2>&1) || { echo "dft check said: $said"; exit 1; }
+case $said in
+*"6 samples, 0 unreadable"*) ;;
+*) echo "dft check said: $said"; exit 1 ;;
+esac
+rm "$(find moved -name dft_decode.so)"
+said=$(moved/bin/dft check folder.yaml 2>&1) && { echo "without its module: $said"; exit 1; }
+case $said in
+*"needs libvips"*DFT_DECODE_MODULE*) ;;
+*) echo "without its module dft check said: $said"; exit 1 ;;
 esac

@@ -119,12 +119,11 @@ static dft_status find_reader(const format *f, const char *name, const dft_raste
 
 /* ---- one image ---- */
 
-static dft_status check_size(const dft_raster *r, const char *name) {
-  if (r->height < 1 || r->width < 1) return dft_fail(DFT_EDATA, "%s: an image without pixels", name);
-  if (r->height > DFT_DECODE_MAX_SIDE || r->width > DFT_DECODE_MAX_SIDE ||
-      r->height * r->width > DFT_DECODE_MAX_PIXELS)
-    return dft_fail(DFT_EDATA, "%s: %lld x %lld pixels, more than %lld are refused", name,
-                    (long long)r->width, (long long)r->height, (long long)DFT_DECODE_MAX_PIXELS);
+static dft_status check_size(int64_t height, int64_t width, const char *name) {
+  if (height < 1 || width < 1) return dft_fail(DFT_EDATA, "%s: an image without pixels", name);
+  if (height > DFT_DECODE_MAX_SIDE || width > DFT_DECODE_MAX_SIDE || height * width > DFT_DECODE_MAX_PIXELS)
+    return dft_fail(DFT_EDATA, "%s: %lld x %lld pixels, more than %lld are refused", name, (long long)width,
+                    (long long)height, (long long)DFT_DECODE_MAX_PIXELS);
   return DFT_OK;
 }
 
@@ -148,9 +147,12 @@ static dft_status decode(const format *f, const dft_raster_reader *reader, const
   dft_raster raster;
   dft_row_sink sink = {0};
   void *handle;
+  int64_t announced_height, announced_width;
   *message = '\0';
+  if (dft_announced_size(f->format, bytes, count, &announced_height, &announced_width))
+    DFT_TRY(check_size(announced_height, announced_width, name));
   if (!reader->open(f->format, bytes, count, &raster, &handle, message)) return DFT_EDATA;
-  dft_status status = check_size(&raster, name);
+  dft_status status = check_size(raster.height, raster.width, name);
   if (status == DFT_OK && bitmap != NULL) {
     dft_box by = dft_box_for(&raster, mode, *height, *width);
     if (!reader->start(handle, dft_box_shrink(by), &raster, message)) status = DFT_EDATA;

@@ -55,4 +55,8 @@ extern const dft_raster_reader dft_jpeg_reader, dft_bmp_reader;
 /* The orientation in EXIF data, which is a TIFF file of its own; 1 if it says none. */
 int dft_exif_orientation(const uint8_t *exif, size_t count);
 
+/* The size that the start of a file announces; false: it does not, or not there. */
+bool dft_announced_size(dft_image_format format, const void *bytes, size_t count, int64_t *height,
+                        int64_t *width);
+
 #endif

@@ -21,6 +21,8 @@ cmake -S "$source_dir/tests/fuzz" -B "$build" -G "$generator" -DCMAKE_C_COMPILER
 cmake --build "$build" -j 2 > "$build/build.log" 2>&1 || { tail -60 "$build/build.log"; exit 1; }
 
 export UBSAN_OPTIONS=print_stacktrace=1
+module=${DFT_BUILD:-$source_dir/build}/dft_decode.so
+[ ! -e "$module" ] || export DFT_DECODE_MODULE=$module
 failed=0
 for target in "$source_dir"/tests/fuzz/fuzz_*.c; do
   name=$(basename "$target" .c); name=${name#fuzz_}

@@ -175,6 +175,22 @@ static void bombs_are_refused(void **state) {
     }
   REFUSED_FILE(jpeg.data, jpeg.count, "65280 x 65280 pixels");
   free(jpeg.data);
+  bytes gif = read_image("plain.gif");
+  memcpy(gif.data + 6, "\xff\xff\xff\xff", 4);
+  REFUSED_FILE(gif.data, gif.count, "65535 x 65535 pixels");
+  free(gif.data);
+  bytes webp = read_image("animated.webp"); /* begins with VP8X */
+  memcpy(webp.data + 24, "\xff\xff\0\xff\xff\0", 6);
+  REFUSED_FILE(webp.data, webp.count, "65536 x 65536 pixels");
+  free(webp.data);
+  webp = read_image("lossless.webp");
+  memcpy(webp.data + 21, "\xff\xff\xff\xff", 4);
+  REFUSED_FILE(webp.data, webp.count, "16384 x 16384 pixels");
+  free(webp.data);
+  webp = read_image("lossy.webp");
+  memcpy(webp.data + 26, "\xff\xff\xff\xff", 4);
+  REFUSED_FILE(webp.data, webp.count, "16383 x 16383 pixels");
+  free(webp.data);
   bytes bmp = read_image("plain.bmp");
   memcpy(bmp.data + 18, "\0\0\1\0\0\0\1\0", 8);
   REFUSED_FILE(bmp.data, bmp.count, "truncated");

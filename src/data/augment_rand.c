@@ -53,7 +53,7 @@ static void color(dft_canvas *c, double s) {
 static void contrast(dft_canvas *c, double s) { /* about the mean of the grey image */
   double sum = 0;
   for (size_t i = 0; i < count(c); i += 3) sum += (double)dft_color_grey(c->pixels + i);
-  float factor = (float)(1 + 0.9 * s), mean = (float)(sum / (double)(count(c) / 3));
+  float factor = (float)(1 + 0.9 * s), mean = (float)(sum / ((double)c->height * c->width));
   for (size_t i = 0; i < count(c); i++)
     c->pixels[i] = dft_color_clip(factor * c->pixels[i] + (1 - factor) * mean);
 }

@@ -53,6 +53,9 @@ expect 2 "data.augment.zoom (checkpoint 0.2, now 0.3)" np_quiet 1 "$work/config.
 views=("$all" cache.views=2 phases.0.epochs=5)
 train views 2 "${views[@]}"
 grep -q "frozen work of 59 of 59 images" "$work/out" || fail "the cache does not count 2 views of 24 images and 11 others"
+expect 0 "a training image counts as cache.views 2 images" "$DFT" plan "$work/config.yaml" "${views[@]}"
+expect 0 "validation images only" "$DFT" plan "$work/config.yaml" "$all"
+expect 0 "mixup and cutmix make training images anew" "$DFT" plan "$work/config.yaml" data.augment.mixup=0.2
 train views_off 1 "${views[@]}" cache.mode=off
 equal "views without cache" views views_off
 train views_small 3 "${views[@]}" cache.memory_mb=0

@@ -79,6 +79,7 @@ static const char full[] =
     "  classes_subset: [4, 0, 9]\n"
     "  limit: 1000\n"
     "  limit_per_class: 50\n"
+    "  augment: {flip: vertical, rotation: 0.25, zoom: [-0.2, 0.1], crop: {scale: [0.5, 1]}, mixup: 0.2}\n"
     "  on_corrupt: fail\n"
     "  threads: 3\n"
     "phases:\n"
@@ -110,6 +111,11 @@ static void test_values(void **state) {
   assert_true(c->data.validation.present);
   assert_int_equal(c->data.classes_subset_count, 3);
   assert_int_equal(c->data.classes_subset[2], 9);
+  const dft_config_augment *a = &c->data.augment;
+  assert_int_equal(a->flip, DFT_FLIP_VERTICAL);
+  assert_true(a->rotation[0] == -0.25 && a->rotation[1] == 0.25 && a->zoom[0] == -0.2 && a->zoom[1] == 0.1);
+  assert_true(a->crop_scale[0] == 0.5 && a->crop_scale[1] == 1 && a->crop_ratio[0] == 0.75);
+  assert_true(a->mixup == 0.2 && a->cutmix == 0 && a->value_range[1] == 255 && dft_config_augments(a));
   assert_int_equal(c->data.on_corrupt, DFT_CORRUPT_FAIL);
   assert_int_equal(c->data.threads, 3);
   assert_int_equal(c->phase_count, 5);
@@ -277,7 +283,28 @@ static const wrong wrongs[] = {
     {DATA PHASE, "data.augment={flip: true}", "data.augment.flip: expected one of none horizontal vertical"},
     {DATA PHASE, "distributed.backend=nccl", "distributed.backend: nccl is not in this version"},
     {DATA PHASE, "compute.precision=bfloat16", "compute.precision: bfloat16 is not in this version"},
+    /* augmentation */
     {DATA PHASE, "cache.views=2", "cache.views: needs something in data.augment"},
+    {DATA "cache: {views: 2}\n" PHASE, "data.augment={flip: vertical, mixup: 0.2}",
+     "runs.d/a.yaml:2: cache.views: does not go with data.augment.mixup and cutmix"},
+    {DATA PHASE, "data.augment={rotate: 1}",
+     "unknown key 'data.augment.rotate', did you mean 'data.augment.rotation'?"},
+    {DATA PHASE, "data.augment.rotation=1.5",
+     "data.augment.rotation: must be at least -1 and at most 1, got 1.5"},
+    {DATA PHASE, "data.augment.rotation=-0.5",
+     "data.augment.rotation: a single number f stands for [-f, f] and cannot be negative"},
+    {DATA PHASE, "data.augment.zoom=1", "data.augment.zoom: must be above -1 and at most 1, got 1"},
+    {DATA PHASE, "data.augment.zoom=[0.2, 0.1]",
+     "data.augment.zoom: the first number of [low, high] is the larger one"},
+    {DATA PHASE, "data.augment.zoom=[0.1]",
+     "data.augment.zoom: expected a number or [low, high], got a list"},
+    {DATA PHASE, "data.augment.zoom=[a, 1]", "data.augment.zoom: expected a number or [low, high], got a"},
+    {DATA PHASE, "data.augment.crop.scale=0.5", "data.augment.crop.scale: expected [low, high], got 0.5"},
+    {DATA PHASE, "data.augment.crop.scale=[0, 1]",
+     "data.augment.crop.scale: must be above 0 and at most 1, got 0"},
+    {DATA PHASE, "data.augment.value_range=[1, 1]",
+     "data.augment.value_range: the two numbers of [low, high] are equal"},
+    {DATA PHASE, "data.augment.erasing.probability=2", "must be at least 0 and at most 1, got 2"},
     /* YAML */
     {"data: [1\nseed: 3\n", NULL, "runs.d/a.yaml:2: not YAML: "},
     {"seed: 1\n\tmodel: 2\n", NULL, "runs.d/a.yaml:2: not YAML: "},

@@ -63,6 +63,10 @@ static void test_round_trip(void **state) {
       "3.3333333333333335e-05}},\n"
       "         {epochs: 1, unfreeze_from: x}]\n"
       "log: {verbose: auto}\ndistributed: {timeout_s: 0.1, shards: 32}\n");
+  check_round_trip("d.yaml",
+                   "data: {format: random, train: {samples: 9}, augment: {rotation: 0.1, zoom: [-.25, 0],\n"
+                   "  contrast: [-0.1, 0.1], value_range: [-1, 1], fill_mode: wrap}}\ncache: {views: 3}\n"
+                   "phases: [{epochs: 1}]\n");
   check_round_trip("c.yaml", "data: {format: random, train: {samples: 9}, validation: {split: 0.1}}\n"
                              "phases: [{epochs: 1}]\n");
 }
@@ -206,8 +210,8 @@ static void test_reference(void **state) {
 
 static void test_shipped_configs(void **state) {
   (void)state;
-  static const char *const names[] = {"configs/tutorial.yaml", "configs/pretrain.yaml",
-                                      "configs/5class.yaml", "configs/photos.yaml"};
+  static const char *const names[] = {"configs/tutorial.yaml", "configs/pretrain.yaml", "configs/5class.yaml",
+                                      "configs/photos.yaml"};
   for (int i = 0; i < 4; i++) {
     char *text = read_source_file(names[i]);
     check_round_trip(names[i], text);

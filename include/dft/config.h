@@ -114,7 +114,8 @@ typedef struct dft_config {
     int64_t limit, limit_per_class;
     dft_config_augment augment;
     dft_on_corrupt on_corrupt;
-    int threads; /* 0: auto */
+    char *decoded_cache; /* NULL: none */
+    int threads;         /* 0: auto */
   } data;
   dft_config_phase *phases;
   int phase_count;

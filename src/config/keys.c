@@ -153,6 +153,15 @@ const dft_key dft_keys[] = {
      .help = "Replaces a rectangle of each image of a batch by another's, the labels mixed as the areas."},
     {"data.on_corrupt", DFT_KEY_WORD, AT(data.on_corrupt), .words = "skip fail", .preset = "skip", DECIDES,
      .help = "An unreadable sample: skip (it keeps its place with weight 0) or fail."},
+    {"data.decoded_cache", DFT_KEY_PATH, AT(data.decoded_cache), .words = "none", .word_is_null = true,
+     .preset = "none", .when = FOLDERS,
+     .help = "Directory that keeps images decoded and reduced in a file, so that later epochs and runs "
+             "decode nothing "
+             "whose frozen work they do not find either. At most 12 bytes per pixel of input_shape and "
+             "image. Several "
+             "runs may share it. dft deletes nothing in it. An image is decoded again when the size or time "
+             "of change of "
+             "its file is another. Where it cannot be used, a warning says why."},
     {"data.threads", DFT_KEY_INT, AT(data.threads), FROM(1, 1024), .words = "auto", .word_value = 0,
      .preset = "auto", .keras = "fit(workers)",
      .help =

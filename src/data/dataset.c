@@ -12,6 +12,7 @@ enum { FINGERPRINT_BYTES = 64 << 20, FINGERPRINT_ROWS = 1024 };
 void dft_dataset_free(dft_dataset *d) {
   if (d == NULL) return;
   dft_pixels_unref(d->pixels);
+  dft_decoded_free(d->decoded);
   dft_manifest_unref(d->manifest);
   free(d->class_names);
   dft_loader_free(&d->loader);

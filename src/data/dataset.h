@@ -2,6 +2,7 @@
 #ifndef DFT_DATA_DATASET_H
 #define DFT_DATA_DATASET_H
 
+#include "decoded.h"
 #include "manifest.h"
 #include "source.h"
 
@@ -9,6 +10,7 @@ struct dft_dataset {
   dft_selection selection;  /* labels are -1 for images alone */
   dft_pixels *pixels;       /* idx, npy; else NULL */
   dft_manifest *manifest;   /* image_folder, tar; else NULL. Without both: the random source */
+  dft_decoded *decoded;     /* of the manifest's images; NULL: data.decoded_cache is none */
   dft_resize resize;        /* manifest: each image has its size */
   dft_loader loader;        /* of one size; with a manifest only its out_ fields and preprocessing */
   const char **class_names; /* [classes] or NULL; the manifest's strings */

@@ -68,7 +68,16 @@ static dft_status read_file(const dft_dataset *d, dft_preprocessing preprocessin
 }
 
 dft_status dft_file_image(const dft_dataset *d, dft_preprocessing preprocessing, int64_t origin, float *out) {
-  return read_file(d, preprocessing, origin, out, NULL, 0);
+  uint64_t stamp;
+  if (d->decoded == NULL) return read_file(d, preprocessing, origin, out, NULL, 0);
+  dft_image_reader *reader = get_reader(d, preprocessing);
+  if (reader == NULL) return dft_fail_memory("image reader", sizeof *reader);
+  dft_bitmap *bitmap = &reader->bitmap;
+  if (dft_decoded_get(d->decoded, origin, bitmap, &stamp))
+    return dft_image_reader_pixels(reader, bitmap->rgb, bitmap->height, bitmap->width, out);
+  DFT_TRY(read_file(d, preprocessing, origin, out, NULL, 0));
+  dft_decoded_put(d->decoded, origin, bitmap, stamp);
+  return DFT_OK;
 }
 
 dft_status dft_dataset_check(const dft_dataset *d, int64_t sample, float *out, char *warning,

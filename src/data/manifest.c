@@ -2,6 +2,7 @@
 #include "source.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <isa-l/crc64.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -306,4 +307,26 @@ dft_status dft_manifest_read(const dft_manifest *m, int64_t i, uint8_t **data, s
   free(*data);
   *data = NULL;
   return status;
+}
+
+void dft_manifest_key(const dft_manifest *m, uint64_t key[2]) {
+  const struct {
+    const void *data;
+    int64_t bytes;
+  } parts[] = {{m->entries, m->n.count * (int64_t)sizeof *m->entries}, {m->text, m->n.text_bytes}};
+  for (int p = 0; p < 2; p++) {
+    key[0] = crc64_ecma_refl(key[0], parts[p].data, (uint64_t)parts[p].bytes);
+    key[1] = crc64_jones_refl(key[1], parts[p].data, (uint64_t)parts[p].bytes);
+  }
+}
+
+uint64_t dft_manifest_stamp(const dft_manifest *m, int64_t i) {
+  const dft_entry *e = &m->entries[i];
+  char path[2 * DFT_PATH_BYTES];
+  struct stat info;
+  if (e->shard < 0) dft_manifest_name(m, i, true, path, sizeof path);
+  if (stat(e->shard < 0 ? path : shard_path(m, i), &info) != 0) return 0;
+  const int64_t facts[] = {info.st_size, info.st_mtim.tv_sec, info.st_mtim.tv_nsec, e->offset, e->bytes};
+  uint64_t stamp = crc64_ecma_refl(0, (const unsigned char *)facts, sizeof facts);
+  return stamp == 0 ? 1 : stamp;
 }

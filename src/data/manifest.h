@@ -138,6 +138,11 @@ int64_t dft_manifest_passed_over(const dft_manifest *m, const char **name);
 const char *dft_manifest_text(const dft_manifest *m, int64_t place);
 /* For messages: "rose/1.jpg", "shard-0001.tar: 17.jpg"; with `whole`, the path that opens it. */
 void dft_manifest_name(const dft_manifest *m, int64_t i, bool whole, char *text, size_t bytes);
+/* Continues two CRC-64 (ECMA, Jones) over what the manifest says: path, names, sizes. */
+void dft_manifest_key(const dft_manifest *m, uint64_t key[2]);
+/* Identifies the contents of a sample as make does: by size and time of change of its file, and its place in
+ * it; 0: there is no such file. */
+uint64_t dft_manifest_stamp(const dft_manifest *m, int64_t i);
 /* The bytes of a sample, fresh. DFT_EDATA: this sample cannot be had (missing, not permitted, zero bytes,
  * more than 1 GiB, cut off); DFT_EIO: the machine fails. Any thread. */
 dft_status dft_manifest_read(const dft_manifest *m, int64_t i, uint8_t **data, size_t *count);

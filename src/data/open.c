@@ -198,6 +198,13 @@ static dft_status open_validation(const dft_config *config, const dft_dataset *t
   return status;
 }
 
+static dft_status keep_decoded(const dft_config *config, const dft_share *share, dft_dataset *d) {
+  const char *directory = config->data.decoded_cache;
+  if (d == NULL || d->manifest == NULL || directory == NULL) return DFT_OK;
+  return dft_decoded_new(directory, d->manifest, d->resize, d->loader.out_height, d->loader.out_width,
+                         share->writer, &d->decoded);
+}
+
 dft_status dft_data_open(const dft_config *config, const dft_share *share, dft_dataset **train,
                          dft_dataset **validation) {
   const dft_config_split *v = &config->data.validation;
@@ -205,6 +212,8 @@ dft_status dft_data_open(const dft_config *config, const dft_share *share, dft_d
   dft_status status = open_train(config, share, train, validation);
   if (status == DFT_OK && v->present && v->split <= 0)
     status = open_validation(config, *train, share, validation);
+  if (status == DFT_OK) status = keep_decoded(config, share, *train);
+  if (status == DFT_OK) status = keep_decoded(config, share, *validation);
   if (status != DFT_OK) {
     dft_dataset_free(*train);
     dft_dataset_free(*validation);

@@ -33,6 +33,12 @@ for ranks in 1 3 4; do
   equal "mixed, np $ranks" mixed1 "mixed$ranks"
 done
 cmp -s "$work/new1/final.pb" "$work/mixed1/final.pb" && fail "mixing changes nothing"
+# evaluation never sees it
+for keys in "" "$all"; do
+  ok "eval" np 1 eval "$work/new1/final.pb" "$work/config.yaml" ${keys:+"$keys" data.augment.mixup=0.3} \
+    --json "$work/eval${#keys}.json"
+done
+same "$work/eval0.json" "$work/eval${#all}.json" "evaluation with augmentation in the config"
 # gone on with in the middle of each epoch, at other ranks
 train every 2 "$all" data.augment.mixup=0.3 data.augment.cutmix=1 checkpoint.keep=100 checkpoint.every_steps=2
 equal "more checkpoints" mixed1 every

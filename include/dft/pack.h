@@ -9,8 +9,8 @@
  * folder gives the same bytes: times, owners and permissions are not kept. A file of zero bytes keeps its
  * place.
  *
- * Errors: DFT_EDATA for the folder and its files; DFT_EUSAGE: OUT is not empty; DFT_EIO: cannot write. What
- * was complete by then stays. Not collective. */
+ * Errors: DFT_EDATA for the folder and its files; DFT_EUSAGE: OUT is not empty; DFT_EIO: cannot write. Files
+ * get their names when all are whole; an error leaves none behind. Not collective. */
 #ifndef DFT_PACK_H
 #define DFT_PACK_H
 

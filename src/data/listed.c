@@ -95,8 +95,8 @@ static dft_status list(const dft_config *config, const char *path, const dft_man
 
 static dft_status list_and_check(const dft_config *config, const char *path, const dft_manifest *like,
                                  const dft_share *share, dft_listing *l) {
-  DFT_TRY(list(config, path, like, share, l));
-  dft_status status = check_class_count(config, path, l);
+  dft_status status = list(config, path, like, share, l);
+  if (status == DFT_OK) status = check_class_count(config, path, l);
   if (status == DFT_OK) status = check_labels(config, path, l);
   if (status == DFT_OK) status = check_names(config, path, l);
   if (status != DFT_OK) dft_listing_free(l);

@@ -110,9 +110,9 @@ static dft_status point(dft_manifest *m) {
   m->text = (const char *)(m->shards + m->n.shards);
   m->class_names = calloc((size_t)m->n.classes + 1, sizeof *m->class_names);
   m->fds = malloc(((size_t)m->n.shards + 1) * sizeof *m->fds);
+  for (int64_t i = 0; m->fds != NULL && i < m->n.shards; i++) m->fds[i] = -1;
   if (m->class_names == NULL || m->fds == NULL) return dft_fail_memory("class names and shards", 0);
   for (int64_t i = 0; i < m->n.classes; i++) m->class_names[i] = m->text + classes[i];
-  for (int64_t i = 0; i < m->n.shards; i++) m->fds[i] = -1;
   return DFT_OK;
 }
 

@@ -13,7 +13,7 @@
 enum { BLOCK = 512, BUFFER_BYTES = 1 << 20, PROGRESS_SAMPLES = 100 };
 static const int64_t max_member_bytes = (INT64_C(1) << 33) - 1; /* 11 octal digits */
 
-/* A file under a temporary name until it is whole. */
+/* A file, under a temporary name until all are whole. */
 typedef struct output {
   char path[DFT_PATH_BYTES], temporary[DFT_PATH_BYTES + 32];
   FILE *f;
@@ -25,8 +25,8 @@ typedef struct packing {
   const char *directory;
   const dft_pack_options *options;
   dft_packed *packed;
-  output shard, table;
-  int64_t in_shard; /* samples */
+  output shard, table, names;
+  int64_t in_shard, begun; /* samples; shards */
 } packing;
 
 /* ---- files ---- */
@@ -35,12 +35,22 @@ static dft_status fail_output(const output *o) {
   return dft_fail(DFT_EIO, "%s: cannot write: %s", o->path, strerror(errno));
 }
 
-static dft_status open_output(output *o, const char *directory, const char *name) {
+static dft_status name_output(output *o, const char *directory, const char *name) {
   if (snprintf(o->path, sizeof o->path, "%s/%s", directory, name) >= DFT_PATH_BYTES) {
     errno = ENAMETOOLONG;
     return fail_output(o);
   }
   snprintf(o->temporary, sizeof o->temporary, "%s.%ld" DFT_TEMPORARY_SUFFIX, o->path, (long)getpid());
+  return DFT_OK;
+}
+
+static dft_status name_shard(output *o, const char *directory, int64_t number) {
+  char name[32];
+  snprintf(name, sizeof name, "shard-%06lld.tar", (long long)number);
+  return name_output(o, directory, name);
+}
+
+static dft_status open_output(output *o) {
   o->bytes = 0;
   o->f = fopen(o->temporary, "wbe");
   if (o->f == NULL) return fail_output(o);
@@ -63,39 +73,57 @@ static dft_status close_output(output *o) {
   }
   o->f = NULL;
   errno = error;
-  if (good && rename(o->temporary, o->path) == 0) return DFT_OK;
-  dft_status status = fail_output(o);
-  (void)unlink(o->temporary);
-  return status;
+  return good ? DFT_OK : fail_output(o);
 }
 
 static void drop_output(output *o) {
-  if (o->f == NULL) return;
-  (void)fclose(o->f);
-  (void)unlink(o->temporary);
+  if (o->f != NULL) (void)fclose(o->f);
   o->f = NULL;
+  (void)unlink(o->temporary);
+}
+
+static dft_status publish_output(const output *o) {
+  return rename(o->temporary, o->path) == 0 ? DFT_OK : fail_output(o);
+}
+
+/* Everything under its name, classes.txt last. */
+static dft_status publish(packing *p) {
+  for (int64_t i = 0; i < p->begun; i++) {
+    DFT_TRY(name_shard(&p->shard, p->directory, i));
+    DFT_TRY(publish_output(&p->shard));
+  }
+  DFT_TRY(publish_output(&p->table));
+  return publish_output(&p->names);
+}
+
+/* After an error. */
+static void drop_all(packing *p) {
+  drop_output(&p->shard);
+  drop_output(&p->table);
+  drop_output(&p->names);
+  for (int64_t i = 0; i < p->begun; i++)
+    if (name_shard(&p->shard, p->directory, i) == DFT_OK) {
+      (void)unlink(p->shard.temporary);
+      (void)unlink(p->shard.path);
+    }
 }
 
 /* ---- tar ---- */
 
-/* POSIX.1-1988 ustar; whatever is not said here is zero. */
+/* A POSIX.1-1988 ustar header: mode, owner, group, time, the checksum's place as spaces (so it is summed) and
+ * the type of a regular file, magic, version. Whatever is not said here is zero. */
 static dft_status put_member(output *o, const char *name, const void *data, size_t bytes) {
+  static const struct {
+    int at;
+    const char *text;
+  } fields[] = {{100, "0000644"},   {108, "0000000"}, {116, "0000000"}, {136, "00000000000"},
+                {148, "        0"}, {257, "ustar"},   {263, "00"}};
   static const char zeros[BLOCK];
   char header[BLOCK] = "";
   snprintf(header, 100, "%s", name);
-  memcpy(header + 100,
-         "0000644\0"
-         "0000000\0"
-         "0000000",
-         24); /* mode, owner, group */
   snprintf(header + 124, 12, "%011llo", (unsigned long long)bytes);
-  memcpy(header + 136, "00000000000", 12); /* time */
-  memset(header + 148, ' ', 8);            /* the sum counts its own place as spaces */
-  header[156] = '0';                       /* a regular file */
-  memcpy(header + 257,
-         "ustar\0"
-         "00",
-         8);
+  for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
+    memcpy(header + fields[i].at, fields[i].text, strlen(fields[i].text));
   unsigned sum = 0;
   for (int i = 0; i < BLOCK; i++) sum += (unsigned char)header[i];
   snprintf(header + 148, 7, "%06o", sum); /* then a zero and a space */
@@ -122,10 +150,10 @@ static dft_status open_shard(packing *p, int64_t bytes) {
               (o->shard_samples > 0 && p->in_shard >= o->shard_samples);
   if (p->shard.f != NULL && !full) return DFT_OK;
   DFT_TRY(close_shard(p));
-  char name[32];
-  snprintf(name, sizeof name, "shard-%06lld.tar", (long long)p->packed->shards);
   p->in_shard = 0;
-  return open_output(&p->shard, p->directory, name);
+  DFT_TRY(name_shard(&p->shard, p->directory, p->begun));
+  p->begun++;
+  return open_output(&p->shard);
 }
 
 /* ---- samples ---- */
@@ -176,7 +204,8 @@ static dft_status pack_sample(packing *p, int64_t i) {
 
 static dft_status pack_all(packing *p) {
   int64_t samples = dft_manifest_count(p->manifest);
-  DFT_TRY(open_output(&p->table, p->directory, "samples.csv"));
+  DFT_TRY(name_output(&p->table, p->directory, "samples.csv"));
+  DFT_TRY(open_output(&p->table));
   DFT_TRY(put(&p->table, "key,class,file\n", 15));
   for (int64_t i = 0; i < samples; i++) {
     DFT_TRY(pack_sample(p, i));
@@ -189,20 +218,17 @@ static dft_status pack_all(packing *p) {
 
 /* ---- around them ---- */
 
-static dft_status write_class_names(const packing *p) {
-  output o = {0};
+static dft_status write_class_names(packing *p) {
   const char *const *names = dft_manifest_class_names(p->manifest);
-  DFT_TRY(open_output(&o, p->directory, "classes.txt"));
-  dft_status status = DFT_OK;
-  for (int64_t c = 0; c < p->packed->classes && status == DFT_OK; c++) {
-    status = strpbrk(names[c], "\r\n") != NULL
-                 ? dft_fail(DFT_EDATA, "a class folder's name has a line break in it: rename it")
-                 : put(&o, names[c], strlen(names[c]));
-    if (status == DFT_OK) status = put(&o, "\n", 1);
+  DFT_TRY(name_output(&p->names, p->directory, "classes.txt"));
+  DFT_TRY(open_output(&p->names));
+  for (int64_t c = 0; c < p->packed->classes; c++) {
+    if (strpbrk(names[c], "\r\n") != NULL)
+      return dft_fail(DFT_EDATA, "a class folder's name has a line break in it: rename it");
+    DFT_TRY(put(&p->names, names[c], strlen(names[c])));
+    DFT_TRY(put(&p->names, "\n", 1));
   }
-  if (status == DFT_OK) return close_output(&o);
-  drop_output(&o);
-  return status;
+  return close_output(&p->names);
 }
 
 static dft_status check_empty(const char *directory) {
@@ -226,14 +252,14 @@ dft_status dft_pack(const char *folder, const char *directory, const dft_pack_op
   dft_listing_free(&l);
   if (status == DFT_OK) status = dft_make_directories(directory, "output directory");
   if (status == DFT_OK) status = check_empty(directory);
-  packing p = {.manifest = m, .directory = directory, .options = options, .packed = packed};
   if (status == DFT_OK) {
+    packing p = {.manifest = m, .directory = directory, .options = options, .packed = packed};
     packed->classes = dft_manifest_classes(m);
     status = write_class_names(&p);
+    if (status == DFT_OK) status = pack_all(&p);
+    if (status == DFT_OK) status = publish(&p);
+    if (status != DFT_OK) drop_all(&p);
   }
-  if (status == DFT_OK) status = pack_all(&p);
-  drop_output(&p.shard);
-  drop_output(&p.table);
   dft_manifest_unref(m);
   return status;
 }

@@ -125,9 +125,9 @@ void dft_class_names_free(char **names, int count) {
 dft_status dft_same_data(dft_comm *comm, const dft_dataset *data, const char *what, uint64_t *fingerprint) {
   int n = dft_comm_size(comm), other = 0;
   uint64_t *all = malloc((size_t)n * sizeof *all);
-  DFT_TRY(dft_comm_agree(comm, all == NULL ? dft_fail_memory("fingerprints", 0) : DFT_OK));
+  dft_status status = dft_comm_agree(comm, all == NULL ? dft_fail_memory("fingerprints", 0) : DFT_OK);
   *fingerprint = dft_dataset_fingerprint(data);
-  dft_status status = dft_comm_allgather(comm, fingerprint, sizeof *fingerprint, all);
+  if (status == DFT_OK) status = dft_comm_allgather(comm, fingerprint, sizeof *fingerprint, all);
   if (status == DFT_OK)
     while (other < n && all[other] == all[0]) other++;
   free(all);

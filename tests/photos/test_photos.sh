@@ -72,6 +72,11 @@ ok "subset" np 3 "$config" run_dir="$work/subset" model.classes=2 "data.classes_
   data.limit_per_class=9
 grep -q "18 training, 10 validation" "$work/out" || { cat "$work/out" >&2; fail "subset: other samples"; }
 
+ln -s nowhere "$work/train/bag/zzz.jpg" # the last sample is not to be had: nothing is left behind
+expect 65 "zzz.jpg: cannot open" "$DFT" pack "$work/train" "$work/more" --shard-samples 25
+[ -z "$(ls -A "$work/more")" ] || fail "left behind: $(ls -A "$work/more")"
+rm "$work/train/bag/zzz.jpg"
+
 # files that cannot be read
 expect 0 "training: 60 samples, 0 unreadable, 0 suspicious" "$DFT" check "$config"
 cp -r "$work/train" "$work/bad"

@@ -177,8 +177,6 @@ static dft_status evaluate(dft_run *run, dft_state *state, const char *checkpoin
   if (run->class_names == NULL)
     DFT_TRY(dft_comm_agree(run->comm, dft_class_names(run->config, run->data[DFT_SET_VALIDATION],
                                                       &run->class_names, &run->own_class_names)));
-  DFT_TRY(dft_same_classes(run->data[DFT_SET_VALIDATION], run->class_names, run->config->model.classes,
-                           checkpoint));
   int ranks = dft_comm_size(run->comm);
   run->shards = ranks > state->shards ? dft_shards_auto(ranks) : state->shards;
   DFT_TRY(dft_reducer_new(run->comm, run->shards, true, &run->reducer));

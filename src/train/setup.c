@@ -105,17 +105,6 @@ dft_status dft_class_names(const dft_config *config, const dft_dataset *data, co
   return DFT_OK;
 }
 
-dft_status dft_same_classes(const dft_dataset *data, const char *const *names, int classes,
-                            const char *from) {
-  const char *const *own = dft_dataset_class_names(data);
-  for (int c = 0; own != NULL && c < classes; c++)
-    if (strcmp(own[c], names[c]) != 0)
-      return dft_fail(DFT_EDATA,
-                      "class %d of the data is '%s', but '%s' in %s: the labels do not mean the same", c,
-                      own[c], names[c], from);
-  return DFT_OK;
-}
-
 void dft_class_names_free(char **names, int count) {
   if (names == NULL) return;
   for (int i = 0; i < count; i++) free(names[i]);

@@ -102,8 +102,6 @@ dft_status dft_setup_decoding(dft_comm *comm, const dft_config *config, const df
  */
 dft_status dft_class_names(const dft_config *config, const dft_dataset *data, const char *const **names,
                            char ***own);
-/* Names that the data know for their classes must be those of a checkpoint (`from`). */
-dft_status dft_same_classes(const dft_dataset *data, const char *const *names, int classes, const char *from);
 void dft_class_names_free(char **names, int count);
 
 /* weights.c: rank 0 reads weights into the model; dft_broadcast_model hands them out. */

@@ -109,7 +109,8 @@ ls "$work"/fails/*.pb >/dev/null 2>&1 && fail "a failed run left checkpoints"
 # the shipped config, made small
 ok "configs/photos.yaml" np 2 "$DFT_SOURCE/configs/photos.yaml" run_dir="$work/shipped" data.train.path="$work/train" model.classes=3 \
   model.weights=none model.alpha=0.35 "model.input_shape=[32, 32, 3]" phases.0.epochs=1 phases.1.epochs=1 cache.views=2
-expect 0 "bag" "$DFT" inspect "$work/shipped/best.pb"
+expect 0 "$work/validation/Trouser/" "$DFT" predict "$work/shipped/best.pb" "$work/validation" --top 1
+[ "$(wc -l <"$work/out")" = 31 ] || { cat "$work/out" >&2; fail "predict: not a line for each photo"; }
 
 # other data, other classes
 expect 2 "was trained on other data" np_quiet 2 "$config" "${bad[@]}" run_dir="$work/bad1" phases.1.epochs=2
@@ -117,7 +118,7 @@ expect 65 "3 class folders (Ankle boot, Trouser, bag), but model.classes is 5" n
 ok "eval" np 2 eval "$work/folder/final.pb" "$config" --json "$work/eval.json"
 grep -q '"samples": 30, "left_out": 0' "$work/eval.json" || { cat "$work/eval.json" >&2; fail "eval: not each sample once"; }
 mv "$work/train/bag" "$work/train/Bag" && mv "$work/validation/bag" "$work/validation/Bag"
-expect 65 "class 1 of the data is 'Bag', but 'Trouser' in $work/folder/final.pb" np_quiet 3 eval "$work/folder/final.pb" "$config"
+expect 65 "class 1 is 'Bag', but 'Trouser' in $work/folder/final.pb" np_quiet 3 eval "$work/folder/final.pb" "$config"
 mv "$work/train/Bag" "$work/train/bag" && mv "$work/validation/Bag" "$work/validation/bag"
 rm -r "$work/validation/bag"
 expect 65 "the class folder 'bag' is missing" np_quiet 3 "$config" run_dir="$work/none"

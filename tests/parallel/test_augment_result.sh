@@ -32,6 +32,8 @@ for ranks in 1 3 4; do
   train "mixed$ranks" $ranks "$all" data.augment.mixup=0.3 data.augment.cutmix=1
   equal "mixed, np $ranks" mixed1 "mixed$ranks"
 done
+train ahead 2 "$all" data.augment.mixup=0.3 data.augment.cutmix=1 data.threads=3
+equal "mixed, read ahead by 3 threads" mixed1 ahead
 cmp -s "$work/new1/final.pb" "$work/mixed1/final.pb" && fail "mixing changes nothing"
 # evaluation never sees it
 for keys in "" "$all"; do
@@ -93,5 +95,9 @@ for ranks in 1 3; do
   equal "corrupt partners, np $ranks" photos1 "photos$ranks"
 done
 grep -q "2 of 18 training samples cannot be read" "$work/out" || { cat "$work/out"; fail "the two images are not told"; }
+for time in first again; do
+  train "decoded_$time" 2 "${photos[@]}" data.decoded_cache="$work/decoded"
+  equal "decoded images kept, $time" photos1 "decoded_$time"
+done
 expect 65 "photos/" np_quiet 2 "$work/config.yaml" run_dir="$work/fails" "${photos[@]}" data.on_corrupt=fail
 echo "the same bytes at np 1, 2, 3, 4, with 2 threads, resumed $i times, with views cached and not, with corrupt images"

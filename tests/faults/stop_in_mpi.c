@@ -1,6 +1,6 @@
-/* Preloaded into dft by test_lost_rank.sh: rank STOP_RANK stops for good where no other rank watches it: before MPI starts
- * (STOP_IN=init) or after the last of MPI_Finalize (STOP_IN=finalize), when the other ranks are free to leave. Through
- * MPI's profiling interface (MPI 3.1, chapter 14). */
+/* Preloaded into dft by test_lost_rank.sh: rank STOP_RANK stops for good where no other rank watches it:
+ * before MPI starts (STOP_IN=init) or after the last of MPI_Finalize (STOP_IN=finalize), when the other ranks
+ * are free to leave. Through MPI's profiling interface (MPI 3.1, chapter 14). */
 #include <mpi.h>
 #include <signal.h>
 #include <stdbool.h>

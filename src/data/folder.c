@@ -158,7 +158,7 @@ static dft_status list_class(walk *w, const char *class_name, int32_t label, dft
     DFT_TRY(read_directory(w, w->directories.items[i], &w->directories, &w->files));
   if (w->files.count == 0) return fail_no_images(w, class_name);
   dft_strings_sort(&w->files, 0, compare_files);
-  DFT_TRY(dft_listing_class(l, class_name));
+  DFT_TRY(dft_context(dft_listing_class(l, class_name), "%s", w->root));
   for (int64_t i = 0; i < w->files.count; i++)
     DFT_TRY(dft_listing_add(l, w->files.items[i], (dft_entry){.bytes = -1, .label = label, .shard = -1}));
   return DFT_OK;

@@ -43,7 +43,7 @@ typedef struct dft_listing {
 void dft_listing_free(dft_listing *l);
 dft_status dft_listing_text(dft_listing *l, const char *text, int64_t *place);
 dft_status dft_listing_add(dft_listing *l, const char *name, dft_entry entry); /* sets entry.name */
-dft_status dft_listing_class(dft_listing *l, const char *name);
+dft_status dft_listing_class(dft_listing *l, const char *name); /* UTF-8 without control characters */
 dft_status dft_listing_shard(dft_listing *l, const char *path);
 /* Adds all entries of `part` as those of the shard numbered `shard`. */
 dft_status dft_listing_join(dft_listing *l, const dft_listing *part, int32_t shard);

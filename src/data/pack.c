@@ -223,8 +223,6 @@ static dft_status write_class_names(packing *p) {
   DFT_TRY(name_output(&p->names, p->directory, "classes.txt"));
   DFT_TRY(open_output(&p->names));
   for (int64_t c = 0; c < p->packed->classes; c++) {
-    if (strpbrk(names[c], "\r\n") != NULL)
-      return dft_fail(DFT_EDATA, "a class folder's name has a line break in it: rename it");
     DFT_TRY(put(&p->names, names[c], strlen(names[c])));
     DFT_TRY(put(&p->names, "\n", 1));
   }

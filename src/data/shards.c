@@ -225,7 +225,7 @@ static dft_status add_lines(const char *path, char *text, dft_listing *l) {
                       (long long)l->class_count + 1);
     if (l->class_count == DFT_MAX_CLASSES)
       return dft_fail(DFT_EDATA, "%s: more than %d classes", path, DFT_MAX_CLASSES);
-    DFT_TRY(dft_listing_class(l, line));
+    DFT_TRY(dft_context(dft_listing_class(l, line), "%s", path));
     line = next;
   }
   return DFT_OK;

@@ -76,6 +76,8 @@ ln -s nowhere "$work/train/bag/zzz.jpg" # the last sample is not to be had: noth
 expect 65 "zzz.jpg: cannot open" "$DFT" pack "$work/train" "$work/more" --shard-samples 25
 [ -z "$(ls -A "$work/more")" ] || fail "left behind: $(ls -A "$work/more")"
 rm "$work/train/bag/zzz.jpg"
+(ulimit -f 16 && expect 74 "shard-000000.tar: cannot write: File too large" "$DFT" pack "$work/train" "$work/more") || exit 1
+[ -z "$(ls -A "$work/more")" ] || fail "left behind by a full disk: $(ls -A "$work/more")"
 
 # files that cannot be read
 expect 0 "training: 60 samples, 0 unreadable, 0 suspicious" "$DFT" check "$config"

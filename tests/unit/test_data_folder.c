@@ -154,6 +154,12 @@ static void folders_that_do_not_fit_are_refused(void **state) {
   assert_int_equal(unlink("three/b/1.bmp"), 0);
   REFUSED(&c, DFT_EDATA, "three/b: no images in this class folder", ".jpg");
   save_bmp("three/b/1.bmp", 1);
+  save_bmp("latin/H\xe4user/1.bmp", 1);
+  save_bmp("latin/b/1.bmp", 1);
+  save_bmp("latin/c/1.bmp", 1);
+  c.data.train.path = "latin";
+  REFUSED(&c, DFT_EDATA, "latin: the class name 'H\xe4user' is not UTF-8");
+  c.data.train.path = "three";
   /* validation has the classes of training */
   save_bmp("less/a/1.bmp", 1);
   save_bmp("less/b/1.bmp", 1);
@@ -190,6 +196,26 @@ static void unreadable_samples_are_told(void **state) {
   REFUSED(&c, DFT_EDATA, "bad/a/1.jpg: zero bytes");
 }
 
+static int ticks;
+static void count_tick(void *context) {
+  (void)context;
+  ticks++;
+}
+
+/* Listing gives signs of life. */
+static void listing_ticks(void **state) {
+  (void)state;
+  dft_share share = *dft_share_alone();
+  dft_dataset *train, *none;
+  save_bmp("ticks/a/1.bmp", 1);
+  save_bmp("ticks/b/1.bmp", 1);
+  dft_config c = folder_config(DFT_DATA_IMAGE_FOLDER, "ticks", 2);
+  share.tick = count_tick;
+  assert_int_equal(dft_data_open(&c, &share, &train, &none), DFT_OK);
+  assert_true(ticks >= 3); /* each directory */
+  dft_dataset_free(train);
+}
+
 static void fingerprint_is_of_names_labels_and_sizes(void **state) {
   (void)state;
   uint64_t prints[5];
@@ -219,6 +245,7 @@ int main(void) {
       cmocka_unit_test(class_names_give_the_order),
       cmocka_unit_test(folders_that_do_not_fit_are_refused),
       cmocka_unit_test(unreadable_samples_are_told),
+      cmocka_unit_test(listing_ticks),
       cmocka_unit_test(fingerprint_is_of_names_labels_and_sizes),
   };
   return cmocka_run_group_tests(tests, enter_directory, leave_directory);

@@ -352,6 +352,35 @@ static void truncated_archives_are_refused(void **state) {
   expect_refused(damaged, "at byte 2048: a damaged header");
 }
 
+/* More shards than are kept open. */
+static void many_shards_are_read(void **state) {
+  (void)state;
+  enum { SHARDS = 300 };
+  char path[64], name[32];
+  uint8_t bmp[BMP_BYTES];
+  for (int k = 0; k < SHARDS; k++) {
+    bytes b = {0};
+    snprintf(path, sizeof path, "many/%03d.tar", k);
+    make_way(path);
+    make_bmp((uint8_t)(k % 256), bmp);
+    snprintf(name, sizeof name, "%d.bmp", k);
+    put_file(&b, name, '0', bmp, BMP_BYTES);
+    snprintf(name, sizeof name, "%d.cls", k);
+    put_file(&b, name, '0', k % 3 == 0 ? "0" : k % 3 == 1 ? "1" : "2", 1);
+    put_end(&b);
+    save(path, b);
+  }
+  dft_config c = folder_config(DFT_DATA_TAR, "many/{000..299}.tar", 3);
+  dft_dataset *d = open_train_only(&c);
+  assert_int_equal(dft_dataset_count(d), SHARDS);
+  for (int round = 0; round < 2; round++)
+    for (int k = SHARDS; k-- > 0;) {
+      assert_int_equal(red_of(d, k), k % 256);
+      assert_int_equal(dft_dataset_label(d, k), k % 3);
+    }
+  dft_dataset_free(d);
+}
+
 static void files_that_shrink_later_are_told(void **state) {
   (void)state;
   static float out[3 * 32 * 32];
@@ -378,6 +407,7 @@ int main(void) {
       cmocka_unit_test(hostile_sizes_are_refused),
       cmocka_unit_test(hostile_extended_headers_are_refused),
       cmocka_unit_test(truncated_archives_are_refused),
+      cmocka_unit_test(many_shards_are_read),
       cmocka_unit_test(files_that_shrink_later_are_told),
   };
   return cmocka_run_group_tests(tests, enter_directory, leave_directory);

@@ -59,6 +59,23 @@ static inline __attribute__((always_inline)) void finish(const panel_call *call,
   at->column = column;
 }
 
+/* The same for whole vectors without residual or roundings, in rows that lie evenly. */
+static inline __attribute__((always_inline)) void finish_evenly(const panel_call *call, vf sum[][2],
+                                                                cursor *at, int rows, int vectors) {
+  const vf low = vf_set1(call->relu6 ? 0 : -INFINITY), high = vf_set1(call->relu6 ? 6 : INFINITY);
+  float *y = at->y;
+#pragma GCC unroll 12
+  for (int r = 0; r < rows; r++, y += call->y_stride)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++) vf_store(y + v * VF_LANES, vf_clamp(sum[r][v], low, high));
+  at->y = y;
+  at->column += rows;
+  if (at->column == call->y_row) {
+    at->column = 0;
+    at->y += call->y_gap;
+  }
+}
+
 /* `count` tiles below each other. `rows`, `vectors` and `pairs` are constants where this is inlined, so that
  * the accumulators are registers; `last` is the number of columns in the last vector. */
 static inline __attribute__((always_inline)) void tiles(const panel_call *call, cursor *to, int last,
@@ -67,6 +84,7 @@ static inline __attribute__((always_inline)) void tiles(const panel_call *call, 
   const float *ahead = call->w + (ptrdiff_t)call->k * vectors * VF_LANES,
               *ahead_end = ahead + (ahead - call->w);
   cursor at = *to;
+  const bool even = last == VF_LANES && !call->residual && !call->rounded && call->y_row % rows == 0;
   for (; count > 0; count--, at.x += rows * x_stride) {
     /* The first tiles fetch the next panel of a large W to L2, a line per k; then they ask for what is there.
      */
@@ -91,7 +109,9 @@ static inline __attribute__((always_inline)) void tiles(const panel_call *call, 
           sum[r][1] = pairs ? vf_pair_fma(factor, w1, sum[r][1]) : vf_fma(factor, w1, sum[r][1]);
       }
     }
-    if (last == VF_LANES)
+    if (even && at.column % rows == 0)
+      finish_evenly(call, sum, &at, rows, vectors);
+    else if (last == VF_LANES)
       finish(call, sum, &at, VF_LANES, rows, vectors);
     else
       finish(call, sum, &at, last, rows, vectors);

@@ -10,10 +10,14 @@
 #include <string.h>
 
 enum {
-  TILE_SAMPLES = 8,        /* through the stages with few pixels, whose weights are many */
-  WHOLE_PIXELS = 128,      /* a bordered group of at most so many stays in L1 as a whole */
-  STRIP_BYTES = 384 << 10, /* of the wide tensor, to stay in L2 */
-  NARROW = 2               /* tensors between stages: input and output */
+  TILE_SAMPLES = 8,           /* through the stages with few pixels, whose weights are many */
+  WHOLE_PIXELS = 128,         /* a bordered group of at most so many stays in L1 as a whole */
+  STACK_PIXELS = 200,         /* of several such groups together */
+  BATCH_PIXELS = 48,          /* of rows that the source makes together, at least, but for ... */
+  MOST_ROWS = 4,              /* ... so many */
+  STRIP_BYTES = 384 << 10,    /* of the wide tensor, to stay in L2 */
+  LONE_STRIP_BYTES = 8 << 10, /* the same where it is one group: in L1 */
+  NARROW = 2                  /* tensors between stages: input and output */
 };
 
 /* What one thread works with. */
@@ -96,9 +100,15 @@ static bool add_depthwise(dft_arena *a, stage *s, const dft_folded *layer) {
   s->depthwise_w = grouped(a, layer->weight, 9, c->channels);
   s->depthwise_bias = grouped(a, layer->bias, 1, c->channels);
   size_t row = (size_t)c->out_w * (size_t)c->channels * sizeof(float);
-  s->strip = row * (size_t)c->out_h <= STRIP_BYTES ? c->out_h : (int)(STRIP_BYTES / row);
+  const size_t most = c->channels <= PANEL ? LONE_STRIP_BYTES : STRIP_BYTES;
+  s->strip = row * (size_t)c->out_h <= most ? c->out_h : (int)(most / row);
   if (s->strip < 1) s->strip = 1;
+  const size_t bordered = (size_t)c->in_h * (size_t)(c->in_w + 2);
   s->whole = (size_t)(c->in_h + 2) * (size_t)(c->in_w + 2) <= WHOLE_PIXELS;
+  s->stack = (int)(STACK_PIXELS / bordered) > 1 ? (int)(STACK_PIXELS / bordered) : 1;
+  if (s->stack > TILE_SAMPLES) s->stack = TILE_SAMPLES;
+  for (s->batch = 1; s->batch < MOST_ROWS && s->batch * c->in_w < BATCH_PIXELS;) s->batch *= 2;
+  s->ring = s->batch == 1 ? 4 : 2 * s->batch;
   return s->depthwise_w && s->depthwise_bias;
 }
 
@@ -176,7 +186,7 @@ static void cover(extent *e, size_t values, size_t rounded, int channels) {
 }
 
 static bool make_worker(const dft_frozen *f, worker *w) {
-  size_t border = 0, zeros = 0, patch = 0, wide = 0;
+  size_t border = 0, zeros = 0, image = 0, wide = 0;
   extent sample = {0}, tile = {0}, input = {0};
   for (int i = 0; i < f->count; i++) {
     const stage *s = &f->stages[i];
@@ -184,15 +194,15 @@ static bool make_worker(const dft_frozen *f, worker *w) {
     AT_LEAST(border, DFT_SIMD(dft_stage_border)(s));
     AT_LEAST(wide, DFT_SIMD(dft_stage_wide)(s, samples));
     AT_LEAST(zeros, (size_t)(s->conv.in_w + 2) * PANEL);
-    if (s->source == SOURCE_STEM) AT_LEAST(patch, (size_t)s->source_conv.out_w * 27);
+    if (s->source == SOURCE_STEM) AT_LEAST(image, IMAGE_ROWS * (size_t)stage_image_row(&s->source_conv));
     if (stage_reads_rounded(s)) cover(&input, 0, (size_t)samples * (size_t)s->in_rounded, s->in_channels);
     cover(i < f->early - 1 ? &sample : &tile, (size_t)s->out_floats, (size_t)s->out_rounded, s->out_channels);
   }
   dft_arena *a = w->memory = dft_arena_new();
   if (!a) return false;
-  w->space = (workspace){dft_arena_floats(a, border), dft_arena_floats(a, zeros), dft_arena_floats(a, patch),
+  w->space = (workspace){dft_arena_floats(a, border), dft_arena_floats(a, zeros), dft_arena_floats(a, image),
                          dft_arena_floats(a, wide)};
-  bool good = w->space.border && w->space.zeros && w->space.patch && w->space.wide;
+  bool good = w->space.border && w->space.zeros && w->space.image && w->space.wide;
   w->input = dft_arena_alloc(a, (input.rounded + input.past) * sizeof *w->input);
   good = good && w->input;
   for (int i = 0; i < NARROW; i++)

@@ -20,6 +20,8 @@ typedef struct stage {
   stage_source source;
   bool depthwise, product;    /* without depthwise, the source's layer or the product is the whole stage */
   bool whole;                 /* a group of an image's bordered input fits in L1: no ring */
+  int stack;                  /* then: samples in the border buffer */
+  int batch, ring;            /* else: rows that the source makes together, and rows of the ring */
   bool residual;              /* the product adds the stage's input */
   dft_conv source_conv, conv; /* of the stem or product that makes the depthwise input; of the depthwise */
   int product_k, product_n;
@@ -38,7 +40,7 @@ typedef struct stage {
 typedef struct workspace {
   float *border; /* the ring or the whole bordered input of one group */
   float *zeros;  /* a bordered row of zeros */
-  float *patch;  /* the stem's input, [out_w][27] */
+  float *image;  /* the stem's input: a ring of IMAGE_ROWS bordered rows */
   float *wide;   /* the depthwise output: a strip of one sample, or a tile of samples; may be bfloat16 */
 } workspace;
 
@@ -51,6 +53,12 @@ typedef struct tensor {
 /* Whether the stage reads its input's roundings. */
 static inline bool stage_reads_rounded(const stage *s) {
   return s->source == SOURCE_PRODUCT ? s->source_pairs : !s->depthwise && s->product && s->product_pairs;
+}
+
+/* Floats of an image's row in the stem's ring. */
+enum { IMAGE_ROWS = 4 };
+static inline int stage_image_row(const dft_conv *c) {
+  return 3 * ((c->out_w - 1) * c->stride + 3);
 }
 
 /* Channels of a row of the wide tensor in memory. */

@@ -5,7 +5,6 @@
 #include "gemm_panel.h"
 
 #include <math.h>
-#include <string.h>
 
 /* Up to four neighbouring outputs of one vector of channels; `count`, `stride` and `rounded` are constants
  * where this is inlined. With `rounded`, out is bfloat16. Each output takes its nine taps in order onto the
@@ -76,7 +75,9 @@ static inline void depthwise_row(const float *const rows[3], const float *weight
   }
   if (rounded && ROUNDED_UNIT > 1 && channels < PANEL)
     for (int i = 0; i < count; i++)
-      memset((uint16_t *)out + i * out_stride + channels, 0, (size_t)(PANEL - channels) * sizeof(uint16_t));
+      for (int first = channels; first < PANEL; first += VF_LANES)
+        vf_store_rounded((uint16_t *)out + i * out_stride + first, vf_zero(),
+                         PANEL - first < VF_LANES ? PANEL - first : VF_LANES);
 }
 
 #endif

@@ -1,19 +1,22 @@
 /* How a stage of frozen.h runs. */
 #include "frozen.h"
 #include "frozen_depthwise.h"
+#include "frozen_stem.h"
 
 #include <string.h>
 
-enum { RING_ROWS = 4, STEM_TAPS = 27 };
-
-/* One group of channels of one sample on its way through the border buffer. */
+/* One group of channels on its way through the border buffer. */
 typedef struct passage {
   const stage *s;
   const workspace *space;
-  const float *x; /* the sample's input; words where the source's factors are bfloat16 */
+  const float *x; /* the input of a sample, or of all; words where the source's factors are bfloat16 */
   int group, channels;
   ptrdiff_t border_row; /* floats of a bordered row */
+  int ready;            /* rows of the depthwise input before it are in the ring, or not needed */
+  int fetched;          /* rows of the image before it are in the stem's, or not needed */
 } passage;
+
+enum { NONE_YET = -100 };
 
 static int min_int(int a, int b) {
   return a < b ? a : b;
@@ -23,9 +26,13 @@ static ptrdiff_t bordered_row(const dft_conv *c) {
   return (ptrdiff_t)(c->in_w + 2) * PANEL;
 }
 
+static int border_rows(const stage *s) {
+  return s->whole ? s->stack * s->conv.in_h : s->ring;
+}
+
 size_t DFT_SIMD(dft_stage_border)(const stage *s) {
   if (!s->depthwise) return 0;
-  return (size_t)bordered_row(&s->conv) * (size_t)(s->whole ? s->conv.in_h + 2 : RING_ROWS);
+  return (size_t)bordered_row(&s->conv) * (size_t)border_rows(s);
 }
 
 size_t DFT_SIMD(dft_stage_wide)(const stage *s, int samples) {
@@ -35,23 +42,36 @@ size_t DFT_SIMD(dft_stage_wide)(const stage *s, int samples) {
   return (rows + ROUNDED_ROWS_PAST) * stage_wide_channels(s) / 2;
 }
 
-/* Row `row` of the stem's input as [out_w][27]: what each output's window holds, zero outside the image. */
-static void gather(const dft_conv *c, const float *x, int row, float *patch) {
-  int in_row = 3 * c->in_w, top = row * c->stride - c->pad_top;
-  for (int column = 0; column < c->out_w; column++, patch += STEM_TAPS) {
-    int from = 3 * (column * c->stride - c->pad_left);
-    for (int r = 0; r < 3; r++) {
-      float *to = patch + 9 * r;
-      if (top + r < 0 || top + r >= c->in_h) {
-        memset(to, 0, 9 * sizeof(float));
-      } else if (from >= 0 && from + 9 <= in_row) {
-        memcpy(to, x + (size_t)(top + r) * in_row + from, 9 * sizeof(float));
-      } else {
-        for (int i = 0; i < 9; i++)
-          to[i] = from + i >= 0 && from + i < in_row ? x[(size_t)(top + r) * in_row + from + i] : 0;
-      }
+/* The image's rows that output row `row` of the stem sees, in a ring of rows with their border. */
+static void fetch_image(passage *p, const dft_conv *c, int row, const float *rows[3]) {
+  const int top = row * c->stride - c->pad_top, floats = stage_image_row(c), left = 3 * c->pad_left;
+  const int inside = min_int(3 * c->in_w, floats - left);
+  if (p->fetched < top) p->fetched = top;
+  for (; p->fetched < top + 3; p->fetched++) {
+    float *to = p->space->image + (ptrdiff_t)(p->fetched & (IMAGE_ROWS - 1)) * floats;
+    if (p->fetched < 0 || p->fetched >= c->in_h) {
+      memset(to, 0, (size_t)floats * sizeof *to);
+      continue;
     }
+    memset(to, 0, (size_t)left * sizeof *to);
+    memcpy(to + left, p->x + (size_t)p->fetched * 3 * c->in_w, (size_t)inside * sizeof *to);
+    memset(to + left + inside, 0, (size_t)(floats - left - inside) * sizeof *to);
   }
+  for (int r = 0; r < 3; r++) rows[r] = p->space->image + (ptrdiff_t)((top + r) & (IMAGE_ROWS - 1)) * floats;
+}
+
+/* One row of the stem's outputs, the passage's channels of it. */
+static void produce_stem(passage *p, int row, float *to, ptrdiff_t stride) {
+  const stage *s = p->s;
+  const dft_conv *c = &s->source_conv;
+  stem_call call = {.w = s->source_w + (ptrdiff_t)p->group * PANEL * STEM_TAPS,
+                    .bias = s->source_bias + (ptrdiff_t)p->group * PANEL,
+                    .n = p->channels,
+                    .relu6 = s->source_relu6,
+                    .y = to,
+                    .y_stride = stride};
+  fetch_image(p, c, row, call.rows);
+  stem_row(&call, c->out_w, c->stride);
 }
 
 /* bfloat16 in memory as words of two (gemm_panel.h). */
@@ -59,40 +79,37 @@ static const float *words(const uint16_t *rounded) {
   return (const float *)(const void *)rounded;
 }
 
-/* Some channels of the source's product for pixels that lie together in `x`, k words each, into `to`. */
-static void source_product(const stage *s, const float *x, int k, int pixels, int group, int channels,
-                           float *to, ptrdiff_t stride, int row, ptrdiff_t gap) {
-  panel_call call = {.x = x,
+/* Some rows of the source's product, into bordered rows. */
+static void produce_product(const passage *p, int row, int count, float *to) {
+  const stage *s = p->s;
+  const int width = s->conv.in_w, depth = s->source_conv.in_channels;
+  const int k = s->source_pairs ? rounded_channels(depth) / 2 : depth;
+  panel_call call = {.x = p->x + (size_t)row * width * k,
                      .x_stride = k,
-                     .w = s->source_w + (size_t)group * PANEL * k,
+                     .w = s->source_w + (size_t)p->group * PANEL * k,
                      .k = k,
-                     .n = channels,
-                     .bias = s->source_bias + (size_t)group * PANEL,
+                     .n = p->channels,
+                     .bias = s->source_bias + (size_t)p->group * PANEL,
                      .y = to,
-                     .y_stride = stride,
-                     .y_row = row,
-                     .y_gap = gap,
+                     .y_stride = PANEL,
+                     .y_row = width,
+                     .y_gap = 2 * PANEL,
                      .relu6 = s->source_relu6,
                      .pairs = s->source_pairs};
-  DFT_SIMD(dft_gemm_panel)(&call, pixels);
+  DFT_SIMD(dft_gemm_panel)(&call, count * width);
 }
 
-/* Writes one row of the depthwise input, or all of them (count = in_h), to `to`, the first pixel inside the
- * border. */
-static void produce(const passage *p, int row, int count, float *to) {
+/* Writes `count` rows of the depthwise input to `to`, the first pixel inside the border. */
+static void produce(passage *p, int row, int count, float *to) {
   const stage *s = p->s;
-  int width = s->conv.in_w;
-  ptrdiff_t gap = 2 * PANEL;
+  const int width = s->conv.in_w;
   if (s->source == SOURCE_PRODUCT) {
-    int k = s->source_pairs ? rounded_channels(s->source_conv.in_channels) / 2 : s->source_conv.in_channels;
-    source_product(s, p->x + (size_t)row * width * k, k, count * width, p->group, p->channels, to, PANEL,
-                   width, gap);
+    produce_product(p, row, count, to);
     return;
   }
   for (int end = row + count; row < end; row++, to += p->border_row) {
     if (s->source == SOURCE_STEM) {
-      gather(&s->source_conv, p->x, row, p->space->patch);
-      source_product(s, p->space->patch, STEM_TAPS, width, p->group, p->channels, to, PANEL, 0, 0);
+      produce_stem(p, row, to, PANEL);
     } else {
       const float *from = p->x + (size_t)row * width * s->conv.channels + (size_t)p->group * PANEL;
       for (int column = 0; column < width; column++)
@@ -106,62 +123,91 @@ static size_t wide_bytes(const stage *s) {
   return s->product_pairs ? sizeof(uint16_t) : sizeof(float);
 }
 
-/* Depthwise output rows [from, to) of one group; `wide` is where row `from` begins. */
-static void run_rows(const passage *p, int from, int to, char *wide) {
+static size_t wide_row_bytes(const stage *s) {
+  return (size_t)s->conv.out_w * stage_wide_channels(s) * wide_bytes(s);
+}
+
+/* Row `row` of the depthwise outputs of the passage's group; its input's row i, if there is one, is at
+ * border + (i & mask) rows. */
+static void depthwise_outputs(const passage *p, const float *border, int mask, int row, void *wide) {
   const stage *s = p->s;
   const dft_conv *c = &s->conv;
-  const float *weights = s->depthwise_w + (size_t)p->group * 9 * PANEL;
-  const float *bias = s->depthwise_bias + (size_t)p->group * PANEL;
-  float *border = p->space->border;
-  int wide_stride = stage_wide_channels(s);
-  size_t wide_row = (size_t)c->out_w * wide_stride * wide_bytes(s);
-  int ready = from * c->stride - c->pad_top; /* input rows before it are in the buffer, or not needed */
-  if (ready < 0) ready = 0;
-  if (s->whole) {
-    produce(p, 0, c->in_h, border + PANEL);
-    ready = c->in_h;
+  const float *in[3];
+  for (int r = 0; r < 3; r++) {
+    int at = row * c->stride - c->pad_top + r;
+    in[r] = at < 0 || at >= c->in_h ? p->space->zeros : border + (at & mask) * p->border_row;
+    in[r] += (ptrdiff_t)(1 - c->pad_left) * PANEL;
   }
-  for (int row = from; row < to; row++) {
-    int top = row * c->stride - c->pad_top;
-    for (int end = min_int(top + 3, c->in_h); ready < end; ready++)
-      produce(p, ready, 1, border + ready % RING_ROWS * p->border_row + PANEL);
-    const float *in[3];
-    for (int r = 0; r < 3; r++) {
-      int at = top + r;
-      in[r] = at < 0 || at >= c->in_h ? p->space->zeros
-                                      : border + (s->whole ? at : at % RING_ROWS) * p->border_row;
-      in[r] += (ptrdiff_t)(1 - c->pad_left) * PANEL;
+  depthwise_row(in, s->depthwise_w + (size_t)p->group * 9 * PANEL,
+                s->depthwise_bias + (size_t)p->group * PANEL, s->depthwise_relu6, wide,
+                stage_wide_channels(s), c->out_w, p->channels, c->stride, s->product_pairs);
+}
+
+/* Depthwise output rows [from, to) of one group by way of the ring; `wide` is where row `from` begins. */
+static void run_ring(passage *p, int from, int to, char *wide) {
+  const stage *s = p->s;
+  const dft_conv *c = &s->conv;
+  float *border = p->space->border;
+  for (int row = from; row < to; row++, wide += wide_row_bytes(s)) {
+    int top = row * c->stride - c->pad_top, end = min_int(top + 3, c->in_h);
+    if (p->ready < top) p->ready = top;
+    if (p->ready < 0) p->ready = 0;
+    p->ready -= p->ready < end ? p->ready % s->batch : 0;
+    while (p->ready < end) {
+      int count = min_int(s->batch, c->in_h - p->ready);
+      produce(p, p->ready, count, border + (p->ready & (s->ring - 1)) * p->border_row + PANEL);
+      p->ready += count;
     }
-    depthwise_row(in, weights, bias, s->depthwise_relu6, wide + (size_t)(row - from) * wide_row, wide_stride,
-                  c->out_w, p->channels, c->stride, s->product_pairs);
+    depthwise_outputs(p, border, s->ring - 1, row, wide);
   }
 }
 
 /* The border's columns are zero before a stage begins; its sources never write there. */
-static void clear_border(const stage *s, const workspace *space) {
+static passage begun(const stage *s, const workspace *space, const float *x) {
   size_t row = (size_t)bordered_row(&s->conv);
-  int rows = s->whole ? s->conv.in_h : RING_ROWS;
-  for (int r = 0; r < rows; r++) {
+  for (int r = 0; r < border_rows(s); r++) {
     memset(space->border + r * row, 0, PANEL * sizeof(float));
     memset(space->border + (r + 1) * row - PANEL, 0, PANEL * sizeof(float));
   }
+  return (passage){
+      .s = s, .space = space, .x = x, .border_row = (ptrdiff_t)row, .ready = NONE_YET, .fetched = NONE_YET};
 }
 
-/* Output rows [from, to) of the depthwise convolution of all samples, to `wide`. A group goes through all
- * samples before the next, so that its weights stay in L1. `x` is as passage says. */
-static void run_depthwise(const stage *s, const workspace *space, const float *x, int from, int to,
-                          float *wide, int samples) {
+static void set_group(passage *p, int group) {
+  p->group = group;
+  p->channels = min_int(p->s->conv.channels - group * PANEL, PANEL);
+}
+
+static int groups(const dft_conv *c) {
+  return (c->channels + PANEL - 1) / PANEL;
+}
+
+/* Output rows [from, to) of the depthwise convolution of one sample, all groups. A lone group goes on where
+ * it was. */
+static void run_rows(passage *p, int from, int to, float *wide) {
+  const dft_conv *c = &p->s->conv;
+  for (int group = 0; group < groups(c); group++) {
+    set_group(p, group);
+    if (groups(c) > 1) p->ready = p->fetched = NONE_YET;
+    run_ring(p, from, to, (char *)wide + (size_t)group * PANEL * wide_bytes(p->s));
+  }
+}
+
+/* The depthwise convolution of all samples, whole images at a time: as many as the border buffer has room
+ * for. A group goes through all samples before the next, so that its weights stay in L1. */
+static void run_whole(const stage *s, const workspace *space, const float *x, float *wide, int samples) {
   const dft_conv *c = &s->conv;
-  size_t value = wide_bytes(s),
-         sample_bytes = (size_t)(to - from) * c->out_w * stage_wide_channels(s) * value;
-  size_t sample_words = (size_t)(s->source_pairs ? s->in_rounded / 2 : s->in_floats);
-  passage p = {.s = s, .space = space, .border_row = bordered_row(c)};
-  clear_border(s, space);
-  for (p.group = 0; p.group * PANEL < c->channels; p.group++) {
-    p.channels = min_int(c->channels - p.group * PANEL, PANEL);
-    for (int sample = 0; sample < samples; sample++) {
-      p.x = x + sample * sample_words;
-      run_rows(&p, from, to, (char *)wide + sample * sample_bytes + (size_t)p.group * PANEL * value);
+  const size_t row_bytes = wide_row_bytes(s);
+  passage p = begun(s, space, x);
+  for (int group = 0; group < groups(c); group++) {
+    char *to = (char *)wide + (size_t)group * PANEL * wide_bytes(s);
+    set_group(&p, group);
+    for (int first = 0; first < samples; first += s->stack) {
+      const int count = min_int(samples - first, s->stack);
+      produce(&p, first * c->in_h, count * c->in_h, space->border + PANEL);
+      for (int i = 0; i < count; i++)
+        for (int row = 0; row < c->out_h; row++, to += row_bytes)
+          depthwise_outputs(&p, space->border + i * c->in_h * p.border_row, -1, row, to);
     }
   }
 }
@@ -188,23 +234,24 @@ static void run_product(const stage *s, const float *x, const float *residual, t
 /* The stem alone. */
 static void run_stem(const stage *s, const workspace *space, const float *x, float *y) {
   const dft_conv *c = &s->source_conv;
-  for (int row = 0; row < c->out_h; row++, y += (size_t)c->out_w * c->channels) {
-    gather(c, x, row, space->patch);
-    for (int group = 0; group * PANEL < c->channels; group++)
-      source_product(s, space->patch, STEM_TAPS, c->out_w, group, min_int(c->channels - group * PANEL, PANEL),
-                     y + (size_t)group * PANEL, c->channels, 0, 0);
-  }
+  passage p = {.s = s, .space = space, .x = x, .fetched = NONE_YET};
+  for (int row = 0; row < c->out_h; row++, y += (size_t)c->out_w * c->channels)
+    for (p.group = 0; p.group < groups(c); p.group++) {
+      p.channels = min_int(c->channels - p.group * PANEL, PANEL);
+      produce_stem(&p, row, y + (size_t)p.group * PANEL, c->channels);
+    }
 }
 
 /* One sample by strips; `source` is what the depthwise convolution's source reads. */
 static void run_strips(const stage *s, const workspace *space, const float *source, const float *x,
                        tensor y) {
   const dft_conv *c = &s->conv;
+  passage p = begun(s, space, source);
   for (int from = 0; from < c->out_h; from += s->strip) {
     int to = min_int(from + s->strip, c->out_h);
     size_t pixel = (size_t)from * c->out_w, at = pixel * s->product_n;
     tensor strip = {y.values + at, y.rounded ? y.rounded + pixel * rounded_channels(s->product_n) : NULL};
-    run_depthwise(s, space, source, from, to, space->wide, 1);
+    run_rows(&p, from, to, space->wide);
     run_product(s, space->wide, s->residual ? x + at : NULL, strip, (int64_t)(to - from) * c->out_w);
   }
 }
@@ -212,12 +259,14 @@ static void run_strips(const stage *s, const workspace *space, const float *sour
 /* A stage whose samples go one at a time. */
 static void run_sample(const stage *s, const workspace *space, const float *source, const float *x,
                        tensor y) {
-  if (!s->depthwise)
+  if (!s->depthwise) {
     run_stem(s, space, x, y.values);
-  else if (s->product)
+  } else if (s->product) {
     run_strips(s, space, source, x, y);
-  else
-    run_depthwise(s, space, source, 0, s->conv.out_h, y.values, 1);
+  } else {
+    passage p = begun(s, space, source);
+    run_rows(&p, 0, s->conv.out_h, y.values);
+  }
 }
 
 void DFT_SIMD(dft_stage_run)(const stage *s, const workspace *space, const float *x,
@@ -229,7 +278,7 @@ void DFT_SIMD(dft_stage_run)(const stage *s, const workspace *space, const float
   if (!s->depthwise && s->product) {
     run_product(s, source, residual, y, rows);
   } else if (s->whole) {
-    run_depthwise(s, space, source, 0, s->conv.out_h, s->product ? space->wide : y.values, samples);
+    run_whole(s, space, source, s->product ? space->wide : y.values, samples);
     if (s->product) run_product(s, space->wide, residual, y, rows);
   } else {
     size_t in = (size_t)s->in_floats, out = (size_t)s->out_floats;

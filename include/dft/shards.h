@@ -27,6 +27,8 @@ typedef struct dft_shard_map {
 /* Fills *map for rank r of n with s shards and a batch of b samples. `first` is allocated on the first use
  * (map zeroed) and reused after. */
 dft_status dft_shard_map_set(dft_shard_map *map, int s, int n, int r, int64_t b);
+/* The batch position of rank r's first sample; of r = n: b. */
+int64_t dft_shard_begin(int s, int n, int r, int64_t b);
 /* Takes the local samples with bad[i] != 0 out of the map: shards shrink, what is left keeps its order and
  * its shard. `begin` stays. */
 void dft_shard_map_leave_out(dft_shard_map *map, const unsigned char *bad);

@@ -125,14 +125,16 @@ dft_status dft_stores_alloc(dft_cache *c) {
   return DFT_OK;
 }
 
+bool dft_store_has(const dft_store *t, int64_t number) {
+  if (number >= t->fitting) return false;
+  return t->file.data != NULL ? dft_rows_has(&t->file, number)
+                              : __atomic_load_n(&t->present[number], __ATOMIC_RELAXED) != 0;
+}
+
 bool dft_cache_has_row(const dft_cache *c, dft_set set, int64_t number, bool or_place) {
   for (int i = c->count - 1; i >= 0; i--) {
     const dft_store *t = &c->levels[i].stores[set];
-    if (number >= t->fitting) continue;
-    if (or_place) return true;
-    if (t->file.data != NULL ? dft_rows_has(&t->file, number)
-                             : __atomic_load_n(&t->present[number], __ATOMIC_RELAXED) != 0)
-      return true;
+    if (or_place ? number < t->fitting : dft_store_has(t, number)) return true;
   }
   return false;
 }

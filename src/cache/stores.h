@@ -55,6 +55,7 @@ dft_status dft_stores_open_files(dft_cache *c);
 /* Memory for the stores that have no place, in proportion when not all fits. Collective on the host. */
 dft_status dft_stores_alloc(dft_cache *c);
 
+bool dft_store_has(const dft_store *t, int64_t number);
 /* Copies a row out if it is there. */
 bool dft_store_fetch(const dft_level *l, dft_set set, int64_t number, float *row);
 /* Puts a row where there is a place for it. */

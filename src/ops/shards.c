@@ -12,6 +12,10 @@ static int64_t first_sample(int s, int64_t b, int j) {
   return ((int64_t)j * b + s - 1) / s;
 }
 
+int64_t dft_shard_begin(int s, int n, int r, int64_t b) {
+  return first_sample(s, b, boundary(s, n, r));
+}
+
 /* The largest aligned node that begins at shard `at` and ends at or before `end`. */
 static int node_size(int s, int at, int end) {
   int size = s;
@@ -38,7 +42,7 @@ dft_status dft_shard_map_set(dft_shard_map *map, int s, int n, int r, int64_t b)
     map->first = first;
   }
   map->shards = to - from;
-  map->begin = first_sample(s, b, from);
+  map->begin = dft_shard_begin(s, n, r, b);
   for (int j = from; j <= to; j++) map->first[j - from] = (int)(first_sample(s, b, j) - map->begin);
   map->samples = map->first[map->shards];
 

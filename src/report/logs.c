@@ -92,7 +92,7 @@ void dft_log_step(FILE *out, const dft_step_report *s) {
   fputs("}\n", out);
 }
 
-void dft_log_epoch(FILE *out, const dft_epoch *e, double seconds) {
+void dft_log_epoch(FILE *out, const dft_epoch *e, double seconds, dft_epoch_work work) {
   fprintf(out, "{\"type\":\"epoch\",\"epoch\":%d,\"phase\":", e->epoch);
   json_text(out, e->phase);
   json_number(out, "accuracy", e->accuracy);
@@ -101,7 +101,8 @@ void dft_log_epoch(FILE *out, const dft_epoch *e, double seconds) {
   json_number(out, "val_loss", e->val_loss);
   json_number(out, "learning_rate", e->learning_rate);
   json_number(out, "seconds", seconds);
-  fputs("}\n", out);
+  fprintf(out, ",\"images_decoded\":%lld,\"fetched_bytes\":%lld}\n", (long long)work.images_decoded,
+          (long long)work.fetched_bytes);
 }
 
 /* Whether a whole line of log.jsonl belongs to a run that has come as far as the state. */

@@ -14,6 +14,6 @@ void dft_history_line(FILE *out, const dft_epoch *epoch);
 dft_status dft_log_cut(const char *path, int epochs, int64_t step);
 void dft_log_start(FILE *out, const dft_fact *facts, int count);
 void dft_log_step(FILE *out, const dft_step_report *step);
-void dft_log_epoch(FILE *out, const dft_epoch *epoch, double seconds);
+void dft_log_epoch(FILE *out, const dft_epoch *epoch, double seconds, dft_epoch_work work);
 
 #endif

@@ -28,6 +28,7 @@ struct dft_report {
   double redrawn_s;    /* when the bar was last drawn */
   char progress[32];   /* what dft_report_progress is showing; empty: nothing */
   int64_t progress_from;
+  dft_epoch_work work; /* of the next epoch line */
 };
 
 static dft_status open_log(const char *directory, const char *name, char **path) {
@@ -182,12 +183,16 @@ static void print_epoch(dft_report *r, const dft_epoch *e, int steps, double sec
   fflush(stdout);
 }
 
+void dft_report_epoch_work(dft_report *r, dft_epoch_work work) {
+  r->work = work;
+}
+
 dft_status dft_report_epoch_end(dft_report *r, const dft_epoch *epoch, int steps, double seconds) {
   if (r->verbose > 0) print_epoch(r, epoch, steps, seconds);
   if (r->log == NULL) return DFT_OK;
   dft_history_line(r->history, epoch);
   DFT_TRY(flush(r->history, r->history_path));
-  dft_log_epoch(r->log, epoch, seconds);
+  dft_log_epoch(r->log, epoch, seconds, r->work);
   DFT_TRY(flush(r->log, r->log_path));
   if (r->events != NULL) DFT_TRY(dft_events_epoch(r->events, epoch));
   return dft_page_epoch(r->page, epoch);

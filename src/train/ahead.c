@@ -106,8 +106,9 @@ void dft_ahead_fill(dft_run *run) {
         trains ? dft_sampler((uint64_t)c->seed, c->data.shuffle, a->epoch, n, position) : position;
     dft_mix mix;
     if (mixes) mix = dft_dataset_mix(data, a->epoch, position);
-    dft_cache_ahead(run->cache, a->set, sample, dft_dataset_view_of(data, a->epoch), mixes ? &mix : NULL,
-                    turn, is_later(run, a));
+    int64_t view = dft_dataset_view_of(data, a->epoch);
     a->index++;
+    if (dft_fetch_expects(run->fetch, a->set, sample, view)) continue;
+    dft_cache_ahead(run->cache, a->set, sample, view, mixes ? &mix : NULL, turn, is_later(run, a));
   }
 }

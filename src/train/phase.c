@@ -112,11 +112,13 @@ dft_status dft_phase_open(dft_run *run, int index) {
   run->phase = (dft_phase){.index = index};
   DFT_TRY(dft_comm_agree(run->comm, open_parts(run, &run->config->phases[index])));
   DFT_TRY(dft_comm_agree(run->comm, dft_cache_phase(run->cache, index)));
-  return compare_plans(run);
+  DFT_TRY(compare_plans(run));
+  return dft_fetch_phase(run->fetch);
 }
 
 void dft_phase_close(dft_run *run) {
   dft_phase *ph = &run->phase;
+  dft_fetch_end(run->fetch);
   dft_tail_free(ph->tail);
   dft_buckets_free(ph->buckets);
   dft_optimizer_free(ph->optimizer);
@@ -220,6 +222,18 @@ static dft_status save_epoch(dft_run *run, bool best) {
   return names == 0 ? DFT_OK : dft_save(run, names);
 }
 
+/* What the epoch took, of all ranks. */
+static dft_status sum_work(dft_run *run) {
+  (void)dft_take_work(run);
+  double sums[] = {(double)run->work.images_decoded, (double)run->work.fetched_bytes};
+  DFT_TRY(dft_comm_sum_f64(run->comm, sums, 2));
+  run->work = (dft_epoch_work){0};
+  if (run->report != NULL)
+    dft_report_epoch_work(
+        run->report, (dft_epoch_work){.images_decoded = (int64_t)sums[0], .fetched_bytes = (int64_t)sums[1]});
+  return DFT_OK;
+}
+
 /* Validation, history, the epoch's line and checkpoint. */
 static dft_status end_epoch(dft_run *run, int steps, double start_s) {
   dft_position *at = &run->at;
@@ -248,6 +262,7 @@ static dft_status end_epoch(dft_run *run, int steps, double start_s) {
   at->loss_sum = at->correct_sum = at->count_sum = 0;
   bool best = improves(run, &e);
   dft_defer(run, remember(run, &e));
+  DFT_TRY(sum_work(run));
   if (run->report != NULL)
     dft_defer(run, dft_report_epoch_end(run->report, &e, steps, dft_now_s() - start_s));
   DFT_TRY(dft_comm_agree(run->comm, run->pending));

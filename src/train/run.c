@@ -207,6 +207,7 @@ static dft_status open_run(dft_run *run, const dft_source *source, bool *resumed
   DFT_TRY(dft_setup_decoding(run->comm, run->config, run->data[DFT_SET_TRAIN], &run->decode_threads));
   DFT_TRY(dft_comm_agree(run->comm, dft_ahead_open(run, run->decode_threads)));
   dft_cache_use(run->cache, run->ahead.prefetch);
+  DFT_TRY(dft_fetch_open(run->comm, run->cache, run->config, run->shards, &run->fetch));
   if (!*resumed)
     DFT_TRY(dft_comm_agree(run->comm,
                            reports ? dft_load_weights(run->config, run->model, run->class_names) : DFT_OK));
@@ -218,6 +219,7 @@ static void close_run(dft_run *run) {
   dft_save_close(run);
   dft_report_close(run->report);
   dft_store_close(run->store);
+  dft_fetch_close(run->fetch);
   dft_cache_close(run->cache);
   dft_ahead_close(run);
   dft_reducer_free(run->reducer);

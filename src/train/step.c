@@ -46,6 +46,20 @@ static void leave_out_bad(dft_phase *ph, int64_t row) {
   if (left < ph->map.samples) dft_shard_map_leave_out(&ph->map, ph->bad);
 }
 
+/* Samples of the batch at a position of the epoch; 0 at its end. */
+static int64_t batch_at(const dft_run *run, int64_t position) {
+  int64_t left = dft_dataset_count(run->data[DFT_SET_TRAIN]) - position;
+  return left < run->config->data.batch_size ? left : run->config->data.batch_size;
+}
+
+dft_waited dft_take_work(dft_run *run) {
+  dft_cache_stats c = dft_cache_take_stats(run->cache);
+  dft_fetch_stats f = dft_fetch_take_stats(run->fetch);
+  run->work.images_decoded += c.decoded;
+  run->work.fetched_bytes += f.bytes;
+  return (dft_waited){.images_s = c.waited_s, .rows_s = f.waited_s};
+}
+
 /* Which samples this rank has in the batch, and what the prefix makes of them. A failure here must not keep
  * this rank from the exchange that the others are already in: it is deferred. */
 static void load_batch(dft_run *run, int64_t count) {
@@ -62,8 +76,9 @@ static void load_batch(dft_run *run, int64_t count) {
   }
   int64_t view = dft_dataset_view_of(run->data[DFT_SET_TRAIN], run->at.epoch);
   int64_t row = dft_model_boundary(run->model, ph->first);
-  (void)dft_cache_take_stats(run->cache); /* what evaluation waited for is not the step's */
+  (void)dft_take_work(run); /* what evaluation waited for is not the step's */
   dft_ahead_at(run, DFT_SET_TRAIN, run->at.position);
+  dft_defer(run, dft_fetch_batch(run->fetch, run->at.epoch, run->at.position, count));
   for (int done = 0; done < ph->map.samples; done += TILE) {
     dft_ahead_fill(run);
     int some = ph->map.samples - done < TILE ? ph->map.samples - done : TILE;
@@ -73,6 +88,7 @@ static void load_batch(dft_run *run, int64_t count) {
     dft_comm_tick(run->comm); /* slow files are no lost rank */
   }
   dft_ahead_fill(run);
+  dft_defer(run, dft_fetch_next(run->fetch, batch_at(run, run->at.position + count)));
   leave_out_bad(ph, row);
 }
 
@@ -164,12 +180,11 @@ dft_status dft_train_step(dft_run *run, dft_step_result *result) {
   dft_phase *ph = &run->phase;
   double start_s = dft_now_s();
   dft_at(run, "step", 1);
-  int64_t left = dft_dataset_count(run->data[DFT_SET_TRAIN]) - run->at.position;
-  int64_t global = left < run->config->data.batch_size ? left : run->config->data.batch_size;
+  int64_t global = batch_at(run, run->at.position);
   dft_save_poll(run);
   dft_reducer_reset(run->reducer);
   load_batch(run, global);
-  double data_s = dft_cache_take_stats(run->cache).waited_s;
+  dft_waited waited = dft_take_work(run);
 
   dft_batch batch = {.map = &ph->map,
                      .global = may_leave_out(run) ? -1 : global,
@@ -200,14 +215,14 @@ dft_status dft_train_step(dft_run *run, dft_step_result *result) {
   bool skipped = may_skip(run, status);
   if (!skipped) DFT_TRY(status);
   if (!skipped) run->at.skipped = 0;
-  double wait_s = dft_reducer_stats(run->reducer).wait_s;
+  double wait_s = dft_reducer_stats(run->reducer).wait_s + waited.rows_s;
   *result = (dft_step_result){.loss = skipped ? 0 : ph->sums[DFT_SUM_LOSS],
                               .correct = skipped ? 0 : ph->sums[DFT_SUM_CORRECT],
                               .count = skipped ? 0 : count,
                               .left_out = global - (int64_t)count,
                               .stop = ph->sums[DFT_SUM_STOP] > 0,
-                              .data_s = data_s,
-                              .compute_s = dft_now_s() - start_s - data_s - wait_s,
+                              .data_s = waited.images_s,
+                              .compute_s = dft_now_s() - start_s - waited.images_s - wait_s,
                               .communication_s = wait_s};
   return DFT_OK;
 }

@@ -8,6 +8,7 @@
 #include "dft/comm.h"
 #include "dft/config.h"
 #include "dft/data.h"
+#include "dft/fetch.h"
 #include "dft/model.h"
 #include "dft/ops.h"
 #include "dft/optim.h"
@@ -73,11 +74,13 @@ typedef struct dft_run {
   dft_model *model;
   dft_reducer *reducer;
   dft_cache *cache;
+  dft_fetch *fetch; /* NULL on one host */
   dft_ahead ahead;
   dft_position at;
   bool has_final;   /* final.pb was there when the run started */
   int64_t left_out; /* samples that could not be read, of this epoch's steps since the start */
   bool told_left_out[DFT_SETS];
+  dft_epoch_work work; /* of this rank, of this epoch since the start */
   dft_phase phase;
   dft_status pending; /* this rank's error, not yet known to the others; its words are in pending_text */
   char pending_text[1024];
@@ -156,6 +159,12 @@ typedef struct dft_step_result {
   double data_s, compute_s, communication_s;
 } dft_step_result;
 dft_status dft_train_step(dft_run *run, dft_step_result *result);
+/* Adds what the cache and fetching have done since the last call to run->work; returns the seconds without
+ * images and rows that were needed. */
+typedef struct dft_waited {
+  double images_s, rows_s;
+} dft_waited;
+dft_waited dft_take_work(dft_run *run);
 /* Tells the communicator what is being done, for the words about a lost rank: "what N", N counted in steps.
  */
 void dft_at(dft_run *run, const char *what, int ahead);

@@ -1,6 +1,7 @@
 # Hosts out of network namespaces on one machine, for the tests of runs on several hosts. Sourced after running.sh.
 #   make_hosts N RATE   hosts h1..hN on a switch, every link limited to RATE (tc tbf), both ways
-#   on_host H COMMAND   runs there, under that host name; $work/agent does so for mpirun
+#   on_host H COMMAND   runs there, under that host name, with $work/own.H, if that exists, as $work/own; $work/agent does so
+#                       for mpirun
 #   cut_off H, mend H       takes the host's link away and brings it back
 # The switch is in a namespace too: nothing of this machine's network is touched.
 prefix=dft$$
@@ -46,7 +47,8 @@ h=\$1
 shift
 [ ! -e "$work/cut.\$h" ] || exit 255
 exec nsenter --net=/run/netns/$prefix-\$h unshare --uts --mount sh -c \\
-  'hostname "\$0"; mount --bind "$work/hosts" /etc/hosts; exec "\$@"' "\$h" "\$@"
+  'hostname "\$0"; mount --bind "$work/hosts" /etc/hosts; [ ! -d "$work/own.\$0" ] || mount --bind "$work/own.\$0" "$work/own"
+  exec "\$@"' "\$h" "\$@"
 END
   # as ssh does it, the words of the command are joined and given to a shell
   printf '#!/bin/sh\nh=$1\nshift\nexec "%s" "$h" /bin/sh -c "$*"\n' "$work/on-host" >"$work/agent"

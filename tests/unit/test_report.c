@@ -116,7 +116,8 @@ static dft_report *must_open(const dft_epoch *history, int count, int64_t step) 
   "\"learning_rate\":0.001,\"images_per_s\":100,\"data_s\":0.5,\"compute_s\":1,\"communication_s\":0}\n"
 #define EPOCH1                                                                                               \
   "{\"type\":\"epoch\",\"epoch\":1,\"phase\":\"head\",\"accuracy\":0.333333333,\"loss\":1.5,"                \
-  "\"val_accuracy\":null,\"val_loss\":null,\"learning_rate\":0.001,\"seconds\":2}\n"
+  "\"val_accuracy\":null,\"val_loss\":null,\"learning_rate\":0.001,\"seconds\":2,"                           \
+  "\"images_decoded\":24,\"fetched_bytes\":5120}\n"
 
 static void test_files(void **state) {
   (void)state;
@@ -140,6 +141,7 @@ static void test_files(void **state) {
     step.step = i;
     step.epoch = (i + 1) / 2;
     assert_int_equal(dft_report_step(r, &step), DFT_OK);
+    dft_report_epoch_work(r, (dft_epoch_work){.images_decoded = 24, .fetched_bytes = 5120});
     if (i % 2 == 0) assert_int_equal(dft_report_epoch_end(r, &epochs[i / 2 - 1], 2, 2), DFT_OK);
   }
   dft_report_close(r);

@@ -31,5 +31,7 @@ void dft_prefetch_turn(dft_prefetch *p, int64_t turn);
  * thread. */
 dft_status dft_prefetch_take(dft_prefetch *p, const dft_dataset *data, int64_t sample, int64_t view,
                              dft_mix *mix, float *out);
+/* Images taken so far that had been asked for and could be read. */
+int64_t dft_prefetch_hits(const dft_prefetch *p);
 
 #endif

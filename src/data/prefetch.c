@@ -32,6 +32,7 @@ struct dft_prefetch {
   int64_t images, floats;
   int64_t head, next, tail; /* numbers: the oldest that is not DONE, the first that may be ASKED, the end */
   int threads, started;
+  int64_t hits;
   pthread_t *ids;
   bool closing;
 };
@@ -182,6 +183,7 @@ static bool take_ready(dft_prefetch *p, const dft_dataset *data, int64_t sample,
   pthread_mutex_lock(&p->lock);
   wish *w = find(p, data, sample, view, mix);
   if (w != NULL) w->claimed = true;
+  bool begun = w != NULL && w->state != ASKED;
   while (w != NULL && w->state == RUNNING) pthread_cond_wait(&p->ready, &p->lock);
   bool ready = w != NULL && w->state == READY && w->status == DFT_OK;
   if (ready) {
@@ -192,6 +194,7 @@ static bool take_ready(dft_prefetch *p, const dft_dataset *data, int64_t sample,
     pthread_mutex_lock(&p->lock);
   }
   if (w != NULL) finish(p, w);
+  p->hits += w != NULL && (ready || !begun);
   pthread_mutex_unlock(&p->lock);
   return ready;
 }
@@ -200,4 +203,8 @@ dft_status dft_prefetch_take(dft_prefetch *p, const dft_dataset *data, int64_t s
                              dft_mix *mix, float *out) {
   return take_ready(p, data, sample, view, mix, out) ? DFT_OK
                                                      : dft_dataset_view(data, sample, view, mix, out);
+}
+
+int64_t dft_prefetch_hits(const dft_prefetch *p) {
+  return p->hits;
 }

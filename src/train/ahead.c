@@ -12,7 +12,7 @@ dft_status dft_ahead_open(dft_run *run, int threads) {
   int64_t floats = (int64_t)run->config->model.height * run->config->model.width * 3;
   int64_t batch = run->config->data.batch_size / dft_comm_size(run->comm) + 1;
   int64_t most = MOST_BYTES / (floats * (int64_t)sizeof(float)), images = 2 * batch + SPARE;
-  if (images > most) images = most > 2 * threads ? most : 2 * threads;
+  if (images > most) images = most > 2 ? most : 2;
   return dft_prefetch_open(threads, images, floats, &run->ahead.prefetch);
 }
 

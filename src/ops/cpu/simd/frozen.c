@@ -10,14 +10,13 @@
 #include <string.h>
 
 enum {
-  TILE_SAMPLES = 8,           /* through the stages with few pixels, whose weights are many */
-  WHOLE_PIXELS = 128,         /* a bordered group of at most so many stays in L1 as a whole */
-  STACK_PIXELS = 200,         /* of several such groups together */
-  BATCH_PIXELS = 48,          /* of rows that the source makes together, at least, but for ... */
-  MOST_ROWS = 4,              /* ... so many */
-  STRIP_BYTES = 384 << 10,    /* of the wide tensor, to stay in L2 */
-  LONE_STRIP_BYTES = 8 << 10, /* the same where it is one group: in L1 */
-  NARROW = 2                  /* tensors between stages: input and output */
+  TILE_SAMPLES = 8,        /* through the stages with few pixels, whose weights are many */
+  WHOLE_PIXELS = 128,      /* a bordered group of at most so many stays in L1 as a whole */
+  STACK_PIXELS = 200,      /* of several such groups together */
+  BATCH_PIXELS = 48,       /* of rows that the source makes together, at least, but for ... */
+  MOST_ROWS = 4,           /* ... so many */
+  STRIP_BYTES = 384 << 10, /* of the wide tensor, to stay in L2 */
+  NARROW = 2               /* tensors between stages: input and output */
 };
 
 /* What one thread works with. */
@@ -100,8 +99,7 @@ static bool add_depthwise(dft_arena *a, stage *s, const dft_folded *layer) {
   s->depthwise_w = grouped(a, layer->weight, 9, c->channels);
   s->depthwise_bias = grouped(a, layer->bias, 1, c->channels);
   size_t row = (size_t)c->out_w * (size_t)c->channels * sizeof(float);
-  const size_t most = c->channels <= PANEL ? LONE_STRIP_BYTES : STRIP_BYTES;
-  s->strip = row * (size_t)c->out_h <= most ? c->out_h : (int)(most / row);
+  s->strip = row * (size_t)c->out_h <= STRIP_BYTES ? c->out_h : (int)(STRIP_BYTES / row);
   if (s->strip < 1) s->strip = 1;
   const size_t bordered = (size_t)c->in_h * (size_t)(c->in_w + 2);
   s->whole = (size_t)(c->in_h + 2) * (size_t)(c->in_w + 2) <= WHOLE_PIXELS;
@@ -273,6 +271,7 @@ static void run_stages(const dft_frozen *f, const worker *w, int from, int to, c
     tensor out = i == to - 1 ? y : x == buffers[0].values ? buffers[1] : buffers[0];
     if (!s->product || !s->product_pairs || i == f->count - 1 || !stage_reads_rounded(s + 1))
       out.rounded = NULL;
+    out.only_rounded = out.rounded && !s[1].residual;
     if (stage_reads_rounded(s) && !rounded) {
       round_rows(x, w->input, (size_t)samples * (size_t)(s->in_floats / s->in_channels), s->in_channels);
       rounded = w->input;
@@ -284,14 +283,14 @@ static void run_stages(const dft_frozen *f, const worker *w, int from, int to, c
 }
 
 static void run_tile(const dft_frozen *f, const worker *w, const float *x, float *y, int samples) {
-  tensor last = {y, NULL}, handed = f->early == f->count ? last : w->tile[0];
+  tensor last = {.values = y}, handed = f->early == f->count ? last : w->tile[0];
   const uint16_t *rounded = NULL;
   if (f->early > 0) {
     const stage *s = &f->stages[f->early - 1];
     for (int i = 0; i < samples; i++) {
-      size_t at = (size_t)i * (size_t)s->out_floats;
-      tensor sample = {handed.values + at,
-                       handed.rounded ? handed.rounded + (size_t)i * (size_t)s->out_rounded : NULL};
+      tensor sample = handed;
+      sample.values += (size_t)i * (size_t)s->out_floats;
+      if (handed.rounded) sample.rounded += (size_t)i * (size_t)s->out_rounded;
       run_stages(f, w, 0, f->early, x + (size_t)i * f->in_floats, NULL, sample, w->sample, 1);
     }
     x = handed.values;

@@ -44,10 +44,11 @@ typedef struct workspace {
   float *wide;   /* the depthwise output: a strip of one sample, or a tile of samples; may be bfloat16 */
 } workspace;
 
-/* A tensor between stages, and the same in bfloat16 (or NULL) for a product that wants it. */
+/* A tensor between stages, and the same in bfloat16 (or NULL) for a product that wants it, perhaps alone. */
 typedef struct tensor {
   float *values;
   uint16_t *rounded;
+  bool only_rounded;
 } tensor;
 
 /* Whether the stage reads its input's roundings. */

@@ -188,7 +188,7 @@ static void run_rows(passage *p, int from, int to, float *wide) {
   const dft_conv *c = &p->s->conv;
   for (int group = 0; group < groups(c); group++) {
     set_group(p, group);
-    if (groups(c) > 1) p->ready = p->fetched = NONE_YET;
+    p->ready = p->fetched = NONE_YET;
     run_ring(p, from, to, (char *)wide + (size_t)group * PANEL * wide_bytes(p->s));
   }
 }
@@ -227,7 +227,8 @@ static void run_product(const stage *s, const float *x, const float *residual, t
                      .relu6 = s->product_relu6,
                      .pairs = s->product_pairs,
                      .rounded = y.rounded,
-                     .rounded_stride = rounded_channels(s->product_n)};
+                     .rounded_stride = rounded_channels(s->product_n),
+                     .only_rounded = y.only_rounded};
   DFT_SIMD(dft_gemm_whole)(&call, rows);
 }
 
@@ -250,7 +251,9 @@ static void run_strips(const stage *s, const workspace *space, const float *sour
   for (int from = 0; from < c->out_h; from += s->strip) {
     int to = min_int(from + s->strip, c->out_h);
     size_t pixel = (size_t)from * c->out_w, at = pixel * s->product_n;
-    tensor strip = {y.values + at, y.rounded ? y.rounded + pixel * rounded_channels(s->product_n) : NULL};
+    tensor strip = y;
+    strip.values += at;
+    if (y.rounded) strip.rounded += pixel * rounded_channels(s->product_n);
     run_rows(&p, from, to, space->wide);
     run_product(s, space->wide, s->residual ? x + at : NULL, strip, (int64_t)(to - from) * c->out_w);
   }
@@ -283,7 +286,9 @@ void DFT_SIMD(dft_stage_run)(const stage *s, const workspace *space, const float
   } else {
     size_t in = (size_t)s->in_floats, out = (size_t)s->out_floats;
     for (int i = 0; i < samples; i++) {
-      tensor to = {y.values + i * out, y.rounded ? y.rounded + (size_t)i * s->out_rounded : NULL};
+      tensor to = y;
+      to.values += i * out;
+      if (y.rounded) to.rounded += (size_t)i * s->out_rounded;
       run_sample(s, space, source + i * (rounded ? (size_t)s->in_rounded / 2 : in), x + i * in, to);
     }
   }

@@ -33,6 +33,7 @@ typedef struct panel_call {
   bool pairs;
   uint16_t *rounded; /* y once more as bfloat16, with its own stride and no border; or NULL */
   ptrdiff_t rounded_stride;
+  bool only_rounded; /* nobody wants y itself; sets may write it all the same */
 } panel_call;
 
 /* Channels of a bfloat16 row in memory: AMX wants whole tiles, the rest zeros, in x and in the rows of w; it

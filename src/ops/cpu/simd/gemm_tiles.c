@@ -18,7 +18,7 @@ typedef struct cursor {
 /* What the epilogue of a panel takes. */
 typedef struct epilogue {
   vf bias[2], low, high;
-  __mmask16 mask[2]; /* the columns there are */
+  __mmask16 mask; /* the columns of the last vector */
 } epilogue;
 
 /* sums[tiles of rows][tiles of columns] of the product, `rows` and `vectors` of them, each 1 or 2. */
@@ -61,47 +61,56 @@ static void product(const panel_call *call, const float *x, int rows, float *sum
     PRODUCT(1, 1);
 }
 
-/* `rows` rows that lie evenly. `whole`, a constant where this is inlined: all columns are there. Roundings
- * are written with zeros after the last column. */
-static inline __attribute__((always_inline)) void
-finish_rows(const panel_call *call, const epilogue *e, const float *sums, cursor *at, int rows, bool whole) {
-  const bool add = at->residual != NULL, round = at->rounded != NULL;
-  const float *residual = at->residual;
+/* `rows` rows that lie evenly. Constants where this is inlined: the vectors of columns, and whether the last
+ * one is whole. Roundings are written with zeros after the last column. */
+static inline __attribute__((always_inline)) void finish_rows(const panel_call *call, const epilogue *e,
+                                                              const float *sums, cursor *at, int rows,
+                                                              int vectors, bool whole, bool plain) {
+  const bool values = plain || !call->only_rounded;
+  const float *residual = plain ? NULL : at->residual;
   float *y = at->y;
-  uint16_t *rounded = at->rounded;
-  for (int r = 0; r < rows; r++, sums += PANEL, y += call->y_stride) {
-    vf value[2];
+  uint16_t *rounded = plain ? NULL : at->rounded;
+  for (int r = 0; r < rows; r++, sums += PANEL) {
+    vf value[2] = {vf_zero(), vf_zero()};
 #pragma GCC unroll 2
-    for (int v = 0; v < 2; v++) {
-      const int lane = v * VF_LANES;
-      value[v] = vf_add(vf_load(sums + lane), e->bias[v]);
-      if (add) value[v] = vf_add(value[v], _mm512_maskz_loadu_ps(e->mask[v], residual + lane));
+    for (int v = 0; v < vectors; v++) {
+      const bool full = whole || v < vectors - 1;
+      value[v] = vf_add(vf_load(sums + v * VF_LANES), e->bias[v]);
+      if (residual)
+        value[v] = vf_add(value[v], full ? vf_load(residual + v * VF_LANES)
+                                         : _mm512_maskz_loadu_ps(e->mask, residual + v * VF_LANES));
       value[v] = vf_clamp(value[v], e->low, e->high);
-      if (whole)
-        vf_store(y + lane, value[v]);
-      else
-        _mm512_mask_storeu_ps(y + lane, e->mask[v], value[v]);
-      if (!whole) value[v] = _mm512_maskz_mov_ps(e->mask[v], value[v]);
+      if (!full) value[v] = _mm512_maskz_mov_ps(e->mask, value[v]);
+      if (values && full) vf_store(y + v * VF_LANES, value[v]);
+      if (values && !full) _mm512_mask_storeu_ps(y + v * VF_LANES, e->mask, value[v]);
     }
-    if (round) {
+    y += call->y_stride;
+    if (residual) residual += call->y_stride;
+    if (rounded) {
       _mm512_storeu_si512(rounded, (__m512i)_mm512_cvtne2ps_pbh(value[1], value[0]));
       rounded += call->rounded_stride;
     }
-    if (add) residual += call->y_stride;
   }
-  at->residual = residual;
+  if (!plain) at->residual = residual;
+  if (!plain) at->rounded = rounded;
   at->y = y;
-  at->rounded = rounded;
 }
 
 static void finish(const panel_call *call, const epilogue *e, const float *sums, cursor *at, int rows) {
+  const bool plain = !at->residual && !at->rounded;
   while (rows > 0) {
     const int left = call->y_row - at->column; /* in the image's row; without a border at most 0 */
     const int run = left > 0 && left < rows ? left : rows;
-    if (call->n == PANEL)
-      finish_rows(call, e, sums, at, run, true);
+    if (call->n == PANEL && plain)
+      finish_rows(call, e, sums, at, run, 2, true, true);
+    else if (call->n == PANEL)
+      finish_rows(call, e, sums, at, run, 2, true, false);
+    else if (call->n > VF_LANES)
+      finish_rows(call, e, sums, at, run, 2, false, false);
+    else if (call->n == VF_LANES)
+      finish_rows(call, e, sums, at, run, 1, true, false);
     else
-      finish_rows(call, e, sums, at, run, false);
+      finish_rows(call, e, sums, at, run, 1, false, false);
     at->column += run;
     if (at->column == call->y_row) {
       at->column = 0;
@@ -116,10 +125,11 @@ void DFT_SIMD(dft_gemm_tiles)(const panel_call *call, int rows) {
   _Alignas(64) float sums[BLOCK_ROWS * PANEL];
   cursor at = {call->x, call->residual, call->y, call->rounded, 0};
   epilogue e = {.low = vf_set1(call->relu6 ? 0 : -INFINITY), .high = vf_set1(call->relu6 ? 6 : INFINITY)};
-  for (int v = 0; v < 2; v++) {
-    const int left = call->n - v * VF_LANES, lanes = left < 0 ? 0 : left < VF_LANES ? left : VF_LANES;
-    e.mask[v] = (__mmask16)((1u << lanes) - 1);
-    e.bias[v] = call->bias ? _mm512_maskz_loadu_ps(e.mask[v], call->bias + v * VF_LANES) : vf_zero();
+  const int last = call->n > VF_LANES ? call->n - VF_LANES : call->n;
+  e.mask = (__mmask16)((1u << last) - 1);
+  for (int v = 0; v < 2 && call->bias; v++) {
+    const int lanes = call->n - v * VF_LANES;
+    e.bias[v] = vf_load_n(call->bias + v * VF_LANES, lanes < 0 ? 0 : lanes < VF_LANES ? lanes : VF_LANES);
   }
   for (; rows > 0; rows -= BLOCK_ROWS, at.x += BLOCK_ROWS * call->x_stride) {
     const int block = rows < BLOCK_ROWS ? rows : BLOCK_ROWS;

@@ -49,6 +49,13 @@ static inline int dft_threads_for(int64_t values) {
   return values < DFT_PARALLEL_MIN ? 1 : dft_ops_threads();
 }
 
+/* The same for a product of so many multiply-adds, of which a core does some hundred in the time of a value.
+ */
+static inline int dft_threads_for_product(int64_t rows, int k, int n) {
+  enum { PER_VALUE = 64 };
+  return dft_threads_for(rows * k * n / PER_VALUE);
+}
+
 /* Part t of `parts` of `count` things, cut at multiples of `unit`: *from up to *to. */
 static inline void dft_part(int64_t count, int64_t unit, int t, int parts, int64_t *from, int64_t *to) {
   const int64_t units = (count + unit - 1) / unit;

@@ -1,6 +1,7 @@
 /* y = epilogue(x . W) by register tiles of TILE_ROWS rows x PANEL columns: accumulators start at the bias and
  * take one FMA per k, in order; residual and clamp follow in registers. */
 #include "../gemm.h"
+#include "../kernels.h"
 #include "gemm_panel.h"
 
 #include <math.h>
@@ -236,8 +237,8 @@ void DFT_SIMD(dft_gemm)(const float *x, const float *packed, float *y, int sampl
                         const dft_epilogue *epilogue) {
   panel_call whole = whole_product(x, packed, y, k, n, epilogue);
   int64_t rows = (int64_t)samples * pixels, step = chunk_rows(k, n);
-  int panels = (n + PANEL - 1) / PANEL;
-#pragma omp parallel for collapse(2) schedule(static) num_threads(dft_ops_threads())
+  int panels = (n + PANEL - 1) / PANEL, threads = dft_threads_for_product(rows, k, n);
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
   for (int64_t row = 0; row < rows; row += step)
     for (int panel = 0; panel < panels; panel++)
       run_panel(&whole, row, rows - row < step ? rows - row : step, panel);

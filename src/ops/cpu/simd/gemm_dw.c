@@ -4,6 +4,7 @@
  * A tile has up to TILE_ROWS rows, whose factors are broadcast, and two vectors of columns. Either x or dy
  * gives the columns, whichever wastes fewer lanes: products commute, so the bits do not depend on it. */
 #include "../gemm.h"
+#include "../kernels.h"
 #include "simd.h"
 
 #include <string.h>
@@ -228,14 +229,14 @@ void DFT_SIMD(dft_gemm_dw)(const float *x, const float *dy, int pixels, int k, i
   /* A block is one panel wide, so that packing it pays; or square, when what counts is to read less. */
   bool near = (size_t)map->samples * pixels * (size_t)(k + n) * sizeof(float) <= NEAR_BYTES;
   int wide = near ? 1 : 4, width = wide * TILE_COLUMNS, height = BLOCK_TILES / wide * TILE_ROWS;
-  int threads = dft_ops_threads();
+  int threads = dft_threads_for_product((int64_t)map->samples * pixels, k, n);
   while (height > TILE_ROWS &&
          ((f.a_columns + height - 1) / height) * ((f.b_columns + width - 1) / width) < 2 * threads) {
     if (width > TILE_COLUMNS) width /= 2;
     height /= 2;
   }
   for (int node = 0; node < map->nodes; node++, dw += (size_t)k * n) {
-#pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
     for (int row = 0; row < f.a_columns; row += height)
       for (int column = 0; column < f.b_columns; column += width) {
         block area = {row, row + height < f.a_columns ? row + height : f.a_columns, column,

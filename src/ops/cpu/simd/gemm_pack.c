@@ -2,6 +2,7 @@
  * in L2. That is for matrices that change with every step, where a packed copy of all would only be written
  * to be read once. */
 #include "../gemm.h"
+#include "../kernels.h"
 #include "gemm_panel.h"
 #include "lanes.h"
 #include <string.h>
@@ -64,7 +65,8 @@ bool DFT_SIMD(dft_gemm_direct_fits)(int k, int n) {
 
 void DFT_SIMD(dft_gemm_direct)(const float *x, const float *w, bool transposed, float *y, int rows, int k,
                                int n, const float *residual) {
-  const int threads = dft_ops_threads(), parts = threads > 1 ? 2 : 1, panels = (n + PANEL - 1) / PANEL;
+  const int threads = dft_threads_for_product(rows, k, n), panels = (n + PANEL - 1) / PANEL;
+  const int parts = panels % threads == 0 || panels >= 8 * threads ? 1 : 2; /* each packs its panel */
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
   for (int task = 0; task < panels * parts; task++) {
     _Alignas(64) float packed[DEEPEST * PANEL];

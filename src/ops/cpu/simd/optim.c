@@ -80,7 +80,7 @@ void DFT_SIMD(dft_sgd)(float *w, float *velocity, const float *grad, float scale
 }
 
 /* 0*x is 0 for a finite x and NaN for any other. */
-bool DFT_SIMD(dft_all_finite)(const float *x, int64_t count) {
+static bool finite_part(const float *x, int64_t count) {
   vf zeros[4] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()};
   int64_t i = 0;
   for (; count - i >= 4 * VF_LANES; i += 4 * VF_LANES)
@@ -94,4 +94,16 @@ bool DFT_SIMD(dft_all_finite)(const float *x, int64_t count) {
   for (int lane = 0; lane < VF_LANES; lane++)
     if (!(sums[lane] == 0)) return false;
   return true;
+}
+
+bool DFT_SIMD(dft_all_finite)(const float *x, int64_t count) {
+  const int threads = dft_threads_for(count);
+  bool finite = true;
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1) reduction(&& : finite)
+  for (int t = 0; t < threads; t++) {
+    int64_t from, to;
+    dft_part(count, VF_LANES, t, threads, &from, &to);
+    finite = finite && finite_part(x + from, to - from);
+  }
+  return finite;
 }

@@ -219,6 +219,9 @@ static void check_pointwise(const dft_ops *ops) {
     }
   const dft_conv wide = {3, 5, 3, 5, 520, 100, 1, 0, 0}; /* too large to be fused */
   check_layer(ops, DFT_POINTWISE, &wide, 23);
+  /* so large that the whole batch is treated otherwise than a sample alone */
+  const dft_conv far = {7, 8, 7, 8, 520, 60, 1, 0, 0};
+  check_layer(ops, DFT_POINTWISE, &far, 23);
   for (int i = 0; i < 3; i++) { /* several strips, the last a short one */
     static const int shapes[][2] = {{16, 96}, {144, 24}, {40, 240}};
     const dft_conv g = {25, 11, 25, 11, shapes[i][0], shapes[i][1], 1, 0, 0};

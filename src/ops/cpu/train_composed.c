@@ -34,7 +34,8 @@ size_t dft_train_work_floats(dft_conv_kind kind, const dft_conv *conv, int sampl
   size_t small = dft_train_weights(kind, conv);
   if (small > DFT_TRAIN_SMALL && kind == DFT_POINTWISE) small = 0;
   size_t packed = kind == DFT_POINTWISE ? dft_train_packed_floats(conv) : 0;
-  size_t composed = aligned(n * in_floats(conv)) + aligned(n * out_floats(conv)) + packed;
+  size_t parts = kind == DFT_POINTWISE ? aligned(n * 4 * widest) : 0; /* sums of each sample */
+  size_t composed = aligned(n * in_floats(conv)) + aligned(n * out_floats(conv)) + packed + parts;
   size_t fused = aligned(n * 4 * widest) + aligned(n * small) + 2 * packed;
   return composed > fused ? composed : fused;
 }

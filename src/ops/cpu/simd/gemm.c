@@ -82,14 +82,23 @@ static inline __attribute__((always_inline)) void finish_evenly(const panel_call
 static inline __attribute__((always_inline)) void tiles(const panel_call *call, cursor *to, int last,
                                                         int count, int rows, int vectors, bool pairs) {
   const ptrdiff_t x_stride = call->x_stride;
-  const float *ahead = call->w + (ptrdiff_t)call->k * vectors * VF_LANES,
-              *ahead_end = ahead + (ahead - call->w);
+  const float *ahead = call->next ? call->next : call->w + (ptrdiff_t)call->k * vectors * VF_LANES;
+  const ptrdiff_t step = call->next ? call->next_step : 16;
+  int fetching = 2; /* tiles, which bring a line each per k */
   cursor at = *to;
   const bool even = last == VF_LANES && !call->residual && !call->rounded && call->y_row % rows == 0;
   for (; count > 0; count--, at.x += rows * x_stride) {
     /* The first tiles fetch the next panel of a large W to L2, a line per k; then they ask for what is there.
      */
-    const ptrdiff_t line = ahead < ahead_end ? 16 : 0;
+    const ptrdiff_t line = fetching > 0 ? step : 0;
+    if (call->far)
+#pragma GCC unroll 12
+      for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) {
+          __builtin_prefetch(at.y + r * call->y_stride + v * VF_LANES, 1);
+          __builtin_prefetch(call->far + (at.y - call->y) + r * call->y_stride + v * VF_LANES, 0, 2);
+        }
     vf sum[TILE_ROWS][2];
     for (int v = 0; v < vectors; v++) {
       int lanes = v == vectors - 1 ? last : VF_LANES;
@@ -110,6 +119,7 @@ static inline __attribute__((always_inline)) void tiles(const panel_call *call, 
           sum[r][1] = pairs ? vf_pair_fma(factor, w1, sum[r][1]) : vf_fma(factor, w1, sum[r][1]);
       }
     }
+    if (fetching-- == 2 && call->next) ahead = call->next + call->next_line;
     if (even && at.column % rows == 0)
       finish_evenly(call, sum, &at, rows, vectors);
     else if (last == VF_LANES)

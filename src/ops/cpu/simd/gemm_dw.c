@@ -5,7 +5,8 @@
  * gives the columns, whichever wastes fewer lanes: products commute, so the bits do not depend on it. */
 #include "../gemm.h"
 #include "../kernels.h"
-#include "simd.h"
+#include "gemm_panel.h"
+#include "train.h"
 
 #include <string.h>
 
@@ -37,7 +38,8 @@ typedef struct segment {
 typedef struct factors {
   const float *a, *b; /* a gives the tile's rows, b its columns */
   int a_columns, b_columns;
-  bool transposed; /* a is dy and b is x: tiles are stored transposed */
+  bool transposed;      /* a is dy and b is x: tiles are stored transposed */
+  const dft_norm *norm; /* of b, applied as it is packed; or NULL */
 } factors;
 
 /* One tile: its rows' factors begin at `a`, its columns at `b`, both at the group's first row. */
@@ -164,8 +166,14 @@ static void pack(const float *b, ptrdiff_t stride, int rows, int columns, float 
 /* The node's sum of a tile of the transposed matrix, to dw[k][n]. */
 static void store_transposed(const factors *f, const partial *sum, int row, int rows, int column, int columns,
                              float *dw) {
-  for (int c = 0; c < columns; c++)
-    for (int r = 0; r < rows; r++) dw[(size_t)(column + c) * f->a_columns + row + r] = (*sum)[r][c];
+  for (int first = 0; first < columns; first += VF_LANES) {
+    vf lines[VF_LANES];
+    for (int r = 0; r < VF_LANES; r++) lines[r] = r < rows ? vf_load(&(*sum)[r][first]) : vf_zero();
+    vf_transpose(lines);
+    float *to = dw + (size_t)(column + first) * f->a_columns + row;
+    for (int c = 0; c < VF_LANES && first + c < columns; c++, to += f->a_columns)
+      vf_store_n(to, lines[c], rows);
+  }
 }
 
 /* One panel of a block takes a group. */
@@ -183,8 +191,13 @@ static void run_panel(const factors *f, const block *area, int column, const seg
                     .count = count,
                     .out_stride = f->b_columns,
                     .last = columns > VF_LANES ? columns - VF_LANES : columns};
-  if (left >= PACK_TILES || columns % VF_LANES != 0) {
-    pack(call.b, f->b_columns, (int)rows, columns, packed);
+  if (f->norm != NULL || left >= PACK_TILES || columns % VF_LANES != 0) {
+    if (f->norm == NULL) {
+      pack(call.b, f->b_columns, (int)rows, columns, packed);
+    } else {
+      if (columns < TILE_COLUMNS) memset(packed, 0, sizeof packed);
+      normalise(call.b, f->b_columns, f->norm, column, (int)rows, columns, packed, TILE_COLUMNS);
+    }
     call.b = packed;
     call.b_stride = TILE_COLUMNS;
   }
@@ -224,10 +237,15 @@ static int64_t vectors_of(int rows, int columns) {
 
 void DFT_SIMD(dft_gemm_dw)(const float *x, const float *dy, int pixels, int k, int n,
                            const dft_shard_map *map, float *dw) {
-  factors f = {x, dy, k, n, false};
-  if (vectors_of(n, k) < vectors_of(k, n)) f = (factors){dy, x, n, k, true};
+  DFT_SIMD(dft_gemm_dw_normed)(x, NULL, dy, pixels, k, n, map, dw);
+}
+
+void DFT_SIMD(dft_gemm_dw_normed)(const float *x, const dft_norm *x_norm, const float *dy, int pixels, int k,
+                                  int n, const dft_shard_map *map, float *dw) {
+  factors f = {x, dy, k, n, false, NULL};
+  if (x_norm != NULL || vectors_of(n, k) < vectors_of(k, n)) f = (factors){dy, x, n, k, true, x_norm};
   /* A block is one panel wide, so that packing it pays; or square, when what counts is to read less. */
-  bool near = (size_t)map->samples * pixels * (size_t)(k + n) * sizeof(float) <= NEAR_BYTES;
+  bool near = x_norm != NULL || (size_t)map->samples * pixels * (size_t)(k + n) * sizeof(float) <= NEAR_BYTES;
   int wide = near ? 1 : 4, width = wide * TILE_COLUMNS, height = BLOCK_TILES / wide * TILE_ROWS;
   int threads = dft_threads_for_product((int64_t)map->samples * pixels, k, n);
   while (height > TILE_ROWS &&

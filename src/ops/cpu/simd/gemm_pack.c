@@ -1,8 +1,5 @@
-/* Packing, and products with a matrix as it is: each panel is packed where it is used, into memory that stays
- * in L2. That is for matrices that change with every step, where a packed copy of all would only be written
- * to be read once. */
+/* Packing of a product's matrix by panels (gemm_panel.h). */
 #include "../gemm.h"
-#include "../kernels.h"
 #include "gemm_panel.h"
 #include "lanes.h"
 #include <string.h>
@@ -41,8 +38,7 @@ static void pack_columns(const float *w, int k, int n, int columns, int width, f
     }
 }
 
-/* The panel that begins at column `first`; returns its width. */
-static int pack_panel(const float *w, int k, int n, bool transposed, int first, float *packed) {
+int DFT_SIMD(dft_gemm_pack_panel)(const float *w, int k, int n, bool transposed, int first, float *packed) {
   const int width = n - first <= VF_LANES ? VF_LANES : PANEL;
   const int columns = n - first < width ? n - first : width;
   if (transposed)
@@ -54,35 +50,5 @@ static int pack_panel(const float *w, int k, int n, bool transposed, int first, 
 
 void DFT_SIMD(dft_gemm_pack)(const float *w, int k, int n, bool transposed, float *packed) {
   for (int first = 0; first < n; first += PANEL)
-    packed += (ptrdiff_t)k * pack_panel(w, k, n, transposed, first, packed);
-}
-
-enum { DEEPEST = 2048 };
-
-bool DFT_SIMD(dft_gemm_direct_fits)(int k, int n) {
-  return k <= DEEPEST && n <= DEEPEST;
-}
-
-void DFT_SIMD(dft_gemm_direct)(const float *x, const float *w, bool transposed, float *y, int rows, int k,
-                               int n, const float *residual) {
-  const int threads = dft_threads_for_product(rows, k, n), panels = (n + PANEL - 1) / PANEL;
-  const int parts = panels % threads == 0 || panels >= 8 * threads ? 1 : 2; /* each packs its panel */
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-  for (int task = 0; task < panels * parts; task++) {
-    _Alignas(64) float packed[DEEPEST * PANEL];
-    const int first = task / parts * PANEL, part = task % parts;
-    const int from = (int)((int64_t)rows * part / parts), to = (int)((int64_t)rows * (part + 1) / parts);
-    if (from == to) continue;
-    pack_panel(w, k, n, transposed, first, packed);
-    const ptrdiff_t at = (ptrdiff_t)from * n + first;
-    const panel_call call = {.x = x + (ptrdiff_t)from * k,
-                             .x_stride = k,
-                             .w = packed,
-                             .k = k,
-                             .n = n - first < PANEL ? n - first : PANEL,
-                             .residual = residual == NULL ? NULL : residual + at,
-                             .y = y + at,
-                             .y_stride = n};
-    DFT_SIMD(dft_gemm_panel)(&call, to - from);
-  }
+    packed += (ptrdiff_t)k * DFT_SIMD(dft_gemm_pack_panel)(w, k, n, transposed, first, packed);
 }

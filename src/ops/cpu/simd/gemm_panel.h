@@ -31,6 +31,12 @@ typedef struct panel_call {
   ptrdiff_t y_gap;
   bool relu6;
   bool pairs;
+  /* What to fetch on the way, or NULL: the next panel as it will be packed, a line per k for the first tile,
+   * and from next_line floats on for the second; and what is as far as y: y or what is read beside it next.
+   */
+  const float *next;
+  ptrdiff_t next_step, next_line;
+  const float *far;
   uint16_t *rounded; /* y once more as bfloat16, with its own stride and no border; or NULL */
   ptrdiff_t rounded_stride;
   bool only_rounded; /* nobody wants y itself; sets may write it all the same */
@@ -57,11 +63,8 @@ void DFT_SIMD(dft_gemm_whole)(const panel_call *whole, int64_t rows);
 void DFT_SIMD(dft_gemm_serial)(const float *x, const float *packed, float *y, int64_t rows, int k, int n,
                                const dft_epilogue *epilogue);
 
-/* y[rows][n] = x . W + residual with W [k][n] (transposed: [n][k]) not packed; the bits of gemm. It fits,
- * either way round, up to some thousand channels. */
-bool DFT_SIMD(dft_gemm_direct_fits)(int k, int n);
-void DFT_SIMD(dft_gemm_direct)(const float *x, const float *w, bool transposed, float *y, int rows, int k,
-                               int n, const float *residual);
+/* Packs the panel of w that begins at column `first`, as gemm_pack does with all; returns its width. */
+int DFT_SIMD(dft_gemm_pack_panel)(const float *w, int k, int n, bool transposed, int first, float *packed);
 
 /* A NaN stays one: min and max return their second operand then. */
 static inline vf vf_clamp(vf a, vf low, vf high) {

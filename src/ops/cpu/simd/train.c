@@ -2,7 +2,6 @@
  */
 #include "train.h"
 #include "../sums.h"
-#include "gemm_panel.h"
 
 typedef struct fold_job {
   const double *doubles;
@@ -45,38 +44,16 @@ static bool small_product(const dft_train_conv *t) {
          t->conv.in_channels <= DFT_TRAIN_WIDEST && t->conv.channels <= DFT_TRAIN_WIDEST;
 }
 
-/* Large products over the whole batch: they hide what goes before and after. */
-static bool large_forward(const dft_ops *ops, const dft_train_conv *t, float *z, double *sums) {
-  const int k = t->conv.in_channels, n = t->conv.channels, pixels = t->conv.in_h * t->conv.in_w;
-  if (t->kind != DFT_POINTWISE || !DFT_SIMD(dft_gemm_direct_fits)(k, n)) return false;
-  const float *x = dft_train_input(ops, t);
-  DFT_SIMD(dft_gemm_direct)(x, t->weight, false, z, t->map->samples * pixels, k, n, NULL);
-  if (sums != NULL) ops->bn_sums(z, pixels, n, t->map, sums);
-  return true;
-}
-
-static bool large_backward(const dft_ops *ops, const dft_train_conv *t, const dft_train_gradient *g) {
-  const int k = t->conv.in_channels, n = t->conv.channels, pixels = t->conv.in_h * t->conv.in_w;
-  if (t->kind != DFT_POINTWISE || !DFT_SIMD(dft_gemm_direct_fits)(k, n)) return false;
-  const float *dz = dft_train_dz(ops, t, g);
-  if (g->dw != NULL) ops->gemm_dw(dft_train_input(ops, t), dz, pixels, k, n, t->map, g->dw);
-  if (g->dx == NULL) return true;
-  DFT_SIMD(dft_gemm_direct)(dz, t->weight, true, g->dx, t->map->samples * pixels, n, k, g->skip);
-  if (g->below_sums != NULL)
-    ops->bn_backward_sums(g->dx, g->below_z, g->below_norm, pixels, k, t->map, g->below_sums);
-  return true;
-}
-
 void DFT_SIMD(dft_train_forward)(const dft_ops *ops, const dft_train_conv *t, float *z, double *sums) {
   if (small_product(t))
     DFT_SIMD(dft_train_pointwise)(t, z, sums);
-  else if (!large_forward(ops, t, z, sums) && !DFT_SIMD(dft_train_depthwise)(t, z, sums))
+  else if (!DFT_SIMD(dft_train_large)(ops, t, z, sums) && !DFT_SIMD(dft_train_depthwise)(t, z, sums))
     dft_train_forward_composed(ops, t, z, sums);
 }
 
 void DFT_SIMD(dft_train_backward)(const dft_ops *ops, const dft_train_conv *t, const dft_train_gradient *g) {
   if (small_product(t))
     DFT_SIMD(dft_train_pointwise_backward)(t, g);
-  else if (!large_backward(ops, t, g) && !DFT_SIMD(dft_train_depthwise_backward)(t, g))
+  else if (!DFT_SIMD(dft_train_large_backward)(ops, t, g) && !DFT_SIMD(dft_train_depthwise_backward)(t, g))
     dft_train_backward_composed(ops, t, g);
 }

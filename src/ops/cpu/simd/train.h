@@ -87,13 +87,22 @@ void DFT_SIMD(dft_fold_floats)(const float *part, int values, const dft_shard_ma
 
 /* sum[a_columns][b_columns] += a^T . b over some rows; the wider side makes b's vectors best. */
 void DFT_SIMD(dft_outer)(const float *a, int a_columns, const float *b, int b_columns, int rows, float *sum);
-/* sums[2][c] += those of a strip of dx for the BatchNorm below, as bn_backward_sums. */
-void DFT_SIMD(dft_below_strip)(const float *dx, const float *z, const dft_norm *n, int c, int rows,
-                               double *sums);
+
+/* Sums over a strip of rows, `stride` apart, for some channels of c: sums[0 ... width) and sums[c ...) +=
+ * those of z and z^2, or, with a norm, bn_backward_sums of dy and z through it (of the channels from ch on).
+ */
+void DFT_SIMD(dft_strip_sums)(const float *z, const float *dy, const dft_norm *norm, int ch, ptrdiff_t c,
+                              int rows, int width, double *sums);
+/* gemm_dw of norm(x), x being what is stored. */
+void DFT_SIMD(dft_gemm_dw_normed)(const float *x, const dft_norm *x_norm, const float *dy, int pixels, int k,
+                                  int n, const dft_shard_map *map, float *dw);
 
 /* False where a shape is not theirs: nothing has been done. */
 void DFT_SIMD(dft_train_pointwise)(const dft_train_conv *t, float *z, double *sums);
 void DFT_SIMD(dft_train_pointwise_backward)(const dft_train_conv *t, const dft_train_gradient *g);
+bool DFT_SIMD(dft_train_large)(const dft_ops *ops, const dft_train_conv *t, float *z, double *sums);
+bool DFT_SIMD(dft_train_large_backward)(const dft_ops *ops, const dft_train_conv *t,
+                                        const dft_train_gradient *g);
 bool DFT_SIMD(dft_train_depthwise)(const dft_train_conv *t, float *z, double *sums);
 bool DFT_SIMD(dft_train_depthwise_backward)(const dft_train_conv *t, const dft_train_gradient *g);
 

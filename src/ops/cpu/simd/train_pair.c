@@ -252,7 +252,7 @@ static void sample_dx(const dft_train_conv *expand, const dft_train_gradient *g,
     (expand->x + from, square, g->dx + from, rows, k, k,
      &(dft_epilogue){.bias = bias, .residual = g->dx + from});
     if (g->below_sums != NULL)
-      DFT_SIMD(dft_below_strip)(g->dx + from, g->below_z + from, g->below_norm, k, rows, below);
+      DFT_SIMD(dft_strip_sums)(g->below_z + from, g->dx + from, g->below_norm, 0, k, rows, k, below);
   }
 }
 

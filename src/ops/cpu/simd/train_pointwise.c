@@ -62,9 +62,7 @@ void DFT_SIMD(dft_train_pointwise)(const dft_train_conv *t, float *z, double *su
         x = buffer;
       }
       DFT_SIMD(dft_gemm_serial)(x, t->work, out, rows, k, n, &(dft_epilogue){0});
-      if (sums != NULL)
-        OVER_CHANNELS(n, sum_vectors(out + i, n, rows, part + i, 3, VF_LANES),
-                      sum_vectors(out + i, n, rows, part + i, 1, lanes));
+      if (sums != NULL) DFT_SIMD(dft_strip_sums)(out, NULL, NULL, 0, n, rows, n, part);
     }
   }
   if (sums != NULL) DFT_SIMD(dft_fold_doubles)(parts, 2 * n, t->map, sums);
@@ -138,14 +136,23 @@ INLINE void below_vectors(const float *dy, const float *z, const dft_norm *n, bo
   }
 }
 
-void DFT_SIMD(dft_below_strip)(const float *dx, const float *z, const dft_norm *n, int c, int rows,
-                               double *sums) {
-  if (n->relu6)
-    OVER_CHANNELS(c, below_vectors(dx + i, z + i, n, true, i, c, rows, sums + i, 3, VF_LANES),
-                  below_vectors(dx + i, z + i, n, true, i, c, rows, sums + i, 1, lanes));
-  else
-    OVER_CHANNELS(c, below_vectors(dx + i, z + i, n, false, i, c, rows, sums + i, 3, VF_LANES),
-                  below_vectors(dx + i, z + i, n, false, i, c, rows, sums + i, 1, lanes));
+void DFT_SIMD(dft_strip_sums)(const float *z, const float *dy, const dft_norm *norm, int ch, ptrdiff_t c,
+                              int rows, int width, double *sums) {
+  if (width == 2 * VF_LANES) {
+    if (norm == NULL)
+      sum_vectors(z, c, rows, sums, 2, VF_LANES);
+    else
+      below_vectors(dy, z, norm, norm->relu6, ch, c, rows, sums, 2, VF_LANES);
+  } else if (norm == NULL) {
+    OVER_CHANNELS(width, sum_vectors(z + i, c, rows, sums + i, 3, VF_LANES),
+                  sum_vectors(z + i, c, rows, sums + i, 1, lanes));
+  } else if (norm->relu6) {
+    OVER_CHANNELS(width, below_vectors(dy + i, z + i, norm, true, ch + i, c, rows, sums + i, 3, VF_LANES),
+                  below_vectors(dy + i, z + i, norm, true, ch + i, c, rows, sums + i, 1, lanes));
+  } else {
+    OVER_CHANNELS(width, below_vectors(dy + i, z + i, norm, false, ch + i, c, rows, sums + i, 3, VF_LANES),
+                  below_vectors(dy + i, z + i, norm, false, ch + i, c, rows, sums + i, 1, lanes));
+  }
 }
 
 /* One sample's part of everything. weights[k][n], or [n][k] where k is the wider: the wider side makes the
@@ -177,7 +184,7 @@ static void backward_sample(const dft_train_conv *t, const dft_train_gradient *g
     DFT_SIMD(dft_gemm_serial)
     (dz, t->work, dx, rows, n, k, &(dft_epilogue){.residual = g->skip == NULL ? NULL : g->skip + at * k});
     if (g->below_sums != NULL)
-      DFT_SIMD(dft_below_strip)(dx, g->below_z + at * k, g->below_norm, k, rows, below);
+      DFT_SIMD(dft_strip_sums)(g->below_z + at * k, dx, g->below_norm, 0, k, rows, k, below);
   }
 }
 

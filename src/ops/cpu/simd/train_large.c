@@ -1,0 +1,160 @@
+/* Large products in training, over the whole batch: a panel of the kernel at a time, packed where it is used,
+ * into memory that stays in L2 (it changes with every step: a packed copy of all would be written to be read
+ * once). What the panel makes is summed for BatchNorm before it leaves L2. A wide input is normalised as the
+ * weight gradient's product packs it; forward, a block of rows at a time where the kernel is the smaller. */
+#include "../gemm.h"
+#include "gemm_panel.h"
+#include "train.h"
+#include <string.h>
+
+enum {
+  DEEPEST = 2048,
+  SUM_ROWS = 96,        /* of a sample, summed in float32 (ops.h) */
+  BLOCK_FLOATS = 36864, /* of normalised rows: a third of a small L2 */
+  FAR_FLOATS = 131072   /* inputs up to this size stay in L2 anyway */
+};
+
+/* One product of the whole batch. */
+typedef struct product {
+  const float *x, *w;
+  bool transposed; /* w is [n][k] */
+  float *y;
+  int samples, pixels, k, n;
+  const float *residual;
+  const float *below_z; /* y is dx: sums through below_norm; else of y */
+  const dft_norm *below_norm;
+  double *parts; /* [samples][2][n], or NULL: no sums */
+} product;
+
+/* Sums of columns [first, first + width) of samples [from, to). */
+static void sum_samples(const product *p, int from, int to, int first, int width) {
+  for (int s = from; s < to; s++) {
+    double *part = p->parts + (ptrdiff_t)s * 2 * p->n + first;
+    memset(part, 0, (size_t)width * sizeof *part);
+    memset(part + p->n, 0, (size_t)width * sizeof *part);
+    for (int row = 0; row < p->pixels; row += SUM_ROWS) {
+      const int rows = p->pixels - row < SUM_ROWS ? p->pixels - row : SUM_ROWS;
+      const ptrdiff_t at = ((ptrdiff_t)s * p->pixels + row) * p->n + first;
+      if (p->below_norm == NULL)
+        DFT_SIMD(dft_strip_sums)(p->y + at, NULL, NULL, first, p->n, rows, width, part);
+      else
+        DFT_SIMD(dft_strip_sums)(p->below_z + at, p->y + at, p->below_norm, first, p->n, rows, width, part);
+    }
+  }
+}
+
+/* Panel by panel. */
+static void by_panels(const product *p, int threads) {
+  const int panels = (p->n + PANEL - 1) / PANEL;
+  const int parts = panels % threads == 0 || panels >= 8 * threads ? 1 : 2; /* each packs its panel */
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+  for (int task = 0; task < panels * parts; task++) {
+    _Alignas(64) float packed[DEEPEST * PANEL];
+    const int first = task / parts * PANEL, part = task % parts;
+    const int width = p->n - first < PANEL ? p->n - first : PANEL;
+    const int from = p->samples * part / parts, to = p->samples * (part + 1) / parts;
+    if (from == to) continue;
+    DFT_SIMD(dft_gemm_pack_panel)(p->w, p->k, p->n, p->transposed, first, packed);
+    const ptrdiff_t row = (ptrdiff_t)from * p->pixels, at = row * p->n + first;
+    const panel_call call = {.x = p->x + row * p->k,
+                             .x_stride = p->k,
+                             .w = packed,
+                             .k = p->k,
+                             .n = width,
+                             .residual = p->residual == NULL ? NULL : p->residual + at,
+                             .y = p->y + at,
+                             .y_stride = p->n,
+                             .next = p->w + (ptrdiff_t)(first + PANEL) * (p->transposed ? p->k : 1),
+                             .next_step = p->transposed ? 16 : p->n,
+                             .next_line = 16 * (ptrdiff_t)(p->transposed ? p->k : 1),
+                             .far = (p->below_z == NULL ? p->y : p->below_z) + at};
+    DFT_SIMD(dft_gemm_panel)(&call, (to - from) * p->pixels);
+    if (p->parts != NULL) sum_samples(p, from, to, first, width);
+  }
+}
+
+/* Block by block of whole samples, whose rows are normalised; the packed kernel stays in L2. */
+static void by_blocks(const product *p, const dft_norm *norm, float *packed, int threads) {
+  const int most = BLOCK_FLOATS / (p->pixels * p->k), share = (p->samples + threads - 1) / threads;
+  const int each = most < share ? most : share, blocks = (p->samples + each - 1) / each;
+  DFT_SIMD(dft_gemm_pack)(p->w, p->k, p->n, p->transposed, packed);
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+  for (int block = 0; block < blocks; block++) {
+    _Alignas(64) float x[BLOCK_FLOATS];
+    const int from = block * each, to = from + each < p->samples ? from + each : p->samples;
+    const int rows = (to - from) * p->pixels;
+    const ptrdiff_t row = (ptrdiff_t)from * p->pixels;
+    normalise(p->x + row * p->k, p->k, norm, 0, rows, p->k, x, p->k);
+    DFT_SIMD(dft_gemm_serial)(x, packed, p->y + row * p->n, rows, p->k, p->n, &(dft_epilogue){0});
+    if (p->parts != NULL) sum_samples(p, from, to, 0, p->n);
+  }
+}
+
+static bool fits(const dft_train_conv *t) {
+  return t->kind == DFT_POINTWISE && t->conv.in_channels <= DEEPEST && t->conv.channels <= DEEPEST;
+}
+
+/* Whether the input is normalised where it is used: it is far away, and longer than the kernel is wide. No
+ * bit depends on it. */
+static bool normalise_late(const dft_train_conv *t) {
+  const int64_t rows = (int64_t)t->map->samples * t->conv.in_h * t->conv.in_w;
+  return t->x_norm != NULL && rows * t->conv.in_channels > FAR_FLOATS &&
+         rows >= 4 * (int64_t)t->conv.channels;
+}
+
+/* Sums lie behind the packed kernel and whatever the composed layers keep (train_composed.c). */
+static double *parts_of(const dft_train_conv *t) {
+  const size_t pixels = (size_t)t->conv.in_h * (size_t)t->conv.in_w, samples = (size_t)t->map->samples;
+  const size_t x = (samples * pixels * (size_t)t->conv.in_channels + 15) / 16 * 16;
+  const size_t z = (samples * pixels * (size_t)t->conv.channels + 15) / 16 * 16;
+  return (double *)(void *)(t->work + x + z + dft_train_packed_floats(&t->conv));
+}
+
+bool DFT_SIMD(dft_train_large)(const dft_ops *ops, const dft_train_conv *t, float *z, double *sums) {
+  if (!fits(t)) return false;
+  const int pixels = t->conv.in_h * t->conv.in_w, samples = t->map->samples;
+  product p = {.x = t->x,
+               .w = t->weight,
+               .y = z,
+               .samples = samples,
+               .pixels = pixels,
+               .k = t->conv.in_channels,
+               .n = t->conv.channels,
+               .parts = sums == NULL ? NULL : parts_of(t)};
+  const int threads = dft_threads_for_product((int64_t)samples * pixels, p.k, p.n);
+  if (normalise_late(t) && pixels * p.k <= BLOCK_FLOATS) {
+    by_blocks(&p, t->x_norm, t->work, threads);
+  } else {
+    p.x = dft_train_input(ops, t);
+    by_panels(&p, threads);
+  }
+  if (sums != NULL) DFT_SIMD(dft_fold_doubles)(p.parts, 2 * p.n, t->map, sums);
+  return true;
+}
+
+bool DFT_SIMD(dft_train_large_backward)(const dft_ops *ops, const dft_train_conv *t,
+                                        const dft_train_gradient *g) {
+  if (!fits(t)) return false;
+  const int k = t->conv.in_channels, n = t->conv.channels, pixels = t->conv.in_h * t->conv.in_w;
+  const float *dz = dft_train_dz(ops, t, g);
+  if (g->dw != NULL && normalise_late(t))
+    DFT_SIMD(dft_gemm_dw_normed)(t->x, t->x_norm, dz, pixels, k, n, t->map, g->dw);
+  else if (g->dw != NULL)
+    ops->gemm_dw(dft_train_input(ops, t), dz, pixels, k, n, t->map, g->dw);
+  if (g->dx == NULL) return true;
+  const product p = {.x = dz,
+                     .w = t->weight,
+                     .transposed = true,
+                     .y = g->dx,
+                     .samples = t->map->samples,
+                     .pixels = pixels,
+                     .k = n,
+                     .n = k,
+                     .residual = g->skip,
+                     .below_z = g->below_z,
+                     .below_norm = g->below_norm,
+                     .parts = g->below_sums == NULL ? NULL : parts_of(t)};
+  by_panels(&p, dft_threads_for_product((int64_t)t->map->samples * pixels, k, n));
+  if (p.parts != NULL) DFT_SIMD(dft_fold_doubles)(p.parts, 2 * k, t->map, g->below_sums);
+  return true;
+}

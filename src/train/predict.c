@@ -238,10 +238,9 @@ static dft_status list_inputs(prediction *p, const dft_prediction_request *reque
 /* Image files that follow one another are one input, so that all ranks have some of them. */
 static dft_status predict_inputs(prediction *p, const dft_inputs *inputs) {
   const char **paths = malloc((size_t)inputs->count * sizeof *paths);
-  DFT_TRY(dft_comm_agree(p->comm, paths != NULL ? DFT_OK : dft_fail_memory("paths", 0)));
+  dft_status status = dft_comm_agree(p->comm, paths != NULL ? DFT_OK : dft_fail_memory("paths", 0));
   const char *record = inputs->text;
   int64_t collected = 0;
-  dft_status status = DFT_OK;
   for (int64_t i = 0; i < inputs->count && status == DFT_OK; i++) {
     paths[collected++] = record + 1;
     char kind = record[0];

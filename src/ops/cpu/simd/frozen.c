@@ -13,7 +13,7 @@ enum {
   TILE_SAMPLES = 8,        /* through the stages with few pixels, whose weights are many */
   WHOLE_PIXELS = 128,      /* a bordered group of at most so many stays in L1 as a whole */
   STACK_PIXELS = 200,      /* of several such groups together */
-  BATCH_PIXELS = 48,       /* of rows that the source makes together, at least, but for ... */
+  BATCH_PIXELS = 96,       /* of rows that the source makes together, at least, but for ... */
   MOST_ROWS = 4,           /* ... so many */
   STRIP_BYTES = 384 << 10, /* of the wide tensor, to stay in L2 */
   NARROW = 2               /* tensors between stages: input and output */
@@ -198,6 +198,13 @@ static bool make_worker(const dft_frozen *f, worker *w) {
   }
   dft_arena *a = w->memory = dft_arena_new();
   if (!a) return false;
+  /* Together, so that they share huge pages. */
+  const size_t floats = border + zeros + image + wide + input.rounded + NARROW * sample.values * 2 +
+                        (size_t)NARROW * TILE_SAMPLES * tile.values * 2;
+  if (!dft_arena_reserve(a, floats * sizeof(float))) {
+    dft_arena_free(a);
+    return false;
+  }
   w->space = (workspace){dft_arena_floats(a, border), dft_arena_floats(a, zeros), dft_arena_floats(a, image),
                          dft_arena_floats(a, wide)};
   bool good = w->space.border && w->space.zeros && w->space.image && w->space.wide;
@@ -220,7 +227,20 @@ static int workers_for(dft_frozen *f, int wanted) {
   return f->worker_count;
 }
 
+/* About what the layers' weights take, so that they share huge pages. */
+static size_t weights_bytes(const dft_folded *layers, int count) {
+  size_t floats = 0;
+  for (const dft_folded *l = layers; l < layers + count; l++) {
+    const size_t taps = l->kind == DFT_POINTWISE ? (size_t)l->conv.in_channels : l->kind == DFT_STEM ? 27 : 9;
+    const size_t channels = (size_t)(l->conv.channels + PANEL - 1) / PANEL * PANEL;
+    floats += (l->bfloat16 ? (size_t)rounded_channels((int)taps) / 2 : taps) * channels + 2 * channels;
+  }
+  return floats * sizeof(float);
+}
+
 static dft_status make_stages(dft_frozen *f, const dft_folded *layers, int count) {
+  if (!dft_arena_reserve(f->memory, weights_bytes(layers, count)))
+    return dft_fail_memory("frozen weights", weights_bytes(layers, count));
   f->stages = dft_arena_alloc(f->memory, (size_t)count * sizeof *f->stages);
   if (!f->stages) return dft_fail_memory("frozen stages", (size_t)count * sizeof *f->stages);
   for (int at = 0; at < count; f->count++)

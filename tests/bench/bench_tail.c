@@ -1,9 +1,10 @@
 /* Speed of the training passes, without data, exchange and optimizer: forward and backward of the tail on
  * this rank's share of a batch.
  *
- *     bench_tail [samples] [unfreeze_last, 0: all] [threads] [seconds] [layers]
+ *     bench_tail [samples] [unfreeze_last, 0: all] [threads] [seconds] [layers] [shards]
  *
- * Prints images per second of CPU time (all threads together), the best step and the median one. Not a test.
+ * With "layers", each layer's best time too. Prints images per second of CPU time (all threads together), the
+ * best step and the median one. Not a test.
  */
 #include "dft/clock.h"
 #include "dft/model.h"
@@ -135,7 +136,8 @@ int main(int argc, char **argv) {
   DO(dft_ops_best(&kernels));
   const dft_ops *ops = dft_ops_get(kernels);
   dft_ops_set_threads(threads);
-  if (argc > 5) {
+  const bool each = argc > 5 && strcmp(argv[5], "layers") == 0;
+  if (each) {
     inner = ops;
     timed = *ops;
     timed.train_forward = timed_forward;
@@ -152,8 +154,10 @@ int main(int argc, char **argv) {
   dft_config_phase phase = {.name = name, .unfreeze_last = last > 0 ? last : 155};
   DO(dft_model_freeze(model, &phase, DFT_BN_SYNC));
   int first = dft_model_tail_start(model);
-  /* a rank's share at np 2: four of eight shards */
-  DO(dft_shard_map_set(&map, 8, 2, 0, 2 * (int64_t)samples));
+  /* a rank's share at np 2: four of eight shards; or so many shards, all of them */
+  const int shards = argc > 6 ? atoi(argv[6]) : 0;
+  DO(dft_shard_map_set(&map, shards > 0 ? shards : 8, shards > 0 ? 1 : 2, 0,
+                       shards > 0 ? samples : 2 * (int64_t)samples));
   dft_tail_hooks hooks = {model, sum, gradient, ready};
   DO(dft_tail_new(model, ops, samples, map.nodes, 0, &hooks, &tail));
   size_t row = (size_t)dft_model_boundary(model, first);
@@ -190,6 +194,6 @@ int main(int argc, char **argv) {
     printf("  %-8s best %7.1f  median %7.1f images per CPU second\n", names[i], samples / times[i][0],
            samples / times[i][steps / 2]);
   }
-  if (argc > 5) print_layers(model, samples);
+  if (each) print_layers(model, samples);
   return 0;
 }

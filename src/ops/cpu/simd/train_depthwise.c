@@ -41,7 +41,7 @@ void DFT_SIMD(dft_depthwise_group)(const dft_train_conv *t, const expansion *e, 
     const int top = oh * g->stride - g->pad_top;
     for (; next < top + 3; next++) {
       if (e != NULL)
-        ring_expand(&x, g, e, next);
+        ring_expand(&x, g, e, ch, next);
       else
         ring_fetch(&x, g, image, t->x_norm, ch, width, next);
     }

@@ -49,21 +49,22 @@ static inline void ring_fetch(const ring *r, const dft_conv *g, const float *z, 
          (size_t)(r->columns - g->pad_left - g->in_w) * GROUP * sizeof *to);
 }
 
-/* The rows of an expansion (train_pair.c), whose output is not stored: y = relu6(x . w + shift), w with the
- * BatchNorm's scale in it. One group of channels. */
+/* An expansion (train_pair.c) whose output is not stored, of one sample: y = relu6(x . w + shift), w with the
+ * BatchNorm's scale in it. */
 typedef struct expansion {
-  const float *x; /* of the sample: [pixels][k] */
+  const float *x; /* [pixels][k] */
   int k;
-  const float *w, *back; /* packed [k][GROUP], and its transpose */
+  const float *w; /* packed for each group of channels: [k][GROUP] */
   const float *shift;
-  float *products; /* [k][GROUP] += x^T . g; NULL: nothing below the depthwise layer trains */
-  float *dx;       /* [pixels][k] += g . w^T, or NULL; the first group starts from skip or zero */
+  /* Backward, with g the gated gradient of y: */
+  const float *back; /* w^T, packed */
+  float *products;   /* [k][c] += x^T . g; NULL: nothing below the depthwise layer trains */
+  float *dx;         /* [pixels][k] = skip + g . w^T, or NULL */
   const float *skip;
-  bool first;
 } expansion;
 
-/* The same from an expansion. */
-static inline void ring_expand(const ring *r, const dft_conv *g, const expansion *e, int row) {
+/* ring_fetch of the group of channels from ch on, from an expansion. */
+static inline void ring_expand(const ring *r, const dft_conv *g, const expansion *e, int ch, int row) {
   float *to = ring_row(r, row);
   if (row < 0 || row >= g->in_h) {
     memset(to, 0, (size_t)r->columns * GROUP * sizeof *to);
@@ -73,10 +74,10 @@ static inline void ring_expand(const ring *r, const dft_conv *g, const expansion
   to += (ptrdiff_t)g->pad_left * GROUP;
   const panel_call call = {.x = e->x + (ptrdiff_t)row * g->in_w * e->k,
                            .x_stride = e->k,
-                           .w = e->w,
+                           .w = e->w + (ptrdiff_t)ch * e->k,
                            .k = e->k,
                            .n = GROUP,
-                           .bias = e->shift,
+                           .bias = e->shift + ch,
                            .y = to,
                            .y_stride = GROUP,
                            .relu6 = true};
@@ -85,12 +86,14 @@ static inline void ring_expand(const ring *r, const dft_conv *g, const expansion
          (size_t)(r->columns - g->pad_left - g->in_w) * GROUP * sizeof *to);
 }
 
+/* Forward of one group of a sample's channels, [ch, ch + width), of what t->x stores or `e` makes. */
 void DFT_SIMD(dft_depthwise_group)(const dft_train_conv *t, const expansion *e, int s, int ch, int width,
                                    float *z, double *part);
-void DFT_SIMD(dft_depthwise_group_backward)(const dft_train_conv *t, const dft_train_gradient *g,
-                                            const expansion *e, int s, int ch, int width, float *weights,
-                                            double *below_part);
+/* Backward of one sample above an expansion: taps[9][c], and below[c], the sums of g. */
+void DFT_SIMD(dft_expanded_backward)(const dft_train_conv *t, const dft_train_gradient *g, const expansion *e,
+                                     int s, float *taps, double *below);
 bool DFT_SIMD(dft_depthwise_fits)(const dft_conv *g);
+bool DFT_SIMD(dft_expanded_fits)(const dft_conv *g);
 
 /* Calls statement with `count` constant for whole runs of SIDE and for what is left. */
 #define IN_RUNS(total, statement)                                                                            \

@@ -135,11 +135,14 @@ typedef struct group {
   const dft_train_conv *t;
   const dft_train_gradient *g;
   int ch, width;
-  const expansion *e; /* or NULL */
-  float *row;         /* of g below an expansion */
+  const expansion *e; /* or NULL, and where g of input rows from `first` on goes: [pixels][channels] */
+  float *gated;
+  int first;
   ring x, dz;
   ptrdiff_t in, out; /* the group's first value of the sample in x and in z */
-  float (*weights)[GROUP], (*below)[GROUP];
+  int next, ih;      /* the next rows of x to fetch and of dx to make */
+  _Alignas(64) float weights[9][GROUP], below[2][GROUP];
+  _Alignas(64) double weights_total[9][GROUP], below_total[2][GROUP];
 } group;
 
 /* dz row oh, or zeros outside the image; column 0 of the ring's row is the zero before it. */
@@ -158,12 +161,13 @@ static void fetch_dz(const group *p, int oh) {
          (size_t)(p->dz.columns - g->out_w - 1) * GROUP * sizeof *to);
 }
 
-static below below_row(const group *p, int ih, int i) {
+static below below_row(group *p, int ih, int i) {
   const dft_train_gradient *g = p->g;
   if (p->e != NULL)
     return (below){.y = ring_row(&p->x, ih) + (ptrdiff_t)p->t->conv.pad_left * GROUP + i,
-                   .stride = GROUP,
-                   .dx = p->row + i,
+                   .stride = p->t->conv.channels,
+                   .dx = p->gated + (ptrdiff_t)(ih - p->first) * p->t->conv.in_w * p->t->conv.channels +
+                         p->ch + i,
                    .beta = p->below[0] + i};
   const ptrdiff_t at = p->in + (ptrdiff_t)ih * p->t->conv.in_w * p->t->conv.channels + i;
   return (below){.stride = p->t->conv.channels,
@@ -175,7 +179,7 @@ static below below_row(const group *p, int ih, int i) {
                  .gamma = p->below[1] + i};
 }
 
-INLINE void dx_lanes(const group *p, int ih, int i, int lanes) {
+INLINE void dx_lanes(group *p, int ih, int i, int lanes) {
   const dft_conv *g = &p->t->conv;
   const below b = below_row(p, ih, i);
   vf w[9];
@@ -195,32 +199,11 @@ INLINE void dx_lanes(const group *p, int ih, int i, int lanes) {
     dx_row_2(dz, one, 1, g, &b, p->ch + i, lanes);
 }
 
-/* A row of g goes on to the expansion's weights and input. */
-static void through_expansion(const group *p, int ih) {
-  const expansion *e = p->e;
-  const int width = p->t->conv.in_w;
-  const ptrdiff_t at = (ptrdiff_t)ih * width * e->k;
-  DFT_SIMD(dft_outer)(e->x + at, e->k, p->row, GROUP, width, e->products);
-  if (e->dx == NULL) return;
-  const panel_call call = {.x = p->row,
-                           .x_stride = GROUP,
-                           .w = e->back,
-                           .k = GROUP,
-                           .n = e->k,
-                           .residual = !e->first         ? e->dx + at
-                                       : e->skip == NULL ? NULL
-                                                         : e->skip + at,
-                           .y = e->dx + at,
-                           .y_stride = e->k};
-  DFT_SIMD(dft_gemm_whole)(&call, width);
-}
-
-static void dx_row(const group *p, int ih) {
+static void dx_row(group *p, int ih) {
   for (int i = 0; i < p->width; i += VF_LANES) WITH_LANES(p->width - i, dx_lanes(p, ih, i, lanes));
-  if (p->e != NULL) through_expansion(p, ih);
 }
 
-static void dw_rows(const group *p, int oh) {
+static void dw_rows(group *p, int oh) {
   const dft_conv *g = &p->t->conv;
   const int top = oh * g->stride - g->pad_top;
   for (int i = 0; i < p->width; i += VF_LANES) {
@@ -237,65 +220,138 @@ static void dw_rows(const group *p, int oh) {
   }
 }
 
-/* Goes down the output rows; rows of dx follow as soon as all that they read is there. */
-void DFT_SIMD(dft_depthwise_group_backward)(const dft_train_conv *t, const dft_train_gradient *g,
-                                            const expansion *e, int s, int ch, int width, float *weights,
-                                            double *below_part) {
+/* `rows`: memory of ring_floats. */
+static void open_group(group *p, const dft_train_conv *t, const dft_train_gradient *g, const expansion *e,
+                       int s, int ch, int width, float *rows) {
   const dft_conv *conv = &t->conv;
-  const int c = conv->channels, flush = FLUSH_VALUES / conv->out_w + 1;
-  _Alignas(64) float rows[RING_FLOATS], gated[RING_FLOATS / 3];
-  _Alignas(64) float dw[9][GROUP] = {{0}}, sums[2][GROUP] = {{0}};
-  _Alignas(64) double dw_total[9][GROUP] = {{0}}, total[2][GROUP] = {{0}};
   const int columns = ring_columns(conv);
-  const group p = {.t = t,
-                   .g = g,
-                   .ch = ch,
-                   .width = width,
-                   .e = e,
-                   .row = gated,
-                   .x = {rows, columns},
-                   .dz = {rows + 3 * (ptrdiff_t)columns * GROUP, conv->out_w + 3},
-                   .in = (ptrdiff_t)s * conv->in_h * conv->in_w * c + ch,
-                   .out = (ptrdiff_t)s * conv->out_h * conv->out_w * c + ch,
-                   .weights = dw,
-                   .below = sums};
-  int next = -conv->pad_top, ih = 0;
-  fetch_dz(&p, -1);
-  fetch_dz(&p, 0);
-  for (int oh = 0; oh < conv->out_h; oh++) {
+  *p = (group){.t = t,
+               .g = g,
+               .ch = ch,
+               .width = width,
+               .e = e,
+               .x = {rows, columns},
+               .dz = {rows + 3 * (ptrdiff_t)columns * GROUP, conv->out_w + 3},
+               .in = (ptrdiff_t)s * conv->in_h * conv->in_w * conv->channels + ch,
+               .out = (ptrdiff_t)s * conv->out_h * conv->out_w * conv->channels + ch,
+               .next = -conv->pad_top};
+  fetch_dz(p, -1);
+  fetch_dz(p, 0);
+}
+
+/* Goes down output rows [from, to); rows of dx follow as soon as all that they read is there. */
+static void run_group(group *p, int from, int to) {
+  const dft_train_conv *t = p->t;
+  const dft_conv *conv = &t->conv;
+  const int flush = FLUSH_VALUES / conv->out_w + 1;
+  const bool goes_on = p->e != NULL ? p->e->products != NULL : p->g->dx != NULL;
+  for (int oh = from; oh < to; oh++) {
     const int top = oh * conv->stride - conv->pad_top;
-    fetch_dz(&p, oh + 1);
-    for (; next < top + 3 && e != NULL; next++) ring_expand(&p.x, conv, e, next);
-    if (g->dw != NULL) {
-      for (; next < top + 3; next++) ring_fetch(&p.x, conv, t->x + p.in, t->x_norm, ch, width, next);
-      dw_rows(&p, oh);
+    fetch_dz(p, oh + 1);
+    for (; p->next < top + 3 && p->e != NULL; p->next++) ring_expand(&p->x, conv, p->e, p->ch, p->next);
+    if (p->g->dw != NULL) {
+      for (; p->next < top + 3; p->next++)
+        ring_fetch(&p->x, conv, t->x + p->in, t->x_norm, p->ch, p->width, p->next);
+      dw_rows(p, oh);
     }
     /* dx rows before the first that reads output row oh + 2 */
     const int ready = oh + 1 == conv->out_h ? conv->in_h
                       : conv->stride == 1   ? oh + 1
                                             : 2 * oh + 2 - conv->pad_top;
-    if (e != NULL ? e->products != NULL : g->dx != NULL)
-      for (; ih < ready; ih++) dx_row(&p, ih);
+    for (; goes_on && p->ih < ready; p->ih++) dx_row(p, p->ih);
     if ((oh + 1) % flush == 0 || oh + 1 == conv->out_h) {
-      flush_sums(dw, dw_total, 9, width);
-      flush_sums(sums, total, 2, width);
+      flush_sums(p->weights, p->weights_total, 9, p->width);
+      flush_sums(p->below, p->below_total, 2, p->width);
     }
   }
-  for (int k = 0; k < 9 && g->dw != NULL; k++)
-    for (int i = 0; i < width; i++) weights[(ptrdiff_t)k * c + ch + i] = (float)dw_total[k][i];
-  if (below_part == NULL) return;
-  memcpy(below_part + ch, total[0], (size_t)width * sizeof *below_part);
-  memcpy(below_part + c + ch, total[1], (size_t)width * sizeof *below_part);
+}
+
+static void close_group(const group *p, float *taps, double *beta, double *gamma) {
+  const int c = p->t->conv.channels, ch = p->ch, width = p->width;
+  for (int k = 0; k < 9 && p->g->dw != NULL; k++)
+    for (int i = 0; i < width; i++) taps[(ptrdiff_t)k * c + ch + i] = (float)p->weights_total[k][i];
+  if (beta != NULL) memcpy(beta + ch, p->below_total[0], (size_t)width * sizeof *beta);
+  if (gamma != NULL) memcpy(gamma + ch, p->below_total[1], (size_t)width * sizeof *gamma);
+}
+
+static int64_t ring_floats(const dft_conv *g) {
+  return 3 * ((int64_t)ring_columns(g) + g->out_w + 3) * GROUP;
+}
+
+enum {
+  MOST_GROUPS = 12,
+  POOL_FLOATS = 98304,  /* all groups' rings */
+  GATED_FLOATS = 65536, /* a block's g */
+  BLOCK_PIXELS = 96     /* of input, at least, if there are so many */
+};
+
+/* Output rows of a block, and the input rows that may become ready in it. */
+static int block_rows(const dft_conv *g) {
+  const int wide = g->in_w * g->stride;
+  return (BLOCK_PIXELS + wide - 1) / wide;
+}
+
+bool DFT_SIMD(dft_expanded_fits)(const dft_conv *g) {
+  const int groups = g->channels / GROUP;
+  const int64_t rows = block_rows(g) * g->stride + 1;
+  return DFT_SIMD(dft_depthwise_fits)(g) && g->channels % GROUP == 0 && groups <= MOST_GROUPS &&
+         groups * ring_floats(g) <= POOL_FLOATS && rows * g->in_w * g->channels <= GATED_FLOATS;
+}
+
+/* g of some rows goes on to the expansion's weights and input. */
+static void through_expansion(const expansion *e, const dft_conv *conv, const float *g, int row, int rows) {
+  const ptrdiff_t at = (ptrdiff_t)row * conv->in_w * e->k;
+  DFT_SIMD(dft_outer)(e->x + at, e->k, g, conv->channels, rows * conv->in_w, e->products);
+  if (e->dx == NULL) return;
+  const panel_call call = {.x = g,
+                           .x_stride = conv->channels,
+                           .w = e->back,
+                           .k = conv->channels,
+                           .n = e->k,
+                           .residual = e->skip == NULL ? NULL : e->skip + at,
+                           .y = e->dx + at,
+                           .y_stride = e->k};
+  DFT_SIMD(dft_gemm_whole)(&call, (int64_t)rows * conv->in_w);
+}
+
+void DFT_SIMD(dft_expanded_backward)(const dft_train_conv *t, const dft_train_gradient *g, const expansion *e,
+                                     int s, float *taps, double *sums) {
+  _Alignas(64) float rings[POOL_FLOATS], gated[GATED_FLOATS];
+  group groups[MOST_GROUPS];
+  const dft_conv *conv = &t->conv;
+  const int count = conv->channels / GROUP, step = block_rows(conv);
+  for (int i = 0; i < count; i++) {
+    open_group(&groups[i], t, g, e, s, i * GROUP, GROUP, rings + i * ring_floats(conv));
+    groups[i].gated = gated;
+  }
+  for (int oh = 0, first = 0; oh < conv->out_h; oh += step) {
+    for (int i = 0; i < count; i++) {
+      groups[i].first = first;
+      run_group(&groups[i], oh, conv->out_h - oh < step ? conv->out_h : oh + step);
+    }
+    if (e->products != NULL) through_expansion(e, conv, gated, first, groups[0].ih - first);
+    first = groups[0].ih;
+  }
+  for (int i = 0; i < count; i++) close_group(&groups[i], taps, e->products != NULL ? sums : NULL, NULL);
 }
 
 /* Stride 1 with padding 1 all round, or stride 2 that leaves out nothing but what the padding covers. */
 bool DFT_SIMD(dft_depthwise_fits)(const dft_conv *g) {
-  const int64_t floats = 3 * ((int64_t)ring_columns(g) + g->out_w + 3) * GROUP;
-  if (floats > RING_FLOATS) return false;
+  if (ring_floats(g) > RING_FLOATS) return false;
   if (g->stride == 1)
     return g->pad_top == 1 && g->pad_left == 1 && g->out_h == g->in_h && g->out_w == g->in_w;
   return g->pad_top <= 1 && g->pad_left <= 1 && g->in_h - 1 + g->pad_top <= 2 * g->out_h &&
          g->in_w - 1 + g->pad_left <= 2 * g->out_w;
+}
+
+static void backward_group(const dft_train_conv *t, const dft_train_gradient *g, int s, int ch, float *taps,
+                           double *sums) {
+  const int c = t->conv.channels;
+  _Alignas(64) float rows[RING_FLOATS];
+  group p;
+  open_group(&p, t, g, NULL, s, ch, c - ch < GROUP ? c - ch : GROUP, rows);
+  run_group(&p, 0, t->conv.out_h);
+  close_group(&p, taps, sums, sums == NULL ? NULL : sums + c);
 }
 
 bool DFT_SIMD(dft_train_depthwise_backward)(const dft_train_conv *t, const dft_train_gradient *g) {
@@ -306,10 +362,9 @@ bool DFT_SIMD(dft_train_depthwise_backward)(const dft_train_conv *t, const dft_t
   float *weights = (float *)(below_parts + (size_t)samples * 2 * (size_t)c);
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
   for (int s = 0; s < samples; s++)
-    for (int i = 0; i < groups; i++) DFT_SIMD(dft_depthwise_group_backward)
-  (t, g, NULL, s, i * GROUP, c - i * GROUP < GROUP ? c - i * GROUP : GROUP,
-   weights + (size_t)s * 9 * (size_t)c,
-   g->below_sums == NULL ? NULL : below_parts + (size_t)s * 2 * (size_t)c);
+    for (int i = 0; i < groups; i++)
+      backward_group(t, g, s, i * GROUP, weights + (size_t)s * 9 * (size_t)c,
+                     g->below_sums == NULL ? NULL : below_parts + (size_t)s * 2 * (size_t)c);
   if (g->below_sums != NULL) DFT_SIMD(dft_fold_doubles)(below_parts, 2 * c, t->map, g->below_sums);
   if (g->dw != NULL) DFT_SIMD(dft_fold_floats)(weights, 9 * c, t->map, g->dw);
   return true;

@@ -20,7 +20,7 @@ enum {
 
 bool DFT_SIMD(dft_train_pair_fits)(const dft_conv *expand, const dft_conv *depthwise) {
   return expand->in_channels <= WIDEST && expand->channels <= WIDEST_OUT && expand->channels % GROUP == 0 &&
-         DFT_SIMD(dft_depthwise_fits)(depthwise);
+         DFT_SIMD(dft_expanded_fits)(depthwise);
 }
 
 /* Where things lie in `work`; sizes in floats, all for so many samples. */
@@ -123,57 +123,53 @@ void DFT_SIMD(dft_train_pair_sums)(const dft_train_conv *expand, double *sums) {
   dft_sum_shards(&fold, expand->map);
 }
 
-/* The kernel with the BatchNorm's scale in it, packed by groups of channels, and its transpose. */
-static void pack(const dft_train_conv *expand, const dft_norm *norm, const pair_work *work) {
+/* The kernel with the BatchNorm's scale in it, packed by groups of channels, and its transpose as a whole. */
+static void pack(const dft_train_conv *expand, const dft_norm *norm, const pair_work *work, bool back) {
   const int k = expand->conv.in_channels, c = expand->conv.channels;
-  const ptrdiff_t back = (ptrdiff_t)DFT_SIMD(dft_gemm_packed_floats)(GROUP, k);
-  float scaled[WIDEST * GROUP];
-  for (int ch = 0, group = 0; ch < c; ch += GROUP, group++) {
+  float scaled[WIDEST * WIDEST_OUT], group[WIDEST * GROUP];
+  for (int i = 0; i < k; i++)
+    for (int j = 0; j < c; j++) scaled[i * c + j] = expand->weight[(ptrdiff_t)i * c + j] * norm->scale[j];
+  for (int ch = 0; ch < c; ch += GROUP) {
     for (int i = 0; i < k; i++)
-      for (int j = 0; j < GROUP; j++)
-        scaled[i * GROUP + j] = expand->weight[(ptrdiff_t)i * c + ch + j] * norm->scale[ch + j];
-    DFT_SIMD(dft_gemm_pack)(scaled, k, GROUP, false, work->packed + (ptrdiff_t)group * k * GROUP);
-    DFT_SIMD(dft_gemm_pack)(scaled, GROUP, k, true, work->back + group * back);
+      memcpy(group + (ptrdiff_t)i * GROUP, scaled + (ptrdiff_t)i * c + ch, GROUP * sizeof *group);
+    DFT_SIMD(dft_gemm_pack)(group, k, GROUP, false, work->packed + (ptrdiff_t)ch * k);
   }
+  if (back) DFT_SIMD(dft_gemm_pack)(scaled, c, k, true, work->back);
 }
 
 static expansion expansion_of(const dft_train_conv *expand, const dft_norm *norm, const pair_work *work,
-                              int s, int ch) {
+                              int s) {
   const int k = expand->conv.in_channels;
   return (expansion){.x = expand->x + (ptrdiff_t)s * expand->conv.in_h * expand->conv.in_w * k,
                      .k = k,
-                     .w = work->packed + (ptrdiff_t)ch * k,
-                     .back = work->back + ch / GROUP * (ptrdiff_t)DFT_SIMD(dft_gemm_packed_floats)(GROUP, k),
-                     .shift = norm->shift + ch,
-                     .first = ch == 0};
+                     .w = work->packed,
+                     .shift = norm->shift,
+                     .back = work->back};
 }
 
 void DFT_SIMD(dft_train_pair_forward)(const dft_train_conv *expand, const dft_train_conv *t, float *z,
                                       double *sums) {
   const int c = t->conv.channels, samples = t->map->samples, threads = pair_threads(expand);
   const pair_work work = plan(&expand->conv, samples, t->work);
-  pack(expand, t->x_norm, &work);
+  pack(expand, t->x_norm, &work, false);
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
   for (int s = 0; s < samples; s++)
     for (int ch = 0; ch < c; ch += GROUP) {
-      const expansion e = expansion_of(expand, t->x_norm, &work, s, ch);
+      const expansion e = expansion_of(expand, t->x_norm, &work, s);
       DFT_SIMD(dft_depthwise_group)(t, &e, s, ch, GROUP, z, work.sums + (ptrdiff_t)s * 2 * c);
     }
   if (sums != NULL) DFT_SIMD(dft_fold_doubles)(work.sums, 2 * c, t->map, sums);
 }
 
-/* P of a group joins the sample's; the sums for the expansion's BatchNorm follow from it: sum g*(z-mean). */
-static void keep_products(const dft_train_conv *expand, const dft_norm *norm, const float *products, int ch,
-                          float *to, double *sums) {
+/* The sums for the expansion's BatchNorm of a sample: sum g is there, sum g*(z-mean) follows from P. */
+static void sums_of_products(const dft_train_conv *expand, const dft_norm *norm, const float *products,
+                             double *sums) {
   const int k = expand->conv.in_channels, c = expand->conv.channels;
-  const double *beta = sums + ch;
-  double *gamma = sums + c + ch;
-  for (int j = 0; j < GROUP; j++) gamma[j] = norm->b == NULL ? 0 : -(double)norm->mean[ch + j] * beta[j];
-  for (int i = 0; i < k; i++) {
-    const float *w = expand->weight + (ptrdiff_t)i * c + ch, *from = products + (ptrdiff_t)i * GROUP;
-    for (int j = 0; j < GROUP; j++) gamma[j] += (double)w[j] * (double)from[j];
-    memcpy(to + (ptrdiff_t)i * c + ch, from, GROUP * sizeof *to);
-  }
+  double *gamma = sums + c;
+  for (int j = 0; j < c; j++) gamma[j] = -(double)norm->mean[j] * sums[j];
+  for (int i = 0; i < k; i++)
+    for (int j = 0; j < c; j++)
+      gamma[j] += (double)expand->weight[(ptrdiff_t)i * c + j] * (double)products[(ptrdiff_t)i * c + j];
 }
 
 void DFT_SIMD(dft_train_pair_backward)(const dft_train_conv *expand, const dft_train_conv *t,
@@ -182,20 +178,18 @@ void DFT_SIMD(dft_train_pair_backward)(const dft_train_conv *expand, const dft_t
   const ptrdiff_t in = (ptrdiff_t)expand->conv.in_h * expand->conv.in_w * k;
   const pair_work work = plan(&expand->conv, samples, t->work);
   const int threads = pair_threads(expand);
-  pack(expand, t->x_norm, &work);
+  pack(expand, t->x_norm, &work, true);
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-  for (int s = 0; s < samples; s++)
-    for (int ch = 0; ch < c; ch += GROUP) {
-      _Alignas(64) float products[WIDEST * GROUP] = {0};
-      double *sums = work.sums + (ptrdiff_t)s * 2 * c;
-      expansion e = expansion_of(expand, t->x_norm, &work, s, ch);
-      e.products = below ? products : NULL;
-      e.dx = g->dx == NULL ? NULL : g->dx + s * in;
-      e.skip = g->skip == NULL ? NULL : g->skip + s * in;
-      DFT_SIMD(dft_depthwise_group_backward)
-      (t, g, &e, s, ch, GROUP, work.taps + (ptrdiff_t)s * 9 * c, below ? sums : NULL);
-      if (below) keep_products(expand, t->x_norm, products, ch, work.products + (ptrdiff_t)s * k * c, sums);
-    }
+  for (int s = 0; s < samples; s++) {
+    float *products = work.products + (ptrdiff_t)s * k * c;
+    double *sums = work.sums + (ptrdiff_t)s * 2 * c;
+    expansion e = expansion_of(expand, t->x_norm, &work, s);
+    if (below) e.products = memset(products, 0, (size_t)k * (size_t)c * sizeof *products);
+    e.dx = g->dx == NULL ? NULL : g->dx + s * in;
+    e.skip = g->skip == NULL ? NULL : g->skip + s * in;
+    DFT_SIMD(dft_expanded_backward)(t, g, &e, s, work.taps + (ptrdiff_t)s * 9 * c, sums);
+    if (g->below_sums != NULL) sums_of_products(expand, t->x_norm, products, sums);
+  }
   if (g->below_sums != NULL) DFT_SIMD(dft_fold_doubles)(work.sums, 2 * c, t->map, g->below_sums);
   if (g->dw != NULL) DFT_SIMD(dft_fold_floats)(work.taps, 9 * c, t->map, g->dw);
 }

@@ -20,8 +20,8 @@
  * Training images with cache.views K have a row for each view, K of them. Those that data.augment makes anew
  * in every epoch, or mixes, have none: their frozen work is done again each time.
  *
- * A sample that cannot be read (DFT_EDATA) is remembered as such on its host for the whole run: it is tried
- * twice, named in a warning (the first ten of each rank), and not tried again. It has no row.
+ * A sample that cannot be read, also at a second try (DFT_EDATA), is remembered as such on its host for the
+ * whole run: it is named in a warning (the first ten of each rank), and not tried again. It has no row.
  *
  * Collective on the host: dft_cache_open, _phase, _close. dft_cache_rows is not. Main thread; OpenMP inside.
  */

@@ -54,8 +54,8 @@ dft_status dft_report_start(dft_report *r, const dft_fact *facts, int count);
 void dft_report_phase(dft_report *r, const char *text); /* a line between phases */
 void dft_report_epoch_begin(dft_report *r, int epoch_in_phase, int epochs, int steps);
 dft_status dft_report_step(dft_report *r, const dft_step_report *step);
-/* For the next epoch's line in log.jsonl, over all ranks: images read and decoded, and bytes of rows that came
- * from other hosts (fetch.h). */
+/* For the next epoch's line in log.jsonl, over all ranks: images read and decoded, and bytes of rows that
+ * came from other hosts (fetch.h). */
 typedef struct dft_epoch_work {
   int64_t images_decoded, fetched_bytes;
 } dft_epoch_work;

@@ -1,5 +1,6 @@
 /* `dft plan`: what a config would do, without data and without MPI. */
 #include "train.h"
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -52,6 +53,40 @@ static int64_t gradient_bytes(const dft_model *m) {
   return bytes;
 }
 
+/* How many hosts have had an image's row, by chance others each time, when phase p begins: in epochs with the
+ * same boundary, and once for an earlier phase that kept it on the way to its own. */
+static int earlier_visits(const dft_config *c, const int *starts, int p) {
+  int firsts[DFT_CACHE_LEVELS], visits = 0, on_the_way = 0;
+  for (int q = p - 1; q >= 0; q--) {
+    bool kept = false;
+    for (int i = dft_cache_levels(starts, c->phase_count, q, firsts); i-- > 0;)
+      kept = kept || firsts[i] == starts[p];
+    if (!kept) break;
+    if (starts[q] == starts[p])
+      visits += c->phases[q].epochs;
+    else
+      on_the_way = 1;
+  }
+  return visits + on_the_way;
+}
+
+/* Rows that come from other hosts: of K that have it, none is the one of the image's next batch with
+ * probability (1 - 1/hosts)^K. */
+static void print_fetched(const dft_config *c, const dft_model *m, const int *starts, int p) {
+  int views = c->cache.views > 1 ? c->cache.views : 1, visits = earlier_visits(c, starts, p);
+  printf("  from other hosts          %lld bytes a row, rows per image over the phase:",
+         (long long)(dft_model_boundary(m, starts[p]) * (int64_t)sizeof(float)));
+  for (int hosts = 2; hosts <= 32; hosts *= 4) {
+    double rows = 0;
+    for (int e = 0; e < c->phases[p].epochs; e++) {
+      int had = (visits + e) / views;
+      if (had > 0) rows += pow(1 - 1.0 / hosts, had);
+    }
+    printf("%s %.2f on %d hosts", hosts > 2 ? "," : "", rows, hosts);
+  }
+  printf("\n");
+}
+
 /* What the cache keeps in phase p: the boundaries of this and of later phases that stay true until then. */
 static void print_cache(const dft_config *c, const dft_model *m, const int *starts, int p) {
   int firsts[DFT_CACHE_LEVELS];
@@ -79,6 +114,8 @@ static void print_cache(const dft_config *c, const dft_model *m, const int *star
            (long long)c->cache.memory_mb * 1000000 / bytes);
   if (bytes > 0 && c->cache.mode != DFT_CACHE_OFF && c->cache.views > 0)
     printf("                            a training image counts as cache.views %d images\n", c->cache.views);
+  if (starts[p] > 0 && c->cache.mode != DFT_CACHE_OFF && !mixes && (!augments || c->cache.views > 0))
+    print_fetched(c, m, starts, p);
 }
 
 static void print_phase(const dft_config *c, dft_model *m, const dft_ops *ops, const int *starts, int p) {

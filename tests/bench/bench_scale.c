@@ -28,7 +28,9 @@ enum {
   MOST = 256,             /* reductions, parameters and steps */
   LOSS_SUMS = 5,          /* src/train: loss, correct, count, stop, failed */
   BUCKET_BYTES = 1 << 20, /* as in src/train/phase.c */
-  MOST_IMAGES = 1024
+  MOST_IMAGES = 1024,
+  LATENCY_SUMS = 100,
+  WARM = 10
 };
 
 typedef struct exchange {
@@ -152,15 +154,16 @@ static dft_status train(bench *b, dft_tail *tail, int images, int steps, double 
   return status;
 }
 
-/* The listed reductions alone: the blocking ones one by one, then the others together. */
+/* The listed reductions alone: the blocking ones one by one, then the others together; step after step, so
+ * that ranks keep together by themselves, and links have no rest in which they gather credit. */
 static dft_status replay(bench *b, char *const *data, int steps, double *step_s, dft_reduce_stats *stats) {
   double seconds[MOST];
+  DFT_TRY(dft_comm_barrier(b->comm));
   for (int s = 0; s < steps; s++) {
     dft_reduction_handle *under_way[MOST];
     int count = 0;
-    DFT_TRY(dft_comm_barrier(b->comm));
-    dft_reducer_reset(b->reducer);
     double start_s = dft_now_s();
+    dft_reducer_reset(b->reducer);
     for (int i = 0; i < b->listed; i++) {
       if (b->list[i].blocking)
         DFT_TRY(dft_reduce(b->reducer, b->list[i].dtype, data[i], b->list[i].count));
@@ -173,6 +176,21 @@ static dft_status replay(bench *b, char *const *data, int steps, double *step_s,
   }
   *stats = dft_reducer_stats(b->reducer);
   *step_s = median(seconds, steps);
+  return DFT_OK;
+}
+
+/* One stage of a sum of next to nothing: what a message costs on this machine, as busy as it is now. */
+static dft_status latency(bench *b) {
+  double sums[DFT_MAX_NODES] = {0}, start_s = 0;
+  int stages = 0;
+  for (int r = b->map.nodes; r < dft_comm_size(b->comm); r *= 2) stages++;
+  for (int s = -WARM; s < LATENCY_SUMS; s++) {
+    if (s == 0) start_s = dft_now_s();
+    DFT_TRY(dft_reduce(b->reducer, DFT_F64, sums, 1));
+  }
+  if (dft_comm_rank(b->comm) == 0)
+    printf("latency\t%d\t%.9f\n", dft_comm_size(b->comm),
+           (dft_now_s() - start_s) / LATENCY_SUMS / (stages > 0 ? stages : 1));
   return DFT_OK;
 }
 
@@ -222,6 +240,7 @@ static dft_status one_phase(bench *b, char *phase, int unfreeze_last, int images
     printf("exchange\t%s\t%zu\t%s\n", phase, bytes_of(&b->list[i]),
            b->list[i].blocking ? "blocking" : "overlapped");
   if (status == DFT_OK && ranks == 1) printf("compute\t%s\t%.9f\n", phase, compute_s);
+  if (status == DFT_OK && ranks > 1) status = latency(b);
   if (status == DFT_OK && ranks > 1) status = measure(b, phase, steps);
   dft_buckets_free(b->buckets);
   dft_tail_free(tail);

@@ -3,21 +3,31 @@
 # A reduction of n bytes over N = 2^L ranks takes
 #     small (up to 32,768 bytes): L*(latency + n/bandwidth)                recursive doubling
 #     large:                      2*L*latency + 2*n*(N-1)/N/bandwidth      halving and doubling
+# where the bandwidth is what Ethernet's and TCP's headers leave (1,448 of 1,514 bytes). That is what the wire takes at
+# least; measured exchanges took up to `slow` times that.
 # Blocking ones (BatchNorm's sums) are paid in full. Overlapped ones (gradients) start while backward goes on: at best
-# what exceeds backward (two thirds of the compute time) is paid, at worst all; efficiency is
+# what exceeds backward (two thirds of the compute time) is paid, at worst all, and that `slow` times; efficiency is
 # compute / (compute + paid), images per rank being the same at every N (weak scaling). Not in the model: ranks that
 # wait for a slower one, switches that are not full bisection, the additions themselves, several ranks behind one link.
 #
-# -v latency_us, images, speedups (computing times faster than one core of this machine: "1 16")
-# -v check=1: compares with the measured lines of "check_latency_us check_mbit" instead.
-BEGIN { FS = "\t"; large = 32768; split("head tail all", phases, " ") }
+# -v latency_us, images, slow, speedups (computing times faster than one core of this machine: "1 16")
+# -v check=1: compares what was sent with the measured lines instead; check=2: the seconds of the timed lines.
+BEGIN { FS = "\t"; large = 32768; payload = 1448 / 1514; split("head tail all", phases, " ") }
 $1 == "exchange" { n = ++count[$2]; size[$2, n] = $3; blocking[$2, n] = $4 == "blocking" }
 $1 == "compute" { compute[$2] = $3 }
 $1 == "measured" { m = ++measured; line[m] = $0 }
+# timed: phase, ranks, Mbit/s, "default" or "send", seconds, seconds of latency
+$1 == "timed" {
+  key = $2 FS $3 FS $4
+  if (!(key in seconds_of)) { keys[++timed] = key; seconds_of[key] = 1 }
+  got[key, $5] = $6
+  late_s[key] = $7
+}
 
 function log2(n,  l) { for (l = 0; n > 1; n /= 2) l++; return l }
 function time_of(n, ranks, latency, rate,  l) {
   l = log2(ranks)
+  rate *= payload
   return n <= large ? l * (latency + n / rate) : 2 * l * latency + 2 * n * (ranks - 1) / ranks / rate
 }
 function paid(phase, ranks, latency, rate, which,  i, s) {
@@ -40,26 +50,33 @@ function bytes(phase, ranks,  i, n, s) {
   }
   return s
 }
-function efficiency(phase, ranks, latency, rate, speedup, hidden,  c, late) {
+function efficiency(phase, ranks, latency, rate, speedup, hidden,  c, late, waited) {
   c = compute[phase] / speedup
   late = paid(phase, ranks, latency, rate, 0)
-  if (hidden) late = late > c * 2 / 3 ? late - c * 2 / 3 : 0
-  return 100 * c / (c + paid(phase, ranks, latency, rate, 1) + late)
+  waited = paid(phase, ranks, latency, rate, 1)
+  if (!hidden) return 100 * c / (c + slow * (waited + late))
+  return 100 * c / (c + waited + (late > c * 2 / 3 ? late - c * 2 / 3 : 0))
 }
 function compare(  i, f, p, r, want, got, off) {
-  print "| phase | ranks | bytes sent | model | messages | model |" (check_mbit ? " seconds | model |" : "")
-  print "|---|---:|---:|---:|---:|---:|" (check_mbit ? "---:|---:|" : "")
+  print "| phase | ranks | bytes sent | model | messages | model |"
+  print "|---|---:|---:|---:|---:|---:|"
   for (i = 1; i <= measured; i++) {
     split(line[i], f, "\t"); p = f[2]; r = f[3]
     want = bytes(p, r)
     off = want > 0 ? (f[5] - want) / want : 0
     if (off < 0) off = -off
     if (off > 0.01 || f[6] != messages(p, r)) bad = 1
-    printf "| %s | %d | %d | %d | %d | %d |", p, r, f[5], want, f[6], messages(p, r)
-    if (check_mbit)
-      printf " %.4f | %.4f |", f[4], paid(p, r, latency_us / 1e6, check_mbit * 125000, 0) + \
-                                     paid(p, r, latency_us / 1e6, check_mbit * 125000, 1)
-    print ""
+    printf "| %s | %d | %d | %d | %d | %d |\n", p, r, f[5], want, f[6], messages(p, r)
+  }
+}
+function compare_seconds(  i, f, want) {
+  print "| phase | hosts | links | model | default | ÷ model | send | ÷ model |"
+  print "|---|---:|---:|---:|---:|---:|---:|---:|"
+  for (i = 1; i <= timed; i++) {
+    split(keys[i], f, "\t")
+    want = paid(f[1], f[2], late_s[keys[i]], f[3] * 125000, 0) + paid(f[1], f[2], late_s[keys[i]], f[3] * 125000, 1)
+    printf "| %s | %d | %d Mbit/s | %.3f s | %.3f s | %.2f | %.3f s | %.2f |\n", f[1], f[2], f[3], want,
+           got[keys[i], "default"], got[keys[i], "default"] / want, got[keys[i], "send"], got[keys[i], "send"] / want
   }
 }
 function predict(  s, n, p, ranks, g, k, links) {
@@ -80,7 +97,8 @@ function predict(  s, n, p, ranks, g, k, links) {
   }
 }
 END {
-  if (check) compare()
+  if (check == 1) compare()
+  else if (check == 2) compare_seconds()
   else predict()
   if (bad) { print "scale.awk: the exchange sends something else than the model says" > "/dev/stderr"; exit 1 }
 }

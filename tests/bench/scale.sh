@@ -72,7 +72,7 @@ done
     cat "$work/seconds"
     echo
     echo "By default Open MPI moves a large message over TCP by put: the receiver asks for its parts, and the asking waits behind" \
-      "the data that are on their way in that direction. Without put, two hosts come close to the model. With four, a rank's" \
+      "the data that are on their way in that direction. Without put, two hosts come closer to the model. With four, a rank's" \
       "exchanges with two others share its link, while one of theirs rests. Where cores are short instead of bandwidth, put is" \
       "the faster of the two, so dft leaves Open MPI's default alone."
   fi

@@ -155,22 +155,22 @@ static void waiting_gives_the_core_away(void) {
 
 /* A rank that works longer than the timeout without a message is not lost. */
 static void a_slow_rank_is_waited_for(void) {
-  dft_comm_set_timeout(world, 0.3);
+  dft_comm_set_timeout(world, 1.0);
   OK(dft_comm_barrier(world));
   const double begin_s = dft_now_s();
-  while (rank == size - 1 && dft_now_s() - begin_s < 0.8) {
+  while (rank == size - 1 && dft_now_s() - begin_s < 2.5) {
     dft_comm_tick(world);
     usleep(10000);
   }
   OK(dft_comm_barrier(world));
   dft_comm_set_timeout(world, 30);
-  CHECK(dft_now_s() - begin_s > 0.7, " ");
+  CHECK(dft_now_s() - begin_s > 2.4, " ");
 }
 
 /* What happens instead of a message: rank 1 sleeps ("silent", "collective"), is stopped, or all wait. Does
  * not come back: the job ends. "chain": rank 0 waits for rank 2, which waits for the stopped rank 1. */
 static int lose_peer(const char *how) {
-  dft_comm_set_timeout(world, 1.0);
+  dft_comm_set_timeout(world, 2.0);
   dft_comm_at(world, "step 17");
   OK(dft_comm_barrier(world));
   const bool deadlock = strcmp(how, "deadlock") == 0;
@@ -194,8 +194,8 @@ static int lose_peer(const char *how) {
   }
   const double waited_s = dft_now_s() - begin_s;
   fprintf(stderr, "rank %d: status %d after %.1f s: %s\n", rank, status, waited_s, dft_error());
-  CHECK(status == DFT_EPEER && waited_s < 3.0, " ");
-  CHECK(dft_comm_barrier(world) == DFT_EPEER && dft_now_s() - begin_s < waited_s + 0.1, "waits again");
+  CHECK(status == DFT_EPEER && waited_s < 8.0, " ");
+  CHECK(dft_comm_barrier(world) == DFT_EPEER && dft_now_s() - begin_s < waited_s + 1.0, "waits again");
   dft_comm_close(world); /* ends the job with 76 */
   return 1;
 }

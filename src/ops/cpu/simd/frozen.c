@@ -199,8 +199,8 @@ static bool make_worker(const dft_frozen *f, worker *w) {
   dft_arena *a = w->memory = dft_arena_new();
   if (!a) return false;
   /* Together, so that they share huge pages. */
-  const size_t floats = border + zeros + image + wide + input.rounded + NARROW * sample.values * 2 +
-                        (size_t)NARROW * TILE_SAMPLES * tile.values * 2;
+  const size_t narrow = NARROW * (sample.values + TILE_SAMPLES * tile.values);
+  const size_t floats = border + zeros + image + wide + input.rounded + (f->bfloat16 ? 2 : 1) * narrow;
   if (!dft_arena_reserve(a, floats * sizeof(float))) {
     dft_arena_free(a);
     return false;

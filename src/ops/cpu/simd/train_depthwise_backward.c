@@ -324,13 +324,13 @@ void DFT_SIMD(dft_expanded_backward)(const dft_train_conv *t, const dft_train_gr
     open_group(&groups[i], t, g, e, s, i * GROUP, GROUP, rings + i * ring_floats(conv));
     groups[i].gated = gated;
   }
-  for (int oh = 0, first = 0; oh < conv->out_h; oh += step) {
+  for (int oh = 0, first = 0, ready = 0; oh < conv->out_h; oh += step, first = ready) {
     for (int i = 0; i < count; i++) {
       groups[i].first = first;
       run_group(&groups[i], oh, conv->out_h - oh < step ? conv->out_h : oh + step);
+      ready = groups[i].ih; /* the same for all */
     }
-    if (e->products != NULL) through_expansion(e, conv, gated, first, groups[0].ih - first);
-    first = groups[0].ih;
+    if (e->products != NULL) through_expansion(e, conv, gated, first, ready - first);
   }
   for (int i = 0; i < count; i++) close_group(&groups[i], taps, e->products != NULL ? sums : NULL, NULL);
 }

@@ -6,7 +6,7 @@
 
 /* Products with at most so many weights, and channels on either side, may be fused: their gradient is summed
  * beside the other work in L1. */
-enum { DFT_TRAIN_SMALL = 12288, DFT_TRAIN_WIDEST = 512 };
+enum { DFT_TRAIN_SMALL = 8192, DFT_TRAIN_WIDEST = 512 };
 
 size_t dft_train_weights(dft_conv_kind kind, const dft_conv *conv);
 /* Bound for a packed kernel of either direction. */

@@ -8,15 +8,16 @@
 #include <string.h>
 
 enum {
-  STRIP_FLOATS = 8192, /* of x and y together */
-  STRIP_ROWS = 12,     /* whole tiles of the product */
-  MOST_ROWS = 512,     /* fewer than 1,024 values are summed in float32 (ops.h) */
+  FORWARD_FLOATS = 4096, /* of x and y in a strip together */
+  STRIP_FLOATS = 8192,   /* the same backward */
+  STRIP_ROWS = 12,       /* whole tiles of the product */
+  MOST_ROWS = 512,       /* fewer than 1,024 values are summed in float32 (ops.h) */
   TILE = VF_LANES == 16 ? 8 : 4
 };
 
 /* Rows per strip; strips begin anew with each sample. */
-static int strip_rows(int k, int n) {
-  int rows = STRIP_FLOATS / (k + n) / STRIP_ROWS * STRIP_ROWS;
+static int strip_rows(int floats, int k, int n) {
+  int rows = floats / (k + n) / STRIP_ROWS * STRIP_ROWS;
   return rows < STRIP_ROWS ? STRIP_ROWS : rows > MOST_ROWS ? MOST_ROWS : rows;
 }
 
@@ -43,7 +44,7 @@ INLINE void sum_vectors(const float *z, ptrdiff_t c, int rows, double *sums, int
 
 void DFT_SIMD(dft_train_pointwise)(const dft_train_conv *t, float *z, double *sums) {
   const int k = t->conv.in_channels, n = t->conv.channels, pixels = t->conv.in_h * t->conv.in_w;
-  const int samples = t->map->samples, step = strip_rows(k, n);
+  const int samples = t->map->samples, step = strip_rows(FORWARD_FLOATS, k, n);
   const int threads = dft_threads_for((int64_t)samples * pixels * (k + n));
   double *parts = (double *)(void *)(t->work + dft_train_packed_floats(&t->conv));
   DFT_SIMD(dft_gemm_pack)(t->weight, k, n, false, t->work);
@@ -161,7 +162,7 @@ static void backward_sample(const dft_train_conv *t, const dft_train_gradient *g
                             double *below) {
   _Alignas(64) float dz[BUFFER], x_read[BUFFER];
   const int k = t->conv.in_channels, n = t->conv.channels, pixels = t->conv.in_h * t->conv.in_w;
-  const int step = strip_rows(k, n);
+  const int step = strip_rows(STRIP_FLOATS, k, n);
   if (g->dw != NULL) memset(weights, 0, (size_t)k * (size_t)n * sizeof *weights);
   if (g->below_sums != NULL) memset(below, 0, 2 * (size_t)k * sizeof *below);
   for (int row = 0; row < pixels; row += step) {

@@ -119,32 +119,41 @@ static void place(const dft_row_sink *s, int64_t y, const uint8_t *rgb) {
     for (int64_t x = 0; x < s->width; x++) memcpy(to + 3 * x * s->right, rgb + 3 * x, 3);
 }
 
-/* sum / n, rounded half up, of n values up to 255. */
-static uint8_t mean(uint64_t sum, uint64_t n) {
-  return (uint8_t)((sum + n / 2) / n);
-}
-
-/* The same for n up to 1024 by a product with 2^32 / n, rounded up: it is too large by less than
- * sum / 2^32 < 1 / n, which does not reach the next whole number. */
-static uint8_t mean_by(uint32_t sum, uint32_t n, uint64_t reciprocal) {
-  return (uint8_t)((sum + n / 2) * reciprocal >> 32);
-}
-
+/* sum / n, rounded half up, is (sum + n / 2) * reciprocal >> 32 with 2^32 / n rounded up for sums of n values
+ * up to 255 and n up to 1024: the product is too large by less than sum < 2^32 / n. */
 enum { MOST_BY_RECIPROCAL = 1024 };
 
-/* Sums of `columns` neighbours and their means: for values of one row, or sums of a box's rows. */
+/* Sums of `columns` neighbours, of one row or of sums down a box, and their means over n values. Inlined with
+ * small constants for `columns`. */
 #define DEFINE_ACROSS(name, type)                                                                            \
-  static void name(const type *restrict values, int64_t boxes, int64_t columns, int64_t rows,                \
-                   uint8_t *restrict to) {                                                                   \
-    uint64_t n = (uint64_t)(columns * rows), reciprocal = ((UINT64_C(1) << 32) + n - 1) / n;                 \
-    for (int64_t x = 0; x < boxes; x++, values += 3 * columns, to += 3) {                                    \
-      uint64_t sum[3] = {0};                                                                                 \
-      for (int64_t i = 0; i < columns; i++)                                                                  \
-        for (int c = 0; c < 3; c++) sum[c] += values[3 * i + c];                                             \
-      for (int c = 0; c < 3; c++)                                                                            \
-        to[c] =                                                                                              \
-            n <= MOST_BY_RECIPROCAL ? mean_by((uint32_t)sum[c], (uint32_t)n, reciprocal) : mean(sum[c], n);  \
-    }                                                                                                        \
+  static inline __attribute__((always_inline)) void name##_of(                                               \
+      const type *restrict values, int64_t boxes, int64_t columns, uint32_t n, uint8_t *restrict to) {       \
+    uint64_t reciprocal = ((UINT64_C(1) << 32) + n - 1) / n;                                                 \
+    for (int64_t x = 0; x < boxes; x++, values += 3 * columns, to += 3)                                      \
+      for (int c = 0; c < 3; c++) {                                                                          \
+        uint32_t sum = n / 2;                                                                                \
+        for (int64_t i = 0; i < columns; i++) sum += values[3 * i + c];                                      \
+        to[c] = (uint8_t)(sum * reciprocal >> 32);                                                           \
+      }                                                                                                      \
+  }                                                                                                          \
+  static void name##_many(const type *values, int64_t boxes, int64_t columns, uint64_t n, uint8_t *to) {     \
+    for (int64_t x = 0; x < boxes; x++, values += 3 * columns, to += 3)                                      \
+      for (int c = 0; c < 3; c++) {                                                                          \
+        uint64_t sum = n / 2;                                                                                \
+        for (int64_t i = 0; i < columns; i++) sum += values[3 * i + c];                                      \
+        to[c] = (uint8_t)(sum / n);                                                                          \
+      }                                                                                                      \
+  }                                                                                                          \
+  static void name(const type *values, int64_t boxes, int64_t columns, int64_t rows, uint8_t *to) {          \
+    int64_t n = columns * rows;                                                                              \
+    if (n > MOST_BY_RECIPROCAL)                                                                              \
+      name##_many(values, boxes, columns, (uint64_t)n, to);                                                  \
+    else if (columns == 2)                                                                                   \
+      name##_of(values, boxes, 2, (uint32_t)n, to);                                                          \
+    else if (columns == 3)                                                                                   \
+      name##_of(values, boxes, 3, (uint32_t)n, to);                                                          \
+    else                                                                                                     \
+      name##_of(values, boxes, columns, (uint32_t)n, to);                                                    \
   }
 DEFINE_ACROSS(across_bytes, uint8_t)
 DEFINE_ACROSS(across_sums, uint32_t)

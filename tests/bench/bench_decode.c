@@ -1,6 +1,6 @@
 /* Image files -> model-ready floats, on threads. Used by decode.sh.
  *   bench_decode THREADS SECONDS HEIGHT WIDTH FILE...
- * prints: images/s by the wall, and CPU microseconds per image. */
+ * prints images/s, and CPU microseconds per image. */
 #include "../../src/data/decode.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -80,7 +80,7 @@ int main(int argc, char **argv) {
     if (pthread_create(&ids[i], NULL, work, NULL) != 0) return 1;
   for (int i = 0; i < threads; i++) pthread_join(ids[i], NULL);
   double images = (double)atomic_load(&done);
-  printf("%.1f images/s, %.1f us of CPU per image\n", images / (now_s() - start),
+  printf("%.1f %.1f\n", images / (now_s() - start),
          1e6 * (cpu_s() - cpu) / images);
   return 0;
 }

@@ -2,8 +2,9 @@
  *
  *     bench_ops [amx|avx512bf16|avx512|avx2|portable|reference] [batch]
  *
- * GFLOP/s (two per multiply-add) by the thread's CPU time, the best of some runs, and the fraction of the
- * peak, which is measured here with independent FMAs in registers. Not a test: run it on an idle machine. */
+ * GFLOP/s (two per multiply-add) by the thread's CPU time, the best of some runs, and the fraction of what
+ * independent FMAs in registers reach: of the best rate seen, for the frozen forward also of the rate just
+ * before and after. Not a test: run it on an idle machine. */
 #include "dft/arena.h"
 #include "dft/ops.h"
 #include "kernels/mobilenet.h"
@@ -21,47 +22,49 @@ static double cpu_s(void) {
 #ifdef __x86_64__
 #include <immintrin.h>
 
-enum { CHAINS = 24, STEPS = 20000 };
+enum { CHAINS = 24 };
 
-__attribute__((target("avx512f"))) static float chains_avx512(void) {
+__attribute__((target("avx512f"))) static float chains_avx512(int steps) {
   __m512 sum[CHAINS], a = _mm512_set1_ps(0.999f), b = _mm512_set1_ps(0.001f);
   for (int i = 0; i < CHAINS; i++) sum[i] = _mm512_set1_ps((float)i);
-  for (int step = 0; step < STEPS; step++)
+  for (int step = 0; step < steps; step++)
 #pragma GCC unroll 24
     for (int i = 0; i < CHAINS; i++) sum[i] = _mm512_fmadd_ps(sum[i], a, b);
   for (int i = 1; i < CHAINS; i++) sum[0] = _mm512_add_ps(sum[0], sum[i]);
   return _mm512_cvtss_f32(sum[0]);
 }
 
-__attribute__((target("avx2,fma"))) static float chains_avx2(void) {
+__attribute__((target("avx2,fma"))) static float chains_avx2(int steps) {
   __m256 sum[CHAINS / 2], a = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(0.001f);
   for (int i = 0; i < CHAINS / 2; i++) sum[i] = _mm256_set1_ps((float)i);
-  for (int step = 0; step < STEPS; step++)
+  for (int step = 0; step < steps; step++)
 #pragma GCC unroll 12
     for (int i = 0; i < CHAINS / 2; i++) sum[i] = _mm256_fmadd_ps(sum[i], a, b);
   for (int i = 1; i < CHAINS / 2; i++) sum[0] = _mm256_add_ps(sum[0], sum[i]);
   return _mm256_cvtss_f32(sum[0]);
 }
 
-/* The peak of the instruction set's FMAs; of AVX2 for the sets that have none of their own. */
-static double peak_gflops(dft_kernels kernels) {
-  bool wide = kernels >= DFT_KERNELS_AVX512;
+/* The rate of the instruction set's FMAs; of AVX2 for the sets that have none of their own. 0: unknown. */
+static double fma_gflops(dft_kernels kernels, int steps) {
+  static volatile float sink;
+  const bool wide = kernels >= DFT_KERNELS_AVX512;
   if (!wide && !dft_ops_get(DFT_KERNELS_AVX2)) return 0;
-  double best = INFINITY;
-  volatile float sink = 0;
-  for (int run = 0; run < 100; run++) {
-    double start = cpu_s();
-    sink += wide ? chains_avx512() : chains_avx2();
-    best = fmin(best, cpu_s() - start);
-  }
-  return (wide ? CHAINS * 32.0 : CHAINS / 2 * 16.0) * STEPS / best / 1e9;
+  const double start = cpu_s();
+  sink += wide ? chains_avx512(steps) : chains_avx2(steps);
+  return (wide ? CHAINS * 32.0 : CHAINS / 2 * 16.0) * steps / (cpu_s() - start) / 1e9;
 }
 #else
-static double peak_gflops(dft_kernels kernels) {
-  (void)kernels;
+static double fma_gflops(dft_kernels kernels, int steps) {
+  (void)kernels, (void)steps;
   return 0;
 }
 #endif
+
+static double peak_gflops(dft_kernels kernels) {
+  double best = 0;
+  for (int run = 0; run < 100; run++) best = fmax(best, fma_gflops(kernels, 20000));
+  return best;
+}
 
 static float *buffer(size_t count) {
   float *values = dft_aligned_alloc(count * sizeof *values);
@@ -110,28 +113,47 @@ static double multiply_adds(const dft_folded *l) {
   return pixels * taps * l->conv.channels;
 }
 
-static void bench_frozen(const dft_ops *ops, double peak, const network *net, int from, int to, int samples) {
+static int ascending(const void *a, const void *b) {
+  const double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+/* Clocks change with what a machine does: beside the best time, the median share of the FMA rate measured
+ * just before and after each run. */
+static void bench_frozen(const dft_ops *ops, dft_kernels kernels, const network *net, int from, int to,
+                         int samples) {
+  enum { RUNS = 1000, FMA_STEPS = 4000 };
+  static double share[RUNS];
   const dft_conv *first = &net->layers[from].conv, *last = &net->layers[to - 1].conv;
-  double work = 0, best;
+  double work = 0, best = INFINITY, before = fma_gflops(kernels, FMA_STEPS), begun = cpu_s();
   for (int i = from; i < to; i++) work += 2e-9 * samples * multiply_adds(&net->layers[i]);
   float *x = buffer((size_t)samples * first->in_h * first->in_w * first->in_channels);
   float *y = buffer((size_t)samples * last->out_h * last->out_w * last->channels);
   dft_frozen *frozen;
   if (ops->frozen_new(net->layers + from, to - from, &frozen) != DFT_OK) abort();
-  BEST(best, ops->frozen_run(frozen, x, y, samples));
-  printf("layers %2d-%2d, %2d samples: %8.1f us each, %7.0f/s, %6.1f GFLOP/s %3.0f%%\n", from, to - 1,
-         samples, 1e6 * best / samples, samples / best, work / best, 100 * work / best / peak);
+  int runs = 0;
+  for (; runs < RUNS && (runs < 5 || cpu_s() - begun < 0.2); runs++) {
+    const double start = cpu_s();
+    ops->frozen_run(frozen, x, y, samples);
+    const double seconds = cpu_s() - start, after = fma_gflops(kernels, FMA_STEPS);
+    best = fmin(best, seconds);
+    share[runs] = work / seconds / ((before + after) / 2);
+    before = after;
+  }
+  qsort(share, (size_t)runs, sizeof *share, ascending);
+  printf("layers %2d-%2d, %2d samples: %8.1f us each, %7.0f/s, %6.1f GFLOP/s, %3.0f%% of FMA beside it\n",
+         from, to - 1, samples, 1e6 * best / samples, samples / best, work / best, 100 * share[runs / 2]);
   ops->frozen_free(frozen);
   free(x), free(y);
 }
 
-static void bench_network(const dft_ops *ops, double peak, const network *net, int batch) {
+static void bench_network(const dft_ops *ops, dft_kernels kernels, const network *net, int batch) {
   for (int from = 0, to; from < net->count; from = to) {
     for (to = from + 1; to < net->count && !net->layers[to].block_start;) to++;
-    bench_frozen(ops, peak, net, from, to, batch);
+    bench_frozen(ops, kernels, net, from, to, batch);
   }
-  bench_frozen(ops, peak, net, 0, net->count, batch);
-  bench_frozen(ops, peak, net, 0, net->count, 1);
+  bench_frozen(ops, kernels, net, 0, net->count, batch);
+  bench_frozen(ops, kernels, net, 0, net->count, 1);
 }
 
 /* How far bfloat16 moves the features of a few random images, averaged over their pixels. */
@@ -184,10 +206,10 @@ int main(int argc, char **argv) {
     bench_product(ops, peak, batch, shapes[s][0], shapes[s][1], shapes[s][2]);
   network net;
   network_build(&net, 1.0, 96, 96);
-  bench_network(ops, peak, &net, batch);
+  bench_network(ops, kernels, &net, batch);
   for (int i = 0; i < net.count; i++) net.layers[i].bfloat16 = net.layers[i].kind == DFT_POINTWISE;
   printf("bfloat16 products, features off by %.2f %% in relative L2:\n", 100 * distance(ops, &net));
-  bench_network(ops, peak, &net, batch);
+  bench_network(ops, kernels, &net, batch);
   network_clear(&net);
   return 0;
 }

@@ -225,6 +225,21 @@ static void test_runs(void **state) {
   network_clear(&net);
 }
 
+/* Stems of any stride and width, alone and before a block; images narrower than what is computed side by
+ * side. */
+static void test_stems(void **state) {
+  static const int channels[] = {8, 16, 24, 32, 40, 64}, widths[] = {4, 9, 23, 24, 25, 50};
+  for (int i = 0; i < 24; i++) {
+    network net = {.h = 5 + i % 4, .w = widths[i / 4], .channels = 3};
+    network_add(&net, DFT_STEM, channels[i % 6], 1 + i % 2, true, false, true);
+    network_add(&net, DFT_DEPTHWISE, net.channels, 1, true, false, true);
+    network_add(&net, DFT_POINTWISE, 16, 1, false, false, false);
+    compare(*state, &net, 0, 1, 3);
+    compare(*state, &net, 0, 3, 3);
+    network_clear(&net);
+  }
+}
+
 static void test_company(void **state) {
   const subject *subject_ = *state;
   const dft_ops *ops = subject_->ops;
@@ -432,6 +447,7 @@ int main(void) {
         /* not of the reference, which they compare with */
         cmocka_unit_test_prestate(test_whole, &plain),
         cmocka_unit_test_prestate(test_runs, &plain),
+        cmocka_unit_test_prestate(test_stems, &plain),
         cmocka_unit_test_prestate(test_whole, &bfloat16),
         cmocka_unit_test_prestate(test_runs, &bfloat16),
         /* nor of the portable set, which sums in BLAS' order */
@@ -439,7 +455,7 @@ int main(void) {
         kernels == DFT_KERNELS_AMX ? (struct CMUnitTest)cmocka_unit_test_prestate(test_tiles, &bfloat16)
                                    : (struct CMUnitTest)cmocka_unit_test_prestate(test_pairs, &bfloat16),
     };
-    size_t count = kernels == DFT_KERNELS_REFERENCE ? 3 : kernels == DFT_KERNELS_PORTABLE ? 7 : 9;
+    size_t count = kernels == DFT_KERNELS_REFERENCE ? 3 : kernels == DFT_KERNELS_PORTABLE ? 8 : 10;
     failed += _cmocka_run_group_tests(ops->name, tests, count, NULL, NULL);
   }
   return failed;

@@ -198,11 +198,13 @@ static dft_status allocate_all(dft_fetch *f, word **words, unsigned char **bits,
   *bits = malloc((size_t)(f->held.rows + 7) / 8 + 1);
   if (status == DFT_OK && (*words == NULL || *bits == NULL)) status = dft_fail_memory("table", 0);
   ok = status == DFT_OK;
-  if (!ok) dft_warn("%s: rows of other hosts are computed again", dft_error());
+  if (!ok) dft_warn("%s; what other hosts have is computed again", dft_error());
   if (f->order == NULL) {
     void *order = NULL;
     status = share->alloc(share->context, (size_t)n * sizeof *f->order, &order);
     if (status == DFT_EPEER) return status;
+    if (status != DFT_OK && share->writer)
+      dft_warn("%s; what other hosts have is computed again", dft_error());
     f->order = order;
     ok = ok && status == DFT_OK;
   }

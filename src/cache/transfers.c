@@ -75,10 +75,12 @@ void dft_held_add(dft_held *held, int level, int64_t row, int host) {
 /* One of the hosts that hold the row: the first from `start` on, around. */
 static int holder(const dft_held *held, int level, int64_t row, int start) {
   const unsigned char *bits = bits_of(held, level, row);
-  for (int i = 0; i < held->hosts;) {
-    int h = start + i < held->hosts ? start + i : start + i - held->hosts;
-    if (bits[h / 8] >> h % 8 & 1) return h;
-    i += bits[h / 8] == 0 && h % 8 == 0 && h + 8 <= held->hosts ? 8 : 1;
+  int bytes = (int)bytes_of_row(held), at = start / 8;
+  unsigned byte = bits[at] & 0xffU << start % 8;
+  for (int i = 0; i <= bytes; i++) {
+    if (byte != 0) return at * 8 + __builtin_ctz(byte);
+    at = at + 1 < bytes ? at + 1 : 0;
+    byte = bits[at];
   }
   return -1;
 }
@@ -138,6 +140,7 @@ int64_t dft_transfers_in(const dft_places *places, const dft_held *held, const d
 /* The deepest level that the host starts from, held or sent; -1: the image. */
 static int start_of(const dft_held *held, int64_t row, int host) {
   int level = held->levels - 1;
+  if (level == 0) return -1; /* there is nothing between */
   if (dft_held_source(held, row, host, &level) >= 0) return level;
   for (level = held->levels - 1; level >= 0; level--)
     if (dft_held_has(held, level, row, host)) break;

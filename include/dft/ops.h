@@ -165,7 +165,8 @@ struct dft_ops {
   void (*train_pair_sums)(const dft_train_conv *expand, double *sums);
   void (*train_pair_forward)(const dft_train_conv *expand, const dft_train_conv *t, float *z, double *sums);
   /* The depthwise layer's backward: dw, and, if anything below it trains, below_sums for the expansion's
-   * BatchNorm and, unless NULL, dx: not its own but the first part of the expansion's, skip added. */
+   * BatchNorm and, unless NULL, dx: not its own but the first part of the expansion's, skip added (with the
+   * norm's scale for a, which is not known yet: the same but for rounding). */
   void (*train_pair_backward)(const dft_train_conv *expand, const dft_train_conv *t,
                               const dft_train_gradient *g, bool below);
   /* The expansion's: dw; dx holds the first part and gets the rest; below_sums. a, b, d of g->norm are used;

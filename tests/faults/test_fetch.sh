@@ -41,6 +41,7 @@ equal() { # A B
   same "$work/$1/history.csv" "$work/$2/history.csv" "$2"
 }
 
+expect 0 "5120 bytes a row, rows per image over the phase: 0.75 on 2 hosts, 1.64 on 8 hosts" "$DFT" plan "$work/config.yaml"
 here one
 decoded 55 one
 [ "$(sum_of fetched_bytes one)" = 0 ] || broken "one host fetches from itself"

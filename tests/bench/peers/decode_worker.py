@@ -78,7 +78,7 @@ def tensorflow(files, seconds):
         return image / 127.5 - 1
 
     data = tf.data.Dataset.from_tensor_slices(files).repeat().map(read, num_parallel_calls=tf.data.AUTOTUNE)
-    batches = iter(data.batch(16).prefetch(tf.data.AUTOTUNE))
+    batches = iter(data.batch(16).prefetch(1))
     for _ in range(4):
         next(batches)  # AUTOTUNE finds its way
     done, start, cpu = 0, time.perf_counter(), cpu_s()

@@ -80,7 +80,6 @@ int main(int argc, char **argv) {
     if (pthread_create(&ids[i], NULL, work, NULL) != 0) return 1;
   for (int i = 0; i < threads; i++) pthread_join(ids[i], NULL);
   double images = (double)atomic_load(&done);
-  printf("%.1f %.1f\n", images / (now_s() - start),
-         1e6 * (cpu_s() - cpu) / images);
+  printf("%.1f %.1f\n", images / (now_s() - start), 1e6 * (cpu_s() - cpu) / images);
   return 0;
 }

@@ -64,9 +64,9 @@ def measure(program, ranks, work, data):
             raise SystemExit(f"dft, {work}: exit code {done.returncode}\n{done.stderr}")
         with open(folder + "/run/log.jsonl") as lines:
             events = [json.loads(line) for line in lines]
-    if kind.startswith("forward"):  # what the cache computes, step by step; two to warm up
-        loads = [e["data_s"] for e in events if e["type"] == "step"][2:]
-        return int(batch) * len(loads) / sum(loads)
+    if kind.startswith("forward"):  # whole steps that fill the cache (the head is a thousandth of it); two to warm up
+        times = [e["data_s"] + e["compute_s"] + e["communication_s"] for e in events if e["type"] == "step"][2:]
+        return int(batch) * len(times) / sum(times)
     seconds = [e["seconds"] for e in events if e["type"] == "epoch"][1:]
     steps = [e for e in events if e["type"] == "step" and e["epoch"] == 1]
     return len(steps) * int(batch) * len(seconds) / sum(seconds)

@@ -1,12 +1,13 @@
 /* JPEG through libjpeg. Damage that libjpeg papers over (it warns, fills up with grey and goes on) is an
  * error here, but not what leaves the pixels whole, such as bytes between segments. */
-#include "jpeg_entropy.h"
 #include "raster.h"
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+/* after stdio.h: it names FILE */
+#include <jpeglib.h>
+
 /* libjpeg's message codes, for which Debian installs no header of their own. */
 #define JMESSAGE(code, string) code,
 typedef enum {
@@ -22,9 +23,7 @@ typedef struct jpeg_image {
   struct jpeg_progress_mgr progress;
   jmp_buf escape;
   char *message;
-  bool plain;                /* libjpeg alone */
-  dft_jpeg_entropy *entropy; /* the thread's */
-  uint8_t *strip;            /* [STRIP_ROWS][stride] */
+  uint8_t *strip; /* [STRIP_ROWS][stride] */
   size_t stride;
 } jpeg_image;
 
@@ -37,32 +36,6 @@ static void fail(j_common_ptr c) {
   char text[JMSG_LENGTH_MAX];
   c->err->format_message(c, text);
   fail_with(c->client_data, text);
-}
-
-void dft_jpeg_damaged(j_decompress_ptr cinfo, const char *what) {
-  fail_with(cinfo->client_data, what);
-}
-
-dft_jpeg_entropy *dft_jpeg_entropy_of(j_decompress_ptr cinfo) {
-  return ((jpeg_image *)cinfo->client_data)->entropy;
-}
-
-/* Tables stay with the thread. NULL: there is no memory, or no key, for them. */
-static pthread_key_t entropy_key;
-static pthread_once_t entropy_once = PTHREAD_ONCE_INIT;
-static int entropy_error;
-
-static void make_entropy_key(void) {
-  entropy_error = pthread_key_create(&entropy_key, dft_jpeg_entropy_free);
-}
-
-static dft_jpeg_entropy *get_entropy(void) {
-  if (pthread_once(&entropy_once, make_entropy_key) != 0 || entropy_error != 0) return NULL;
-  dft_jpeg_entropy *e = pthread_getspecific(entropy_key);
-  if (e != NULL || (e = calloc(1, sizeof *e)) == NULL) return e;
-  if (pthread_setspecific(entropy_key, e) == 0) return e;
-  free(e);
-  return NULL;
 }
 
 static void warn(j_common_ptr c, int level) {
@@ -171,7 +144,6 @@ static bool start_jpeg(void *handle, int shrink, dft_raster *raster, char *messa
   j->c.scale_num = 1;
   j->c.scale_denom = (unsigned)shrink;
   jpeg_start_decompress(&j->c);
-  if (!j->plain && (j->entropy = get_entropy()) != NULL) (void)dft_jpeg_entropy_take(j->entropy, &j->c);
   raster->height = j->c.output_height;
   raster->width = j->c.output_width;
   j->stride = (size_t)j->c.output_width * (size_t)j->c.output_components;
@@ -198,13 +170,3 @@ static bool jpeg_rows(void *handle, int64_t most, const void **rows, size_t *str
 
 const dft_raster_reader dft_jpeg_reader = {
     .open = open_jpeg, .start = start_jpeg, .rows = jpeg_rows, .close = close_jpeg};
-
-static bool open_plain(dft_image_format format, const void *bytes, size_t count, dft_raster *raster,
-                       void **handle, char *message) {
-  bool fine = open_jpeg(format, bytes, count, raster, handle, message);
-  if (fine) ((jpeg_image *)*handle)->plain = true;
-  return fine;
-}
-
-const dft_raster_reader dft_plain_jpeg_reader = {
-    .open = open_plain, .start = start_jpeg, .rows = jpeg_rows, .close = close_jpeg};

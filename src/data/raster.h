@@ -47,8 +47,6 @@ typedef struct dft_raster_reader {
 } dft_raster_reader;
 
 extern const dft_raster_reader dft_jpeg_reader, dft_bmp_reader;
-/* JPEG with libjpeg's own Huffman decoding: the same pixels, what tests compare with. */
-extern const dft_raster_reader dft_plain_jpeg_reader;
 
 /* What the module exports under the name of DFT_RASTER_MODULE_SYMBOL. A change of anything above is another
  * symbol, so that a module left over from another version is refused. */

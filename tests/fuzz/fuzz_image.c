@@ -21,42 +21,8 @@ static int announces_much(const unsigned char *data, size_t size) {
   return 0;
 }
 
-/* Rows of a JPEG file of at most 100,000 pixels into `pixels`; false: it is refused. */
-static int read_rows(const dft_raster_reader *reader, const unsigned char *data, size_t size, int shrink,
-                     unsigned char *pixels, size_t *used) {
-  char message[DFT_RASTER_MESSAGE_BYTES];
-  dft_raster r;
-  void *handle;
-  const void *rows;
-  size_t stride;
-  if (!reader->open(DFT_IMAGE_JPEG, data, size, &r, &handle, message)) return 0;
-  int fine = r.height * r.width <= 100000 && reader->start(handle, shrink, &r, message);
-  size_t line = (size_t)(r.width * r.bands);
-  *used = (size_t)r.height * line;
-  for (int64_t y = 0, count = 0; fine && y < r.height; y += count) {
-    fine = reader->rows(handle, r.height - y, &rows, &stride, &count, message);
-    for (int64_t i = 0; fine && i < count; i++)
-      memcpy(pixels + (size_t)(y + i) * line, (const char *)rows + (size_t)i * stride, line);
-  }
-  reader->close(handle);
-  return fine;
-}
-
-/* Where libjpeg's Huffman decoding and ours both read a file, the pixels are the same. */
-static void compare_with_libjpeg(const unsigned char *data, size_t size) {
-  static unsigned char pixels[2][400000];
-  for (int shrink = 1; shrink <= 8; shrink *= 2) {
-    size_t used[2] = {0};
-    if (read_rows(&dft_jpeg_reader, data, size, shrink, pixels[0], &used[0]) &&
-        read_rows(&dft_plain_jpeg_reader, data, size, shrink, pixels[1], &used[1]) &&
-        (used[0] != used[1] || memcmp(pixels[0], pixels[1], used[0]) != 0))
-      abort();
-  }
-}
-
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
   if (announces_much(data, size)) return 0;
-  if (size > 2 && data[0] == 0xff && data[1] == 0xd8) compare_with_libjpeg(data, size);
   static const int sides[][2] = {{1000, 1000}, {7, 5}, {1, 64}};
   static dft_bitmap bitmap;
   int height, width;

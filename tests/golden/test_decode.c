@@ -5,8 +5,6 @@
 #include "image_goldens.h"
 #include <fcntl.h>
 #include <pthread.h>
-/* after stdio.h */
-#include <jpeglib.h>
 
 enum { CHECKS = sizeof image_checks / sizeof *image_checks, EXPECTED_MOST = 1 << 20 };
 
@@ -246,123 +244,6 @@ static void same_as_an_array(void **state) {
   free(file.data);
 }
 
-/* ---- our Huffman decoding against libjpeg's ---- */
-
-/* The rows that a reader gives; NULL: it refuses the file. */
-static uint8_t *read_rows(const dft_raster_reader *reader, const bytes *file, int shrink, size_t *size) {
-  char message[DFT_RASTER_MESSAGE_BYTES];
-  dft_raster r;
-  void *handle;
-  const void *rows;
-  size_t stride;
-  int64_t count;
-  if (!reader->open(DFT_IMAGE_JPEG, file->data, file->count, &r, &handle, message)) return NULL;
-  uint8_t *all = NULL, *to = NULL;
-  bool fine = r.height * r.width < 4000000 && reader->start(handle, shrink, &r, message);
-  if (fine) {
-    size_t line = (size_t)(r.width * r.bands);
-    to = all = malloc((size_t)r.height * line);
-    assert_non_null(all);
-    *size = (size_t)r.height * line;
-    for (int64_t y = 0; y < r.height && fine; y += count) {
-      fine = reader->rows(handle, r.height - y, &rows, &stride, &count, message);
-      for (int64_t i = 0; i < count && fine; i++, to += line)
-        memcpy(to, (const uint8_t *)rows + (size_t)i * stride, line);
-    }
-  }
-  reader->close(handle);
-  if (fine) return all;
-  free(all);
-  return NULL;
-}
-
-/* Where libjpeg reads a file, so do we, and to the same pixels. `damaged`: we may refuse what it fills up. */
-static void same_rows(const char *name, const bytes *file, bool damaged) {
-  for (int shrink = 1; shrink <= 8; shrink *= 2) {
-    size_t size = 0, plain_size = 0;
-    uint8_t *plain = read_rows(&dft_plain_jpeg_reader, file, shrink, &plain_size);
-    uint8_t *ours = read_rows(&dft_jpeg_reader, file, shrink, &size);
-    if (plain != NULL && ours == NULL && !damaged) fail_msg("%s: read by libjpeg alone", name);
-    if (plain != NULL && ours != NULL && (size != plain_size || memcmp(ours, plain, size) != 0))
-      fail_msg("%s: libjpeg has other pixels, reduced by %d", name, shrink);
-    free(plain);
-    free(ours);
-  }
-}
-
-typedef struct jpeg_kind {
-  int quality, across, down, restart_interval, components;
-  boolean optimize;
-} jpeg_kind;
-
-static bytes write_jpeg(const jpeg_kind *k) {
-  enum { HEIGHT = 61, WIDTH = 99 };
-  struct jpeg_compress_struct c;
-  struct jpeg_error_mgr errors;
-  unsigned char *out = NULL;
-  unsigned long count = 0;
-  c.err = jpeg_std_error(&errors);
-  jpeg_create_compress(&c);
-  jpeg_mem_dest(&c, &out, &count);
-  c.image_height = HEIGHT;
-  c.image_width = WIDTH;
-  c.input_components = k->components;
-  c.in_color_space = k->components == 1 ? JCS_GRAYSCALE : k->components == 3 ? JCS_RGB : JCS_CMYK;
-  jpeg_set_defaults(&c);
-  jpeg_set_quality(&c, k->quality, TRUE);
-  if (k->components == 4) jpeg_set_colorspace(&c, JCS_YCCK);
-  c.comp_info[0].h_samp_factor = k->across;
-  c.comp_info[0].v_samp_factor = k->down;
-  c.restart_interval = (unsigned)k->restart_interval;
-  c.optimize_coding = k->optimize;
-  jpeg_start_compress(&c, TRUE);
-  for (size_t y = 0; y < HEIGHT; y++) {
-    uint8_t line[WIDTH * 4];
-    JSAMPROW row = line;
-    for (size_t i = 0; i < sizeof line; i++) /* smooth, noisy and flat parts */
-      line[i] = (uint8_t)(i % 150 < 50 ? i + y : i % 150 < 100 ? (i * i * 31 + y * 77) >> 3 : 200);
-    jpeg_write_scanlines(&c, &row, 1);
-  }
-  jpeg_finish_compress(&c);
-  jpeg_destroy_compress(&c);
-  bytes b = {0};
-  append(&b, out, count);
-  free(out);
-  return b;
-}
-
-static void huffman_is_libjpegs(void **state) {
-  (void)state;
-  static const int qualities[] = {1, 40, 90, 100}, sampling[][2] = {{1, 1}, {2, 1}, {2, 2}, {1, 2}},
-                   intervals[] = {0, 1, 5};
-  uint32_t random = 7;
-  for (int i = 0; i < 4 * 4 * 3 * 2 * 3; i++) {
-    const jpeg_kind k = {.quality = qualities[i % 4],
-                         .across = sampling[i / 4 % 4][0],
-                         .down = sampling[i / 4 % 4][1],
-                         .restart_interval = intervals[i / 16 % 3],
-                         .optimize = i / 48 % 2,
-                         .components = (const int[]){1, 3, 4}[i / 96]};
-    char name[128];
-    snprintf(name, sizeof name, "quality %d, %dx%d, restarts %d, %d components", k.quality, k.across, k.down,
-             k.restart_interval, k.components);
-    bytes file = write_jpeg(&k);
-    same_rows(name, &file, false);
-    for (int n = 0; n < 2; n++) { /* then damaged, in data as a rule */
-      random = random * 1664525 + 1013904223;
-      file.data[file.count - 1 - (random >> 8) % (file.count / 3)] = (uint8_t)random;
-      same_rows(name, &file, true);
-    }
-    free(file.data);
-  }
-  for (int i = 0; i < CHECKS; i++) {
-    if (strstr(image_checks[i].file, ".jpg") == NULL) continue;
-    bytes file = read_image(image_checks[i].file);
-    same_rows(image_checks[i].file, &file, false);
-    free(file.data);
-  }
-}
-
 /* Threads decode good and cut files at once: same pixels, and each error is the file's own. */
 static void *decode_all(void *wrong) {
   dft_bitmap b = {0};
@@ -421,8 +302,8 @@ int main(void) {
       cmocka_unit_test(pixels_are_pillows),       cmocka_unit_test(cut_files_are_errors),
       cmocka_unit_test(damaged_files_do_no_harm), cmocka_unit_test(foreign_files_are_refused),
       cmocka_unit_test(bombs_are_refused),        cmocka_unit_test(unsupported_bitmaps_are_named),
-      cmocka_unit_test(same_as_an_array),         cmocka_unit_test(huffman_is_libjpegs),
-      cmocka_unit_test(threads_decode_at_once),   cmocka_unit_test(nothing_was_printed),
+      cmocka_unit_test(same_as_an_array),         cmocka_unit_test(threads_decode_at_once),
+      cmocka_unit_test(nothing_was_printed),
   };
   return cmocka_run_group_tests(tests, silence, NULL);
 }

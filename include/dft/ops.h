@@ -25,6 +25,7 @@
 #ifndef DFT_OPS_H
 #define DFT_OPS_H
 
+#include "dft/device.h"
 #include "dft/shards.h"
 #include "dft/status.h"
 #include <stdbool.h>
@@ -105,12 +106,20 @@ typedef struct dft_train_gradient {
   double *below_sums;
 } dft_train_gradient;
 
-/* Working memory for both directions, a bound for every kernel set. */
+/* Per channel, what a BatchNorm with batch statistics has. All [c]. */
+typedef struct dft_batch_norm_vectors {
+  float *mean, *variance, *invstd, *scale, *shift; /* of the last batch; y = z*scale + shift */
+  float *dgamma, *dbeta;                           /* summed over the global batch */
+  float *a, *b, *d;                                /* dft_norm's */
+} dft_batch_norm_vectors;
+
+/* Working memory for both directions, a bound for every kernel set that runs on the CPU. */
 size_t dft_train_work_floats(dft_conv_kind kind, const dft_conv *conv, int samples);
 
 typedef struct dft_ops dft_ops;
 struct dft_ops {
   const char *name;
+  const dft_device *device; /* where tensors are and the work is done (device.h); NULL: here, at once */
 
   /* y[rows][n] = epilogue(x[rows][k] . W), rows = samples*pixels. W packed by gemm_pack: from [k][n], or,
    * with transposed, from [n][k] (then the product is x . W^T of a [n][k] matrix: the gradient of the input).
@@ -150,6 +159,30 @@ struct dft_ops {
   void (*bn_backward)(const float *dy, const float *z, const dft_norm *norm, float *dz, int64_t rows, int c);
   void (*add)(const float *x, float *y, int64_t count); /* y += x */
 
+  /* From totals[2][c] of bn_sums over `count` values a channel: population mean and variance, and the affine
+   * map with gamma and beta: v's first five. */
+  void (*bn_statistics)(const double *totals, double count, const float *gamma, const float *beta,
+                        double epsilon, int c, const dft_batch_norm_vectors *v);
+  /* From totals[2][c] of bn_backward_sums: v's last five; dz = gamma*invstd * (g - dbeta/M - xhat*dgamma/M)
+   * with xhat = (z-mean)*invstd, M = count (Ioffe & Szegedy 2015). */
+  void (*bn_gradients)(const double *totals, double count, const float *gamma, int c,
+                       const dft_batch_norm_vectors *v);
+  /* A frozen one's map from its moving statistics. */
+  void (*bn_frozen)(const float *gamma, const float *beta, const float *mean, const float *variance,
+                    float epsilon, int c, float *scale, float *shift);
+  /* moving = moving*momentum + batch*(1-momentum). With `done` (device sets) only if *done is
+   * DFT_UPDATE_DONE. */
+  void (*bn_commit)(float *mean, float *variance, const dft_batch_norm_vectors *v, double momentum, int c,
+                    const int *done);
+  /* out = in*mask/(1-rate), mask keyed by (seed, epoch, sample, feature); samples[count] dataset numbers.
+   * out may alias in. */
+  void (*dropout)(const float *in, float *out, const int64_t *samples, uint64_t seed, uint32_t epoch,
+                  double rate, int count, int features);
+  /* to[node*stride + i] = from[node*count + i] */
+  void (*copy_nodes)(const float *from, float *to, size_t stride, int64_t count, int nodes);
+
+  /* Of this set; else as dft_train_work_floats. */
+  size_t (*train_work_floats)(dft_conv_kind kind, const dft_conv *conv, int samples);
   /* z[samples][out] = conv(x), and, unless NULL, sums[node][2][c] as bn_sums of it. `ops` is the table
    * itself. */
   void (*train_forward)(const dft_ops *ops, const dft_train_conv *t, float *z, double *sums);

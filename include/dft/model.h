@@ -53,6 +53,7 @@ typedef struct dft_param {
   int64_t shape[DFT_MAX_RANK];
   int64_t elements;
   float *data;
+  float *live;    /* where the training kernels have it: `data`, or on a device during a phase (model_live) */
   bool statistic; /* moving_*: never has a gradient */
   bool trainable; /* in the current phase; false for statistics */
 } dft_param;
@@ -171,8 +172,9 @@ dft_status dft_tail_forward(dft_tail *tail, const dft_batch *batch, const float 
 dft_status dft_tail_backward(dft_tail *tail, const dft_batch *batch, const float *x, const float *dlogits);
 /* Summed gradient of gamma or beta of the last step, complete over all ranks. */
 const float *dft_tail_bn_gradient(const dft_tail *tail, int param);
-/* Moves the moving statistics towards the last batch's. Call with the optimizer's update. */
-void dft_tail_commit_statistics(dft_tail *tail);
+/* Moves the moving statistics towards the last batch's. Call with the optimizer's update. `done`: bn_commit's
+ * (ops.h), NULL on the CPU. */
+void dft_tail_commit_statistics(dft_tail *tail, const int *done);
 
 /* Head for evaluation: logits[samples][classes] from pooled features. */
 void dft_model_head(const dft_model *model, const dft_ops *ops, const float *features, float *packed,

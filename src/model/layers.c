@@ -181,7 +181,7 @@ dft_status dft_model_new(double alpha, int height, int width, dft_pooling poolin
     return dft_fail_memory("parameters", bytes);
   }
   for (int i = 0; i < m->param_count; i++) {
-    m->params[i].data = dft_arena_floats(m->arena, (size_t)m->params[i].elements);
+    m->params[i].data = m->params[i].live = dft_arena_floats(m->arena, (size_t)m->params[i].elements);
     if (m->params[i].data == NULL) {
       dft_model_free(m);
       return dft_fail_memory("parameters", 0);

@@ -1,15 +1,29 @@
 #include "tail.h"
-#include <math.h>
 #include <stdlib.h>
 
-/* One allocator for the plan: counts, and remembers the first failure, so that the plan reads as a list of
- * what is needed. When only counting, it hands out nothing. */
-static float *floats(dft_tail *t, int64_t count, bool *failed) {
-  t->bytes += (size_t)(count + 15) / 16 * 16 * sizeof(float);
+/* One allocator for the plan, of memory that the kernels work in: counts, and remembers the first failure, so
+ * that the plan reads as a list of what is needed. When only counting, it hands out nothing. */
+static void *tensor(dft_tail *t, int64_t count, size_t size, bool *failed) {
+  const size_t bytes = ((size_t)count * size + 63) / 64 * 64, at = t->bytes;
+  t->bytes += bytes;
   if (t->counting) return NULL;
-  float *p = dft_arena_floats(t->arena, (size_t)count);
+  if (t->block != NULL) return t->block + at;
+  void *p = dft_arena_alloc(t->arena, bytes);
   if (p == NULL) *failed = true;
   return p;
+}
+
+static float *floats(dft_tail *t, int64_t count, bool *failed) {
+  return tensor(t, count, sizeof(float), failed);
+}
+
+static size_t activation_bytes(const dft_ops *ops) {
+  return ops->device != NULL ? (size_t)ops->device->activation_bytes : sizeof(float);
+}
+
+/* Values of the type that the set keeps activations in. */
+static float *activations(dft_tail *t, int64_t count, bool *failed) {
+  return tensor(t, count, activation_bytes(t->ops), failed);
 }
 
 /* Whether unit i's output is stored as the next layers see it: where a block ends, and where a residual
@@ -43,14 +57,15 @@ static void plan_unit(dft_tail *t, int i, int samples, bool *failed) {
   const dft_conv *g = &u->unit->conv;
   int c = g->channels;
   u->pair = dft_tail_is_pair(t, i);
-  if (!u->pair) u->z = floats(t, (int64_t)samples * u->unit->out_elements, failed);
-  if (stores_y(t, i)) u->y = floats(t, (int64_t)samples * u->unit->out_elements, failed);
-  float **vectors[] = {&u->scale,  &u->shift, &u->mean, &u->variance, &u->invstd,
-                       &u->dgamma, &u->dbeta, &u->a,    &u->b,        &u->d};
+  if (!u->pair) u->z = activations(t, (int64_t)samples * u->unit->out_elements, failed);
+  if (stores_y(t, i)) u->y = activations(t, (int64_t)samples * u->unit->out_elements, failed);
+  dft_batch_norm_vectors *v = &u->v;
+  float **vectors[] = {&v->scale,  &v->shift, &v->mean, &v->variance, &v->invstd,
+                       &v->dgamma, &v->dbeta, &v->a,    &v->b,        &v->d};
   size_t count = u->bn_trains ? sizeof vectors / sizeof vectors[0] : 2;
-  for (size_t v = 0; v < count; v++) *vectors[v] = floats(t, c, failed);
+  for (size_t n = 0; n < count; n++) *vectors[n] = floats(t, c, failed);
   u->norm =
-      (dft_norm){u->scale, u->shift, u->unit->relu6, u->mean, u->bn_trains ? u->a : u->scale, u->b, u->d};
+      (dft_norm){v->scale, v->shift, u->unit->relu6, v->mean, u->bn_trains ? v->a : v->scale, v->b, v->d};
 }
 
 static void plan_travelling(dft_tail *t) {
@@ -67,7 +82,9 @@ static void plan(dft_tail *t, int samples, int nodes, bool *failed) {
     *failed = true;
     return;
   }
-  int64_t wide = m->features, narrow = 0, channels = m->features, work = 0;
+  /* the gradient of the features is float32 in every set */
+  int64_t wide = m->features * (int64_t)(sizeof(float) / activation_bytes(t->ops)), narrow = 0,
+          channels = m->features, work = 0;
   int64_t kernel = m->params[m->head_kernel].elements;
   for (int i = 0; i < t->count; i++) {
     plan_unit(t, i, samples, failed);
@@ -75,7 +92,7 @@ static void plan(dft_tail *t, int samples, int nodes, bool *failed) {
     const bool pair = dft_tail_is_pair(t, i);
     int64_t *size = stores_y(t, i) ? &narrow : &wide;
     int64_t unit_work = (int64_t)(pair ? t->ops->train_pair_work_floats(&u->conv, samples)
-                                       : dft_train_work_floats(u->kind, &u->conv, samples));
+                                       : t->ops->train_work_floats(u->kind, &u->conv, samples));
     if (u->out_elements > *size && !pair) *size = u->out_elements;
     if (unit_work > work) work = unit_work;
     if (u->conv.channels > channels) channels = u->conv.channels;
@@ -89,11 +106,10 @@ static void plan(dft_tail *t, int samples, int nodes, bool *failed) {
   if (t->count == 0) return;
   t->head_packed_dx = floats(t, (int64_t)t->ops->gemm_packed_floats(m->classes, m->features), failed);
   t->features = floats(t, (int64_t)samples * m->features, failed);
-  for (int i = 0; i < 2; i++) t->wide[i] = floats(t, samples * wide, failed);
-  for (int i = 0; i < 2; i++) t->narrow[i] = floats(t, samples * narrow, failed);
+  for (int i = 0; i < 2; i++) t->wide[i] = activations(t, samples * wide, failed);
+  for (int i = 0; i < 2; i++) t->narrow[i] = activations(t, samples * narrow, failed);
   t->work = floats(t, work, failed);
-  t->sums = dft_arena_alloc(t->arena, (size_t)nodes * (2 * (size_t)channels + 1) * sizeof(double));
-  if (t->sums == NULL) *failed = true;
+  t->sums = tensor(t, nodes * (2 * channels + 1), sizeof(double), failed);
 }
 
 size_t dft_tail_plan_bytes(dft_model *model, const dft_ops *ops, int max_samples, int max_nodes,
@@ -108,13 +124,25 @@ size_t dft_tail_plan_bytes(dft_model *model, const dft_ops *ops, int max_samples
 }
 
 /* A frozen BatchNorm's map, from its moving statistics. */
-static void frozen_norm(const dft_model *m, const tail_unit *u) {
-  const float *gamma = m->params[u->unit->gamma].data, *beta = m->params[u->unit->beta].data;
-  const float *mean = m->params[u->unit->mean].data, *variance = m->params[u->unit->variance].data;
-  for (int c = 0; c < u->unit->conv.channels; c++) {
-    u->scale[c] = gamma[c] / sqrtf(variance[c] + DFT_BN_EPSILON);
-    u->shift[c] = beta[c] - mean[c] * u->scale[c];
+static void frozen_norm(const dft_tail *t, const tail_unit *u) {
+  const dft_param *p = t->model->params;
+  t->ops->bn_frozen(p[u->unit->gamma].live, p[u->unit->beta].live, p[u->unit->mean].live,
+                    p[u->unit->variance].live, DFT_BN_EPSILON, u->unit->conv.channels, u->v.scale,
+                    u->v.shift);
+}
+
+/* The block that the plan is laid in. */
+static dft_status reserve(dft_tail *t, size_t bytes) {
+  if (t->arena == NULL) return dft_fail_memory("tail", bytes);
+  if (t->ops->device != NULL) {
+    void *block = NULL;
+    dft_status status = t->ops->device->alloc(bytes, &block);
+    t->block = block;
+    return status;
   }
+  if (dft_arena_reserve(t->arena, bytes)) return DFT_OK;
+  return dft_fail_memory("activations of the trainable layers; use a smaller data.batch_size or more hosts",
+                         bytes);
 }
 
 dft_status dft_tail_new(dft_model *model, const dft_ops *ops, int max_samples, int max_nodes, double dropout,
@@ -126,21 +154,23 @@ dft_status dft_tail_new(dft_model *model, const dft_ops *ops, int max_samples, i
   t->first = dft_model_tail_start(model);
   t->stop = t->count = model->unit_count - t->first;
   const size_t bytes = dft_tail_plan_bytes(model, ops, max_samples, max_nodes, dropout);
-  bool failed = t->arena == NULL || !dft_arena_reserve(t->arena, bytes);
-  if (!failed) plan(t, max_samples > 0 ? max_samples : 1, max_nodes, &failed);
-  if (failed) {
+  bool failed = false;
+  dft_status status = reserve(t, bytes);
+  if (status == DFT_OK) plan(t, max_samples > 0 ? max_samples : 1, max_nodes, &failed);
+  if (status == DFT_OK && failed) status = dft_fail_memory("tail", bytes);
+  if (status != DFT_OK) {
     dft_tail_free(t);
-    return dft_fail_memory("activations of the trainable layers; use a smaller data.batch_size or more hosts",
-                           bytes);
+    return status;
   }
   for (int i = 0; i < t->count; i++)
-    if (!t->units[i].bn_trains) frozen_norm(model, &t->units[i]);
+    if (!t->units[i].bn_trains) frozen_norm(t, &t->units[i]);
   *tail = t;
   return DFT_OK;
 }
 
 void dft_tail_free(dft_tail *tail) {
   if (tail == NULL) return;
+  if (tail->block != NULL) tail->ops->device->free(tail->block);
   dft_arena_free(tail->arena);
   free(tail);
 }
@@ -152,7 +182,7 @@ int dft_tail_travelling(const dft_tail *tail, const int **params) {
 
 void dft_tail_pack(dft_tail *tail) {
   const dft_model *m = tail->model;
-  const float *head = m->params[m->head_kernel].data;
+  const float *head = m->params[m->head_kernel].live;
   tail->ops->gemm_pack(head, m->features, m->classes, false, tail->head_packed);
   if (tail->head_packed_dx != NULL)
     tail->ops->gemm_pack(head, m->classes, m->features, true, tail->head_packed_dx);
@@ -167,29 +197,25 @@ dft_train_conv dft_tail_train(const dft_tail *tail, int i, const dft_batch *batc
                                : below->y != NULL ? below->y
                                                   : below->z,
                           .x_norm = below != NULL && below->y == NULL ? &below->norm : NULL,
-                          .weight = tail->model->params[u->unit->kernel].data,
+                          .weight = tail->model->params[u->unit->kernel].live,
                           .work = tail->work};
 }
 
 const float *dft_tail_bn_gradient(const dft_tail *tail, int param) {
   for (int i = tail->stop; i < tail->count; i++) {
     const tail_unit *u = &tail->units[i];
-    if (u->unit->gamma == param) return u->dgamma;
-    if (u->unit->beta == param) return u->dbeta;
+    if (u->unit->gamma == param) return u->v.dgamma;
+    if (u->unit->beta == param) return u->v.dbeta;
   }
   return NULL;
 }
 
-void dft_tail_commit_statistics(dft_tail *tail) {
-  const float rate = (float)(1.0 - DFT_BN_MOMENTUM); /* rounded once, as Keras does */
+void dft_tail_commit_statistics(dft_tail *tail, const int *done) {
+  const dft_param *p = tail->model->params;
   for (int i = 0; i < tail->count; i++) {
     const tail_unit *u = &tail->units[i];
-    if (!u->bn_trains) continue;
-    float *mean = tail->model->params[u->unit->mean].data,
-          *variance = tail->model->params[u->unit->variance].data;
-    for (int c = 0; c < u->unit->conv.channels; c++) {
-      mean[c] = mean[c] * (float)DFT_BN_MOMENTUM + u->mean[c] * rate;
-      variance[c] = variance[c] * (float)DFT_BN_MOMENTUM + u->variance[c] * rate;
-    }
+    if (u->bn_trains)
+      tail->ops->bn_commit(p[u->unit->mean].live, p[u->unit->variance].live, &u->v, DFT_BN_MOMENTUM,
+                           u->unit->conv.channels, done);
   }
 }

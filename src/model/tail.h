@@ -15,10 +15,8 @@ typedef struct tail_unit {
   bool needs_dx; /* something before it trains */
   bool pair;     /* an expansion that is run with the depthwise unit above it; its z is not stored */
   float *z, *y;  /* [samples][out_elements]; y NULL where readers apply norm */
-  float *mean, *variance, *invstd, *scale, *shift; /* [c] of the last batch, or of the frozen statistics */
-  float *dgamma, *dbeta;                           /* [c] summed over the global batch */
-  float *a, *b, *d;                                /* [c] */
-  dft_norm norm;                                   /* of these */
+  dft_batch_norm_vectors v; /* with frozen statistics only scale and shift */
+  dft_norm norm;            /* of these */
 } tail_unit;
 
 struct dft_tail {
@@ -26,7 +24,8 @@ struct dft_tail {
   const dft_ops *ops;
   dft_tail_hooks hooks;
   dft_arena *arena;
-  size_t bytes;     /* of all floats planned */
+  char *block;      /* in the memory of ops->device, where there is one: all tensors */
+  size_t bytes;     /* of all tensors planned */
   bool counting;    /* plan only: nothing is allocated */
   int first, count; /* units [first, first+count) of the model */
   int stop;         /* index in units[] of the first that trains; count: only the head */

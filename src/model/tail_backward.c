@@ -1,5 +1,4 @@
 #include "tail.h"
-#include <string.h>
 
 /* Where the kernels put a parameter's gradient, per owned node: straight where the exchange wants it, if it
  * is one piece. */
@@ -10,33 +9,21 @@ static float *gradient_place(dft_tail *t, int param, const dft_shard_map *map) {
 
 /* Brings it there otherwise, and says that it is there. */
 static dft_status gradient_done(dft_tail *t, int param, const dft_shard_map *map) {
-  size_t stride = 0, elements = (size_t)t->model->params[param].elements;
+  size_t stride = 0;
+  const int64_t elements = t->model->params[param].elements;
   if (map->nodes != 1) {
     float *to = t->hooks.gradient(t->hooks.context, param, &stride);
-    for (int n = 0; n < map->nodes; n++)
-      memcpy(to + (size_t)n * stride, t->scratch + (size_t)n * elements, elements * sizeof(float));
+    t->ops->copy_nodes(t->scratch, to, stride, elements, map->nodes);
   }
   return t->hooks.ready(t->hooks.context, param);
 }
 
-/* From this rank's sums of g and g*(z-mean) the coefficients of the gradient through the batch's statistics:
- * dz = gamma*invstd * (g - dbeta/M - xhat*dgamma/M) with xhat = (z-mean)*invstd (Ioffe & Szegedy 2015). */
-static dft_status batch_norm_backward(dft_tail *t, tail_unit *u) {
+/* From this rank's sums the coefficients of the gradient through the batch's statistics. */
+static dft_status batch_norm_backward(dft_tail *t, const tail_unit *u) {
   const dft_conv *g = &u->unit->conv;
-  int c = g->channels, pixels = g->out_h * g->out_w;
-  DFT_TRY(t->hooks.sum(t->hooks.context, t->sums, 2 * (size_t)c));
-  const float *gamma = t->model->params[u->unit->gamma].data;
-  double count = t->global * pixels;
-  for (int i = 0; i < c; i++) {
-    double dbeta = t->sums[i], dgamma = t->sums[c + i] * (double)u->invstd[i];
-    double a = (double)gamma[i] * u->invstd[i];
-    double b = -a * u->invstd[i] * dgamma / count;
-    u->dbeta[i] = (float)dbeta;
-    u->dgamma[i] = (float)dgamma;
-    u->a[i] = (float)a;
-    u->b[i] = (float)b;
-    u->d[i] = (float)(-a * dbeta / count - b * u->mean[i]);
-  }
+  DFT_TRY(t->hooks.sum(t->hooks.context, t->sums, 2 * (size_t)g->channels));
+  t->ops->bn_gradients(t->sums, t->global * (g->out_h * g->out_w), t->model->params[u->unit->gamma].live,
+                       g->channels, &u->v);
   return DFT_OK;
 }
 

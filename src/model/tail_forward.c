@@ -1,6 +1,4 @@
-#include "dft/rng.h"
 #include "tail.h"
-#include <math.h>
 #include <string.h>
 
 /* Totals of sums[nodes][count]. How many samples the global batch has travels with the first of a step, where
@@ -24,19 +22,9 @@ static dft_status batch_statistics(dft_tail *t, tail_unit *u, const dft_batch *b
   const dft_conv *g = &u->unit->conv;
   int c = g->channels, pixels = g->out_h * g->out_w;
   DFT_TRY(sum_over_batch(t, 2 * (size_t)c, batch->map));
-  const float *gamma = t->model->params[u->unit->gamma].data, *beta = t->model->params[u->unit->beta].data;
-  double count = t->global * pixels;
-  for (int i = 0; i < c; i++) {
-    double mean = t->sums[i] / count;
-    double variance = t->sums[c + i] / count - mean * mean;
-    if (variance < 0.0) variance = 0.0; /* rounding of a constant channel */
-    double invstd = 1.0 / sqrt(variance + (double)DFT_BN_EPSILON);
-    u->mean[i] = (float)mean;
-    u->variance[i] = (float)variance;
-    u->invstd[i] = (float)invstd;
-    u->scale[i] = (float)(gamma[i] * invstd);
-    u->shift[i] = (float)(beta[i] - mean * gamma[i] * invstd);
-  }
+  const dft_param *p = t->model->params;
+  t->ops->bn_statistics(t->sums, t->global * pixels, p[u->unit->gamma].live, p[u->unit->beta].live,
+                        (double)DFT_BN_EPSILON, c, &u->v);
   return DFT_OK;
 }
 
@@ -56,21 +44,14 @@ static dft_status forward_unit(dft_tail *t, int i, const dft_batch *batch, const
   }
   if (u->bn_trains) DFT_TRY(batch_statistics(t, u, batch));
   if (u->y != NULL)
-    t->ops->scale_shift(u->z, u->scale, u->shift, u->unit->residual ? block_input : NULL, u->unit->relu6,
+    t->ops->scale_shift(u->z, u->v.scale, u->v.shift, u->unit->residual ? block_input : NULL, u->unit->relu6,
                         u->y, (int64_t)batch->map->samples * g->out_h * g->out_w, g->channels);
   return DFT_OK;
 }
 
 void dft_tail_dropout(const dft_tail *tail, const dft_batch *batch, const float *in, float *out) {
-  int features = tail->model->features;
-  float keep = (float)(1.0 - tail->dropout), scale = 1.0F / keep;
-  for (int s = 0; s < batch->map->samples; s++)
-    for (int f = 0; f < features; f++) {
-      uint64_t index = (uint64_t)batch->samples[s] * (uint64_t)features + (uint64_t)f;
-      dft_philox b = dft_rng_block(batch->seed, DFT_STREAM_DROPOUT, batch->epoch, index / 4);
-      size_t i = (size_t)s * (size_t)features + (size_t)f;
-      out[i] = dft_rng_float(b.v[index % 4]) < keep ? in[i] * scale : 0.0F;
-    }
+  tail->ops->dropout(in, out, batch->samples, batch->seed, batch->epoch, tail->dropout, batch->map->samples,
+                     tail->model->features);
 }
 
 dft_status dft_tail_forward(dft_tail *tail, const dft_batch *batch, const float *x, float **logits) {
@@ -97,7 +78,7 @@ dft_status dft_tail_forward(dft_tail *tail, const dft_batch *batch, const float 
     features = tail->dropped;
   }
   tail->ops->gemm(features, tail->head_packed, tail->logits, samples, 1, m->features, m->classes,
-                  &(dft_epilogue){.bias = m->params[m->head_bias].data});
+                  &(dft_epilogue){.bias = m->params[m->head_bias].live});
   *logits = tail->logits;
   return DFT_OK;
 }

@@ -167,7 +167,7 @@ static dft_status update(dft_run *run, double count) {
         return not_finite(run, "gradient");
     }
   }
-  dft_tail_commit_statistics(ph->tail);
+  dft_tail_commit_statistics(ph->tail, NULL);
   return DFT_OK;
 }
 

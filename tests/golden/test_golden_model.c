@@ -100,7 +100,7 @@ static float *output_of(const tail_unit *u, int64_t count) {
   assert_non_null(y);
   for (int64_t i = 0; i < count; i++) {
     int64_t c = i % u->unit->conv.channels;
-    float v = u->y != NULL ? u->y[i] : u->z[i] * u->scale[c] + u->shift[c];
+    float v = u->y != NULL ? u->y[i] : u->z[i] * u->v.scale[c] + u->v.shift[c];
     y[i] = u->y == NULL && u->unit->relu6 ? fminf(fmaxf(v, 0.0F), 6.0F) : v;
   }
   return y;

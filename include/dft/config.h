@@ -5,8 +5,7 @@
  * overrides, the resolved file in run_dir, `--help` and docs/config.md are all made from it.
  *
  * YAML is read with libyaml; a key is located by line for messages. An unknown key names the nearest known
- * one. Everything wrong is DFT_EUSAGE with one line "FILE:LINE: key: what". A value that the design plans but
- * this version lacks is refused as "not in this version".
+ * one. Everything wrong is DFT_EUSAGE with one line "FILE:LINE: key: what".
  *
  * Ownership: strings and arrays belong to the config; dft_config_free releases them. Read-only after loading.
  * Not collective (rank 0 reads the file and broadcasts the text: see dft_config_parse).
@@ -42,6 +41,7 @@ typedef enum { DFT_BN_SYNC, DFT_BN_FROZEN } dft_batch_norm;
 typedef enum { DFT_BACKEND_AUTO, DFT_BACKEND_MPI, DFT_BACKEND_NCCL } dft_backend;
 typedef enum { DFT_REDUCTION_ORDERED, DFT_REDUCTION_FAST } dft_reduction;
 typedef enum { DFT_PREFIX_FLOAT32, DFT_PREFIX_BFLOAT16 } dft_prefix;
+typedef enum { DFT_PRECISION_FLOAT32, DFT_PRECISION_TF32, DFT_PRECISION_BFLOAT16 } dft_precision;
 typedef enum { DFT_CACHE_AUTO, DFT_CACHE_OFF } dft_cache_mode;
 typedef enum { DFT_MONITOR_VAL_LOSS, DFT_MONITOR_VAL_ACCURACY } dft_monitor;
 typedef enum { DFT_NONFINITE_ABORT, DFT_NONFINITE_SKIP } dft_on_nonfinite;
@@ -128,7 +128,8 @@ typedef struct dft_config {
   } distributed;
   struct {
     int threads; /* 0: auto */
-    dft_prefix prefix, precision;
+    dft_prefix prefix;
+    dft_precision precision; /* on a GPU */
   } compute;
   struct {
     dft_cache_mode mode;

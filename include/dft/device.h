@@ -20,17 +20,12 @@
 #ifndef DFT_DEVICE_H
 #define DFT_DEVICE_H
 
+#include "dft/config.h"
 #include "dft/shards.h"
 #include "dft/status.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-typedef enum dft_precision {
-  DFT_PRECISION_FLOAT32,
-  DFT_PRECISION_TF32,
-  DFT_PRECISION_BFLOAT16
-} dft_precision;
 
 /* A step's sums, per node and in total: what the update needs to know of the batch. */
 enum { DFT_STEP_LOSS, DFT_STEP_CORRECT, DFT_STEP_COUNT, DFT_STEP_STOP, DFT_STEP_FAILED, DFT_STEP_SUMS };

@@ -234,7 +234,8 @@ struct dft_ops {
   void (*frozen_free)(dft_frozen *frozen);
 };
 
-/* Rank of a kernel set: higher is faster. Ranks agree on the minimum of dft_ops_best(). */
+/* Rank of a kernel set: higher is faster. Ranks agree on the minimum of dft_ops_best(), and on cuda when all
+ * see a device. */
 typedef enum {
   DFT_KERNELS_REFERENCE,
   DFT_KERNELS_PORTABLE,
@@ -242,13 +243,14 @@ typedef enum {
   DFT_KERNELS_AVX512,
   DFT_KERNELS_AVX512BF16,
   DFT_KERNELS_AMX,
+  DFT_KERNELS_CUDA, /* of the module (device.h), which opens it for a device: not in dft_ops_get */
   DFT_KERNELS_COUNT
 } dft_kernels;
 
-/* The best set this CPU runs, or the one DFT_KERNELS=reference|portable|avx2|avx512|avx512bf16|amx names.
- * DFT_EUSAGE when it names none or one this CPU lacks. */
+/* The best set this CPU runs, or the one DFT_KERNELS=reference|portable|avx2|avx512|avx512bf16|amx names
+ * (cuda asks for a GPU beside the best of the CPU). DFT_EUSAGE when it names none or one this CPU lacks. */
 dft_status dft_ops_best(dft_kernels *kernels);
-/* The table; NULL when this build or CPU lacks the set. */
+/* The table of a set of the CPU; NULL when this build or CPU lacks the set. */
 const dft_ops *dft_ops_get(dft_kernels kernels);
 
 /* Threads per operation. OpenBLAS is held to one thread inside. */

@@ -11,23 +11,6 @@ typedef struct checking {
 
 #define REFUSE(c, path, ...) dft_fail_at((c)->file, dft_tree_line((c)->root, path), path ": " __VA_ARGS__)
 
-static dft_status check_planned(const checking *c, const dft_key *key, const dft_planned *planned) {
-  char path[DFT_KEY_PATH_BYTES];
-  dft_key_path(key, -1, path);
-  if (strcmp(path, planned->path) != 0 || !dft_key_applies(key, c->config, -1)) return DFT_OK;
-  char *text = NULL;
-  DFT_TRY(dft_value_format(key, dft_key_field(key, c->config, -1), dft_key_count_field(key, c->config, -1),
-                           &text));
-  bool refused =
-      text != NULL && (planned->value ? strcmp(text, planned->value) == 0 : strcmp(text, key->preset) != 0);
-  dft_status status = DFT_OK;
-  if (refused)
-    status =
-        dft_fail_at(c->file, dft_tree_line(c->root, path), "%s: %.200s is not in this version", path, text);
-  free(text);
-  return status;
-}
-
 /* A validation set is own data of the format, or a split: exactly one of them. */
 static dft_status check_validation(const checking *c) {
   const dft_config_split *v = &c->config->data.validation;
@@ -139,8 +122,6 @@ static dft_status check_phase(const checking *c, int phase) {
 
 dft_status dft_config_check(const dft_config *config, const char *file, const dft_node *root) {
   checking c = {config, file, root};
-  for (int i = 0; i < dft_planned_count; i++)
-    for (int k = 0; k < dft_key_count; k++) DFT_TRY(check_planned(&c, &dft_keys[k], &dft_planned_values[i]));
   DFT_TRY(check_validation(&c));
   DFT_TRY(check_classes(&c));
   DFT_TRY(check_augment(&c));

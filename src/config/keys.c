@@ -210,7 +210,9 @@ const dft_key dft_keys[] = {
      .help = "Trainable BatchNorm: sync uses the statistics of the global batch, as one Keras process would; "
              "frozen keeps BatchNorm layers out of every trainable set."},
     {"distributed.backend", DFT_KEY_WORD, AT(distributed.backend), .words = "auto mpi nccl", .preset = "auto",
-     .help = "What carries the exchange."},
+     .help =
+         "What carries the exchange. auto: nccl when every rank has a GPU of its own, else mpi; the start "
+         "table says which and why."},
     {"distributed.shards", DFT_KEY_INT, AT(distributed.shards), FROM(1, 4096), .power_of_two = true,
      .words = "auto", .word_value = 0, .preset = "auto",
      .help = "Pieces of a batch that are summed in a fixed order, a power of two at or above the number of "
@@ -231,8 +233,12 @@ const dft_key dft_keys[] = {
              "rounded to it, sums in float32. Pays with AMX, and where VDPBF16PS keeps pace with FMA. Same "
              "result on every CPU without AMX; with it sums have another order (DFT_KERNELS=avx512bf16: "
              "as without)."},
-    {"compute.precision", DFT_KEY_WORD, AT(compute.precision), .words = "float32 bfloat16",
-     .preset = "float32", DECIDES, .keras = "keras.mixed_precision", .help = "Arithmetic on a GPU."},
+    {"compute.precision", DFT_KEY_WORD, AT(compute.precision), .words = "float32 tf32 bfloat16",
+     .preset = "float32", DECIDES, .keras = "keras.mixed_precision",
+     .help = "Arithmetic of the layers that train, on GPUs. tf32: factors of products rounded to 10 bits; "
+             "bfloat16: "
+             "activations and factors in bfloat16, sums, weights and statistics in float32. Kernels of a CPU "
+             "have float32 alone."},
     {"cache.mode", DFT_KEY_WORD, AT(cache.mode), .words = "auto off", .preset = "auto",
      .help = "Keep the frozen layers' outputs, so that they are computed once."},
     {"cache.memory_mb", DFT_KEY_INT64, AT(cache.memory_mb), FROM(0, 0x1p40), .preset = "2048",
@@ -273,12 +279,6 @@ const dft_key dft_keys[] = {
      .keras = "TensorBoard(profile_batch)", .help = "Trace this many steps (0: none)."},
 };
 const int dft_key_count = sizeof dft_keys / sizeof dft_keys[0];
-
-const dft_planned dft_planned_values[] = {
-    {"distributed.backend", "nccl"},
-    {"compute.precision", NULL},
-};
-const int dft_planned_count = sizeof dft_planned_values / sizeof dft_planned_values[0];
 /* clang-format on */
 
 void dft_key_path(const dft_key *key, int phase, char path[DFT_KEY_PATH_BYTES]) {

@@ -47,15 +47,6 @@ typedef struct dft_key {
 extern const dft_key dft_keys[];
 extern const int dft_key_count;
 
-/* Keys and values that the design plans and this version lacks: any value other than the default, or the one
- * named. A row goes when its feature lands. */
-typedef struct dft_planned {
-  const char *path;
-  const char *value; /* NULL: any other than the default */
-} dft_planned;
-extern const dft_planned dft_planned_values[];
-extern const int dft_planned_count;
-
 /* The key's full path: "data.format", "phases.1.optimizer.name". phase -1 gives "phases.N.…". */
 void dft_key_path(const dft_key *key, int phase, char path[DFT_KEY_PATH_BYTES]);
 

@@ -82,20 +82,6 @@ static void print_when(FILE *out, const dft_key *k, const char *before, const ch
   }
 }
 
-/* Which of the key's values this version refuses. */
-static void print_planned(FILE *out, const char *path) {
-  const char *separator = " Not in this version: ";
-  bool any = false;
-  for (int i = 0; i < dft_planned_count; i++) {
-    if (strcmp(dft_planned_values[i].path, path) != 0) continue;
-    const char *value = dft_planned_values[i].value;
-    fprintf(out, "%s%s", separator, value ? value : "any other value than the default");
-    separator = ", ";
-    any = true;
-  }
-  if (any) fputc('.', out);
-}
-
 static void print_markdown(FILE *out) {
   fputs("# Config reference\n\n"
         "<!-- Generated from the table in src/config/keys.c: edit that, not this file. -->\n\n"
@@ -124,7 +110,6 @@ static void print_markdown(FILE *out) {
             : k->required ? "required"
                           : "",
             k->preset ? "`" : "", k->help);
-    print_planned(out, path);
     fprintf(out, " | %s%s%s |\n", k->keras ? "`" : "", k->keras ? k->keras : "", k->keras ? "`" : "");
   }
 }
@@ -143,7 +128,6 @@ static void print_plain(FILE *out) {
     if (k->required) fputs("; required", out);
     print_when(out, k, "; for ", "");
     fprintf(out, "\n    %s", k->help);
-    print_planned(out, path);
     if (k->keras != NULL) fprintf(out, " Keras: %s.", k->keras);
     fputc('\n', out);
   }

@@ -38,10 +38,10 @@
     .frozen_run = dft_frozen_run_##set, .frozen_free = dft_frozen_free_##set, pair,                          \
   }
 
-static const char *const names[DFT_KERNELS_COUNT] = {"reference", "portable",   "avx2",
-                                                     "avx512",    "avx512bf16", "amx"};
+static const char *const names[DFT_KERNELS_CUDA] = {"reference", "portable",   "avx2",
+                                                    "avx512",    "avx512bf16", "amx"};
 
-static const dft_ops tables[DFT_KERNELS_COUNT] = {
+static const dft_ops tables[DFT_KERNELS_CUDA] = {
     [DFT_KERNELS_REFERENCE] = TABLE(reference, plain, composed, NO_PAIR),
     [DFT_KERNELS_PORTABLE] = TABLE(portable, plain, composed, NO_PAIR),
 #ifdef DFT_HAVE_SIMD
@@ -83,7 +83,7 @@ static bool available(dft_kernels kernels) {
 }
 
 static dft_status named(const char *name, dft_kernels *kernels) {
-  for (int k = 0; k < DFT_KERNELS_COUNT; k++) {
+  for (int k = 0; k < DFT_KERNELS_CUDA; k++) {
     if (strcmp(name, names[k]) != 0) continue;
     if (!available((dft_kernels)k))
       return dft_fail(DFT_EUSAGE,
@@ -91,22 +91,25 @@ static dft_status named(const char *name, dft_kernels *kernels) {
     *kernels = (dft_kernels)k;
     return DFT_OK;
   }
-  return dft_fail(DFT_EUSAGE,
-                  "DFT_KERNELS=%s: no such kernels, use reference, portable, avx2, avx512, avx512bf16 or amx",
-                  name);
+  return dft_fail(
+      DFT_EUSAGE,
+      "DFT_KERNELS=%s: no such kernels, use reference, portable, avx2, avx512, avx512bf16, amx or "
+      "cuda",
+      name);
 }
 
 dft_status dft_ops_best(dft_kernels *kernels) {
   const char *name = getenv("DFT_KERNELS");
-  if (name != NULL && name[0] != '\0') return named(name, kernels);
-  int k = DFT_KERNELS_COUNT - 1;
+  const bool names_one = name != NULL && name[0] != '\0' && strcmp(name, "cuda") != 0;
+  if (names_one) return named(name, kernels);
+  int k = DFT_KERNELS_CUDA - 1;
   while (!available((dft_kernels)k)) k--;
   *kernels = (dft_kernels)k;
   return DFT_OK;
 }
 
 const dft_ops *dft_ops_get(dft_kernels kernels) {
-  if ((int)kernels < 0 || kernels >= DFT_KERNELS_COUNT || !available(kernels)) return NULL;
+  if ((int)kernels < 0 || kernels >= DFT_KERNELS_CUDA || !available(kernels)) return NULL;
   openblas_set_num_threads(1); /* our threads call it side by side */
   return &tables[kernels];
 }

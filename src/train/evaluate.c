@@ -165,8 +165,10 @@ static dft_status open_images(dft_run *run) {
 
 static dft_status evaluate(dft_run *run, dft_state *state, const char *checkpoint, const char *json_path) {
   DFT_TRY(check_fit(run->config, state, checkpoint));
-  DFT_TRY(dft_setup_compute(run->comm, run->config, &run->kernels, &run->ops, &run->threads));
   dft_comm_set_timeout(run->comm, run->config->distributed.timeout_s);
+  DFT_TRY(dft_setup_compute(run->comm, run->config, false, &run->compute));
+  run->ops = run->compute.ops;
+  run->host_ops = run->compute.host_ops;
   DFT_TRY(
       dft_comm_agree(run->comm, dft_data_open(run->config, dft_comm_share(run->comm),
                                               &run->data[DFT_SET_TRAIN], &run->data[DFT_SET_VALIDATION])));

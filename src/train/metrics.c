@@ -29,7 +29,7 @@ static dft_status open_evaluation(const dft_run *run, int64_t count, bool confus
   size_t width = DFT_SUMS + (confusion ? classes * classes : 0);
   e->x = dft_arena_floats(e->arena, TILE * (size_t)dft_model_boundary(m, run->phase.first));
   e->features = dft_arena_floats(e->arena, TILE * (size_t)m->features);
-  e->packed = dft_arena_floats(e->arena, dft_model_head_packed_floats(m, run->ops));
+  e->packed = dft_arena_floats(e->arena, dft_model_head_packed_floats(m, run->host_ops));
   e->logits = dft_arena_floats(e->arena, TILE * classes);
   e->dlogits = dft_arena_floats(e->arena, TILE * classes);
   e->loss = dft_arena_floats(e->arena, local);
@@ -73,7 +73,7 @@ static dft_status measure_tile(dft_run *run, dft_set set, evaluation *e, int fir
     dft_folded_run(e->net, e->x, e->features, n);
     features = e->features;
   }
-  dft_model_head(m, run->ops, features, e->packed, e->logits, n);
+  dft_model_head(m, run->host_ops, features, e->packed, e->logits, n);
   dft_cross_entropy(e->logits, e->labels + at, n, m->classes, e->loss + at, e->dlogits, e->correct + at);
   for (int i = 0; i < n; i++)
     e->predicted[at + i] = dft_argmax(e->logits + (size_t)i * (size_t)m->classes, m->classes);

@@ -12,7 +12,7 @@ enum { TILE = 64, TAG = 1, ERROR_BYTES = 1024, NAME_BYTES = 8192 };
 /* Everything that stays open over the inputs. Only rank 0 collects. */
 typedef struct prediction {
   dft_comm *comm;
-  const dft_ops *ops;
+  const dft_ops *ops, *host_ops; /* for the base and for the head */
   dft_state *state;
   dft_model *model;
   dft_folded_net *net;
@@ -73,7 +73,7 @@ static dft_status predict_range(prediction *p, const dft_dataset *data, int64_t 
   tile *t = malloc(sizeof *t);
   float *x = dft_arena_floats(arena, TILE * image),
         *features = dft_arena_floats(arena, TILE * (size_t)m->features);
-  float *packed = dft_arena_floats(arena, dft_model_head_packed_floats(m, p->ops));
+  float *packed = dft_arena_floats(arena, dft_model_head_packed_floats(m, p->host_ops));
   float *logits = dft_arena_floats(arena, TILE * classes);
   dft_status status = !t || !x || !features || !packed || !logits ? dft_fail_memory("prediction", 0) : DFT_OK;
   for (int64_t first = begin; first < end && status == DFT_OK; first += TILE) {
@@ -81,7 +81,7 @@ static dft_status predict_range(prediction *p, const dft_dataset *data, int64_t 
     float *rows = out + (size_t)(first - begin) * classes;
     read_tile(p, data, first, n, image, x, t);
     dft_folded_run(p->net, x, features, n);
-    dft_model_head(m, p->ops, features, packed, logits, n);
+    dft_model_head(m, p->host_ops, features, packed, logits, n);
     dft_softmax(logits, n, m->classes, rows);
     status = note_unreadable(p, t, n, rows);
     dft_comm_tick(p->comm);
@@ -255,11 +255,14 @@ static dft_status predict_inputs(prediction *p, const dft_inputs *inputs) {
 }
 
 static dft_status open_prediction(prediction *p, const char *checkpoint) {
-  dft_kernels kernels;
+  dft_compute compute;
   dft_config defaults = {0}; /* compute.threads auto */
   DFT_TRY(dft_read_checkpoint(p->comm, checkpoint, p->state));
   DFT_TRY(read_words(p, checkpoint));
-  DFT_TRY(dft_setup_compute(p->comm, &defaults, &kernels, &p->ops, &p->threads));
+  DFT_TRY(dft_setup_compute(p->comm, &defaults, false, &compute));
+  p->threads = compute.threads;
+  p->ops = compute.ops;
+  p->host_ops = compute.host_ops;
   dft_status status = dft_model_of_state(p->state, checkpoint, &p->model);
   if (status == DFT_OK)
     status = dft_folded_new(p->model, p->ops, 0, p->model->unit_count, DFT_PREFIX_FLOAT32, &p->net);

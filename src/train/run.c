@@ -10,8 +10,10 @@
 
 static dft_status open_compute_and_data(dft_run *run) {
   const dft_config *c = run->config;
-  DFT_TRY(dft_setup_compute(run->comm, c, &run->kernels, &run->ops, &run->threads));
   dft_comm_set_timeout(run->comm, c->distributed.timeout_s);
+  DFT_TRY(dft_setup_compute(run->comm, c, true, &run->compute));
+  run->ops = run->compute.ops;
+  run->host_ops = run->compute.host_ops;
   DFT_TRY(dft_comm_agree(run->comm, dft_data_open(c, dft_comm_share(run->comm), &run->data[DFT_SET_TRAIN],
                                                   &run->data[DFT_SET_VALIDATION])));
   const dft_dataset *validation = run->data[DFT_SET_VALIDATION];
@@ -76,16 +78,34 @@ static void describe_augment(const dft_dataset *train, char *text, size_t bytes)
   snprintf(text, bytes, "%s%s", images, dft_dataset_mixes(train) ? ", images mixed" : "");
 }
 
+static void describe_kernels(const dft_compute *compute, char *text, size_t bytes) {
+  const char *why = compute->choice.kernels;
+  snprintf(text, bytes, "%s%s%s%s", compute->ops->name, why[0] ? " (" : "", why, why[0] ? ")" : "");
+}
+
+/* Of rank 0. */
+static void describe_device(const dft_run *run, char *text, size_t bytes) {
+  static const char *const precisions[] = {"float32", "tf32", "bfloat16"};
+  const dft_device *device = run->compute.device;
+  if (device == NULL)
+    snprintf(text, bytes, "cpu");
+  else
+    snprintf(text, bytes, "%s, %s; GPU %d of %s", device->name, precisions[device->precision], device->index,
+             dft_comm_host(run->comm, 0));
+}
+
 /* The start table: what a log must tell about how this run was made. */
 static dft_status report_start(dft_run *run) {
-  char ranks[128], decoding[32], shards[32], kernels[32], data[128], augment[128], parameters[64];
+  char ranks[128], decoding[32], shards[32], data[128], augment[128], parameters[64];
+  char kernels[320], device[256];
   const dft_config *c = run->config;
   snprintf(ranks, sizeof ranks, "%d on %d host%s, %d thread%s each", dft_comm_size(run->comm),
-           dft_comm_hosts(run->comm), dft_comm_hosts(run->comm) == 1 ? "" : "s", run->threads,
-           run->threads == 1 ? "" : "s");
+           dft_comm_hosts(run->comm), dft_comm_hosts(run->comm) == 1 ? "" : "s", run->compute.threads,
+           run->compute.threads == 1 ? "" : "s");
   snprintf(decoding, sizeof decoding, "%d", run->decode_threads);
   snprintf(shards, sizeof shards, "%d", run->shards);
-  snprintf(kernels, sizeof kernels, "%s", run->ops->name);
+  describe_kernels(&run->compute, kernels, sizeof kernels);
+  describe_device(run, device, sizeof device);
   snprintf(data, sizeof data, "%lld training, %lld validation, batch %d",
            (long long)dft_dataset_count(run->data[DFT_SET_TRAIN]),
            run->data[DFT_SET_VALIDATION] ? (long long)dft_dataset_count(run->data[DFT_SET_VALIDATION]) : 0LL,
@@ -96,6 +116,8 @@ static dft_status report_start(dft_run *run) {
                             {"mpi", dft_comm_version(), false},
                             {"ranks", ranks, false},
                             {"kernels", kernels, false},
+                            {"device", device, false},
+                            {"exchange", run->compute.choice.exchange, false},
                             {"decode_threads", decoding, true},
                             {"shards", shards, true},
                             {"samples", data, false},

@@ -1,6 +1,7 @@
 /* What all ranks agree on before anything else: the config's text, the kernel set, threads; and class names.
  */
 #include "dft/log.h"
+#include "dft/nccl.h"
 #include "train.h"
 #include <sched.h>
 #include <stdio.h>
@@ -61,19 +62,87 @@ static dft_status choose_threads(dft_comm *comm, const dft_config *config, int *
   return DFT_OK;
 }
 
-dft_status dft_setup_compute(dft_comm *comm, const dft_config *config, dft_kernels *kernels,
-                             const dft_ops **ops, int *threads) {
-  *kernels = DFT_KERNELS_PORTABLE;
-  DFT_TRY(dft_comm_agree(comm, dft_ops_best(kernels)));
-  int64_t lowest = (int64_t)*kernels;
+/* The set of the CPU that all ranks have. */
+static dft_status choose_host_kernels(dft_comm *comm, dft_compute *compute) {
+  dft_kernels best = DFT_KERNELS_PORTABLE;
+  DFT_TRY(dft_comm_agree(comm, dft_ops_best(&best)));
+  int64_t lowest = (int64_t)best;
   DFT_TRY(dft_comm_min(comm, &lowest));
-  *kernels = (dft_kernels)lowest;
-  *ops = dft_ops_get(*kernels);
-  DFT_TRY(dft_comm_agree(
-      comm,
-      *ops == NULL ? dft_fail(DFT_EINTERNAL, "kernel set %lld is missing here", (long long)lowest) : DFT_OK));
-  DFT_TRY(choose_threads(comm, config, threads));
-  dft_ops_set_threads(*threads);
+  compute->host_kernels = (dft_kernels)lowest;
+  compute->host_ops = dft_ops_get(compute->host_kernels);
+  return dft_comm_agree(comm,
+                        compute->host_ops == NULL
+                            ? dft_fail(DFT_EINTERNAL, "kernel set %lld is missing here", (long long)lowest)
+                            : DFT_OK);
+}
+
+static dft_rank_facts facts_of(const dft_comm *comm, const dft_module **module) {
+  dft_rank_facts mine;
+  const char *why = "";
+  memset(&mine, 0, sizeof mine); /* padding too: it travels */
+  snprintf(mine.host, sizeof mine.host, "%s", dft_comm_host(comm, dft_comm_rank(comm)));
+  mine.wish = dft_wish_of(getenv("DFT_KERNELS"));
+  *module = mine.wish == DFT_WISH_CPU ? NULL : dft_device_module(&why);
+  snprintf(mine.why, sizeof mine.why, "%s", why);
+  if (*module == NULL) return mine;
+  mine.devices = (*module)->devices();
+  if (mine.devices > 0) {
+    mine.device = dft_comm_local_rank(comm) % mine.devices;
+    (*module)->identity(mine.device, mine.uuid);
+  }
+  mine.nccl = (*module)->nccl != NULL ? (*module)->nccl->version() : 0;
+  return mine;
+}
+
+static dft_status gather_facts(dft_comm *comm, const dft_rank_facts *mine, dft_rank_facts **all) {
+  *all = calloc((size_t)dft_comm_size(comm), sizeof **all);
+  dft_status status = dft_comm_agree(comm, *all == NULL ? dft_fail_memory("ranks", 0) : DFT_OK);
+  return status != DFT_OK ? status : dft_comm_allgather(comm, mine, sizeof *mine, *all);
+}
+
+/* Different GPUs may round differently: not per rank count then, but for each way to hand out the ranks. */
+static dft_status compare_names(dft_comm *comm, const dft_device *device) {
+  char first[sizeof device->name];
+  memcpy(first, device->name, sizeof first);
+  DFT_TRY(dft_comm_bcast(comm, 0, first, sizeof first));
+  int64_t differs = strcmp(first, device->name) != 0 ? dft_comm_rank(comm) : 0;
+  DFT_TRY(dft_comm_max(comm, &differs));
+  if (differs != 0 && dft_comm_rank(comm) == 0)
+    dft_warn(
+        "the GPUs differ (rank %lld has another than %s): results may then depend on which rank has which",
+        (long long)differs, first);
+  return DFT_OK;
+}
+
+static dft_status open_device(dft_comm *comm, const dft_module *module, int device, dft_precision precision,
+                              dft_compute *compute) {
+  compute->kernels = DFT_KERNELS_CUDA;
+  DFT_TRY(dft_comm_agree(comm, module->open(device, precision, &compute->ops)));
+  compute->device = compute->ops->device;
+  return compare_names(comm, compute->device);
+}
+
+static dft_status choose_kernels(dft_comm *comm, dft_backend backend, dft_precision precision,
+                                 dft_compute *compute) {
+  DFT_TRY(choose_host_kernels(comm, compute));
+  compute->kernels = compute->host_kernels;
+  compute->ops = compute->host_ops;
+  const dft_module *module = NULL;
+  const dft_rank_facts mine = facts_of(comm, &module);
+  dft_rank_facts *all = NULL;
+  dft_status status = gather_facts(comm, &mine, &all);
+  if (status == DFT_OK) status = dft_choose(all, dft_comm_size(comm), backend, precision, &compute->choice);
+  free(all);
+  if (status != DFT_OK || !compute->choice.cuda) return status;
+  return open_device(comm, module, mine.device, precision, compute);
+}
+
+dft_status dft_setup_compute(dft_comm *comm, const dft_config *config, bool trains, dft_compute *compute) {
+  *compute = (dft_compute){0};
+  DFT_TRY(choose_kernels(comm, trains ? config->distributed.backend : DFT_BACKEND_MPI,
+                         trains ? config->compute.precision : DFT_PRECISION_FLOAT32, compute));
+  DFT_TRY(choose_threads(comm, config, &compute->threads));
+  dft_ops_set_threads(compute->threads);
   return DFT_OK;
 }
 

@@ -2,6 +2,7 @@
 #ifndef DFT_TRAIN_PRIVATE_H
 #define DFT_TRAIN_PRIVATE_H
 
+#include "choose.h"
 #include "dft/buckets.h"
 #include "dft/cache.h"
 #include "dft/checkpoint.h"
@@ -61,12 +62,22 @@ typedef struct dft_ahead {
   int index; /* in map */
 } dft_ahead;
 
+/* What all ranks agreed to compute with. */
+typedef struct dft_compute {
+  dft_kernels kernels, host_kernels; /* host: the set of the CPU */
+  const dft_ops *ops, *host_ops;     /* the same where kernels are the CPU's */
+  const dft_device *device;          /* ops->device; NULL: the CPU computes */
+  dft_choice choice;
+  int threads;
+} dft_compute;
+
 typedef struct dft_run {
   dft_comm *comm;
   dft_config *config;
-  const dft_ops *ops;
-  dft_kernels kernels;
-  int threads, decode_threads, shards;
+  dft_compute compute;
+  const dft_ops *ops;      /* compute's: what trains, on the GPU if there is one */
+  const dft_ops *host_ops; /* on the CPU in any case; = ops without a GPU */
+  int decode_threads, shards;
   dft_dataset *data[DFT_SETS]; /* validation may be NULL */
   uint64_t fingerprint;
   const char *const *class_names; /* from the config, the data or numbers */
@@ -92,9 +103,10 @@ typedef struct dft_run {
   int history_count;
 } dft_run;
 
-/* setup.c: threads and kernels that all ranks agree on. */
-dft_status dft_setup_compute(dft_comm *comm, const dft_config *config, dft_kernels *kernels,
-                             const dft_ops **ops, int *threads);
+/* setup.c: threads, kernels, devices and, where the run trains, what carries the exchange, as all ranks
+ * agree. Opens the device; where nothing trains distributed.backend and compute.precision have no say.
+ * Collective. */
+dft_status dft_setup_compute(dft_comm *comm, const dft_config *config, bool trains, dft_compute *compute);
 /* The fingerprint of a dataset, which must be the same on all ranks: each host has listed its own files.
  * Collective. */
 dft_status dft_same_data(dft_comm *comm, const dft_dataset *data, const char *what, uint64_t *fingerprint);

@@ -18,7 +18,9 @@ grep -q "epochs" "$work/out" || fail "the nearest key is not named"
 both 2 "data.batch_size" "$config" data.batch_size=ten
 both 2 "phases.1.unfreeze_last" "$config" phases.1.unfreeze_last=-3
 expect 2 "distributed.shards" np_quiet 3 "$config" distributed.shards=2
-both 2 "not in this version" "$config" distributed.backend=nccl
+DFT_KERNELS=portable both 2 "distributed.backend: nccl needs a GPU for every rank" "$config" distributed.backend=nccl
+DFT_KERNELS=portable both 2 "compute.precision: tf32 is for GPUs" "$config" compute.precision=tf32
+DFT_CUDA_MODULE="$work/none.so" DFT_KERNELS=cuda both 2 "none.so: no such file" "$config"
 both 2 "fits no layer" "$config" "phases.1={name: tail, epochs: 1, unfreeze: [nolayer*]}"
 # weights
 both 65 "absent.h5" "$config" model.weights="$work/absent.h5"

@@ -121,7 +121,7 @@ static void test_selection(void **state) {
   unsetenv("DFT_KERNELS");
   assert_int_equal(dft_ops_best(&best), DFT_OK);
   assert_non_null(dft_ops_get(best));
-  for (int k = 0; k < DFT_KERNELS_COUNT; k++) {
+  for (int k = 0; k < DFT_KERNELS_CUDA; k++) {
     static const char *const names[] = {"reference", "portable", "avx2", "avx512", "avx512bf16", "amx"};
     setenv("DFT_KERNELS", names[k], 1);
     const dft_status status = dft_ops_best(&kernels);
@@ -137,7 +137,9 @@ static void test_selection(void **state) {
                  last_pair = offsetof(dft_ops, train_pair_finish) / sizeof(void *);
     memcpy(entries, ops, sizeof *ops);
     for (size_t i = 0; i < sizeof entries / sizeof *entries; i++)
-      if (i >= first_pair && i <= last_pair)
+      if (i == offsetof(dft_ops, device) / sizeof(void *))
+        assert_null(entries[i]); /* of device sets alone */
+      else if (i >= first_pair && i <= last_pair)
         assert_int_equal(entries[i] == NULL, ops->train_pair_fits == NULL);
       else
         assert_non_null(entries[i]);
@@ -146,8 +148,12 @@ static void test_selection(void **state) {
   assert_int_equal(dft_ops_best(&kernels), DFT_EUSAGE);
   assert_string_equal(
       dft_error(),
-      "DFT_KERNELS=avx1024: no such kernels, use reference, portable, avx2, avx512, avx512bf16 or amx");
+      "DFT_KERNELS=avx1024: no such kernels, use reference, portable, avx2, avx512, avx512bf16, amx or cuda");
+  setenv("DFT_KERNELS", "cuda", 1); /* the device is the module's; the host has its best beside it */
+  assert_int_equal(dft_ops_best(&kernels), DFT_OK);
+  assert_int_equal(kernels, best);
   unsetenv("DFT_KERNELS");
+  assert_null(dft_ops_get(DFT_KERNELS_CUDA));
   assert_null(dft_ops_get(DFT_KERNELS_COUNT));
 }
 

@@ -32,8 +32,9 @@ static void open_fixture(fixture *f, const char *cache, const char *augment, int
   assert_int_equal(dft_config_parse("test.yaml", text, NULL, 0, &run->config), DFT_OK);
   assert_int_equal(dft_model_new(0.35, 32, 32, DFT_POOL_AVG, 3, &run->model), DFT_OK);
   dft_model_init(run->model, 3);
-  assert_int_equal(dft_ops_best(&run->kernels), DFT_OK);
-  run->ops = dft_ops_get(run->kernels);
+  dft_kernels kernels;
+  assert_int_equal(dft_ops_best(&kernels), DFT_OK);
+  run->ops = run->host_ops = dft_ops_get(kernels);
   assert_int_equal(dft_data_open(run->config, dft_share_alone(), &run->data[0], &run->data[1]), DFT_OK);
   assert_int_equal(dft_cache_open(run->config, run->model, run->ops, dft_share_alone(), &first, 1,
                                   (const dft_dataset *const *)run->data, &run->cache),

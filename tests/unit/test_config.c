@@ -279,10 +279,9 @@ static const wrong wrongs[] = {
     {"data: {format: npy, train: {images: a, labels: b}, validation: {images: c}}\n" PHASE, NULL,
      "data.validation: labels is missing"},
     {DATA PHASE, "checkpoint.monitor=val_accuracy", "checkpoint.monitor: val_accuracy needs data.validation"},
-    /* planned */
     {DATA PHASE, "data.augment={flip: true}", "data.augment.flip: expected one of none horizontal vertical"},
-    {DATA PHASE, "distributed.backend=nccl", "distributed.backend: nccl is not in this version"},
-    {DATA PHASE, "compute.precision=bfloat16", "compute.precision: bfloat16 is not in this version"},
+    {DATA PHASE, "distributed.backend=gloo", "distributed.backend: expected one of auto mpi nccl"},
+    {DATA PHASE, "compute.precision=float16", "compute.precision: expected one of float32 tf32 bfloat16"},
     /* augmentation */
     {DATA PHASE, "cache.views=2", "cache.views: needs something in data.augment"},
     {DATA "cache: {views: 2}\n" PHASE, "data.augment={flip: vertical, mixup: 0.2}",

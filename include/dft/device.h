@@ -76,7 +76,8 @@ typedef struct dft_device {
   void (*graph_free)(dft_graph *graph); /* NULL is fine */
 
   /* The map that the operations get until the next call: its shard bounds go to the device. Not while
-   * recording: a recorded step may be replayed with another map of the same samples, shards and nodes. */
+   * recording. A recorded step is for maps with the same bounds only (first[], node_first[]): products have
+   * them among their numbers. */
   void (*use_map)(const dft_shard_map *map);
 
   /* float32 rows to activations: y[count] = x[count]. */
@@ -120,7 +121,8 @@ typedef struct dft_device {
 struct dft_ops;
 struct dft_nccl; /* dft/nccl.h */
 
-/* What the module exports, as `const dft_module *dft_cuda_module(void)`. */
+/* What the module exports is dft_cuda_module, a dft_module_get. Its errors go through `fail`, the program's
+ * dft_fail. */
 #define DFT_MODULE_VERSION 1
 typedef struct dft_module {
   int version;          /* DFT_MODULE_VERSION of its build */
@@ -131,6 +133,8 @@ typedef struct dft_module {
   dft_status (*open)(int index, dft_precision precision, const struct dft_ops **ops);
   const struct dft_nccl *nccl; /* NULL: built without */
 } dft_module;
+typedef dft_status (*dft_fail_function)(dft_status code, const char *format, ...);
+typedef const dft_module *(*dft_module_get)(dft_fail_function fail);
 
 /* The module, loaded at the first call; NULL where there is no device or no module. *why (may be NULL) says
  * why not, in a constant sentence. */

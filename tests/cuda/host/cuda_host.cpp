@@ -1,0 +1,335 @@
+/* The runtime: memory, copies, streams, events. Graphs are in graph_host.cpp. */
+#include "cuda_host.h"
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* ---- options ---- */
+
+long dft_host_cuda_option(const char *name, long otherwise) {
+  const char *list = getenv("DFT_HOST_CUDA");
+  const size_t length = strlen(name);
+  for (const char *p = list; p != nullptr && *p != '\0'; p = strchr(p, ',')) {
+    if (*p == ',') p++;
+    if (strncmp(p, name, length) == 0 && p[length] == '=') return atol(p + length + 1);
+  }
+  return otherwise;
+}
+
+host_state *host(void) {
+  static host_state *state = new host_state; /* never freed: threads outlive main */
+  return state;
+}
+
+/* True at the Nth call with this counter. */
+bool host_fails(const char *name, std::atomic<long> *counter) {
+  return ++*counter == dft_host_cuda_option(name, 0);
+}
+
+/* ---- errors ---- */
+
+static thread_local cudaError_t last_error;
+
+cudaError_t host_error(cudaError_t error) {
+  if (error != cudaSuccess && error != cudaErrorNotReady) last_error = error;
+  return error;
+}
+
+void dft_host_cuda_failed(int error) {
+  int none = cudaSuccess;
+  host()->failure.compare_exchange_strong(none, error);
+}
+
+cudaError_t host_failure(void) {
+  return host_error((cudaError_t)host()->failure.load());
+}
+
+cudaError_t cudaGetLastError(void) {
+  cudaError_t error = last_error;
+  last_error = cudaSuccess;
+  return error;
+}
+
+const char *cudaGetErrorName(cudaError_t error) {
+  return error == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation"
+         : error == cudaErrorIllegalAddress ? "cudaErrorIllegalAddress"
+                                            : "cudaError";
+}
+
+const char *cudaGetErrorString(cudaError_t error) {
+  static const struct {
+    cudaError_t error;
+    const char *words;
+  } table[] = {{cudaSuccess, "no error"},
+               {cudaErrorInvalidValue, "invalid argument"},
+               {cudaErrorMemoryAllocation, "out of memory"},
+               {cudaErrorNoDevice, "no CUDA-capable device is detected"},
+               {cudaErrorInvalidDevice, "invalid device ordinal"},
+               {cudaErrorIllegalAddress, "an illegal memory access was encountered"},
+               {cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing"},
+               {cudaErrorStreamCaptureInvalidated, "operation failed due to a previous error during capture"},
+               {cudaErrorStreamCaptureUnjoined, "capturing stream has unjoined work"},
+               {cudaErrorStreamCaptureIsolation, "dependency created on uncaptured work in another stream"}};
+  for (const auto &entry : table)
+    if (entry.error == error) return entry.words;
+  return "unknown error";
+}
+
+/* ---- devices ---- */
+
+cudaError_t cudaGetDeviceCount(int *count) {
+  *count = (int)dft_host_cuda_option("devices", 1);
+  return host_error(*count > 0 ? cudaSuccess : cudaErrorNoDevice);
+}
+
+cudaError_t cudaSetDevice(int device) {
+  return host_error(device >= 0 && device < dft_host_cuda_option("devices", 1) ? cudaSuccess : cudaErrorInvalidDevice);
+}
+
+static size_t device_bytes(void) {
+  return (size_t)dft_host_cuda_option("memory_mb", 4096) << 20;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device) {
+  memset(properties, 0, sizeof *properties);
+  snprintf(properties->name, sizeof properties->name, "host played as GPU %d", device);
+  properties->totalGlobalMem = device_bytes();
+  properties->major = 9;
+  properties->multiProcessorCount = 2;
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
+  std::lock_guard<std::mutex> held(host()->memory_lock);
+  *total = device_bytes();
+  *free_bytes = *total - host()->memory_used;
+  return cudaSuccess;
+}
+
+/* ---- memory ---- */
+
+bool dft_host_cuda_is_device(const void *memory, size_t bytes) {
+  std::lock_guard<std::mutex> held(host()->memory_lock);
+  auto after = host()->memory.upper_bound((uintptr_t)memory);
+  if (after == host()->memory.begin()) return false;
+  const auto &block = *--after;
+  return (uintptr_t)memory + bytes <= block.first + block.second;
+}
+
+cudaError_t cudaMalloc(void **memory, size_t bytes) {
+  if (host()->capture != nullptr) return host_misused();
+  std::lock_guard<std::mutex> held(host()->memory_lock);
+  *memory = nullptr;
+  if (host_fails("fail_alloc", &host()->allocations) || bytes > device_bytes() - host()->memory_used)
+    return host_error(cudaErrorMemoryAllocation);
+  *memory = aligned_alloc(256, (bytes + 255) / 256 * 256);
+  if (*memory == nullptr) return host_error(cudaErrorMemoryAllocation);
+  memset(*memory, 0xa5, bytes); /* a device's memory is not zero either */
+  host()->memory[(uintptr_t)*memory] = bytes;
+  host()->memory_used += bytes;
+  return cudaSuccess;
+}
+
+cudaError_t cudaFree(void *memory) {
+  if (memory == nullptr) return cudaSuccess;
+  if (host()->capture != nullptr) return host_misused();
+  cudaDeviceSynchronize();
+  std::lock_guard<std::mutex> held(host()->memory_lock);
+  auto block = host()->memory.find((uintptr_t)memory);
+  if (block == host()->memory.end()) return host_error(cudaErrorInvalidValue);
+  host()->memory_used -= block->second;
+  host()->memory.erase(block);
+  free(memory);
+  return cudaSuccess;
+}
+
+cudaError_t cudaHostAlloc(void **memory, size_t bytes, unsigned) {
+  if (host()->capture != nullptr) return host_misused();
+  *memory = host_fails("fail_alloc", &host()->allocations) ? nullptr : malloc(bytes > 0 ? bytes : 1);
+  return host_error(*memory != nullptr ? cudaSuccess : cudaErrorMemoryAllocation);
+}
+
+cudaError_t cudaFreeHost(void *memory) {
+  cudaDeviceSynchronize();
+  free(memory);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+  bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+  if (bytes > 0 &&
+      (dft_host_cuda_is_device(to, bytes) != to_device || dft_host_cuda_is_device(from, bytes) != from_device)) {
+    fprintf(stderr, "host CUDA: a copy's pointers are not on the sides that it says\n");
+    return host_error(cudaErrorInvalidValue);
+  }
+  dft_host_cuda_run(stream, false, [=] { memmove(to, from, bytes); });
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t stream) {
+  if (bytes > 0 && !dft_host_cuda_is_device(memory, bytes)) return host_error(cudaErrorInvalidValue);
+  dft_host_cuda_run(stream, false, [=] { memset(memory, value, bytes); });
+  return cudaSuccess;
+}
+
+/* Where Linux puts heaps, stacks and mappings (sanitizers' too), and something is there: numbers beside
+ * padding can look like such an address, but hardly like one in use. */
+static bool is_host(uintptr_t word) {
+  const uintptr_t region = word >> 40;
+  bool likely = region == 0x55 || region == 0x56 || (region >= 0x60 && region <= 0x64) || region >= 0x7b;
+  if (word >> 47 != 0 || !likely) return false;
+  unsigned char resident;
+  void *page = (void *)(word & ~(uintptr_t)(sysconf(_SC_PAGESIZE) - 1));
+  return mincore(page, 1, &resident) == 0 && !dft_host_cuda_is_device((void *)word, 0);
+}
+
+bool dft_host_cuda_arguments(const void *arguments, size_t bytes, const char *name) {
+  for (size_t at = 0; at + sizeof(uintptr_t) <= bytes; at += sizeof(uintptr_t)) {
+    uintptr_t word;
+    memcpy(&word, (const char *)arguments + at, sizeof word);
+    if (!is_host(word)) continue;
+    fprintf(stderr, "host CUDA: %s gets a pointer of the host, at byte %zu of its arguments\n", name, at);
+    dft_host_cuda_failed(cudaErrorIllegalAddress);
+    return false;
+  }
+  return true;
+}
+
+/* ---- streams ---- */
+
+static void serve(CUstream_st *stream) {
+  const long slow_us = dft_host_cuda_option("slow_us", 0);
+  std::unique_lock<std::mutex> held(host()->lock);
+  for (;;) {
+    while (stream->queue.empty()) host()->changed.wait(held);
+    {
+      std::function<void()> run = std::move(stream->queue.front());
+      stream->queue.pop_front();
+      held.unlock();
+      if (slow_us > 0) usleep((useconds_t)slow_us);
+      run();
+    } /* what the closure held is freed before it counts as done */
+    held.lock();
+    stream->done++;
+    host()->changed.notify_all();
+  }
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
+  if (host()->capture != nullptr) return host_misused();
+  *stream = new CUstream_st;
+  std::lock_guard<std::mutex> held(host()->lock);
+  host()->streams.push_back(*stream);
+  std::thread(serve, *stream).detach();
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  return cudaStreamSynchronize(stream); /* its thread waits for the process to end */
+}
+
+void host_enqueue(CUstream_st *stream, std::function<void()> run) {
+  std::lock_guard<std::mutex> held(host()->lock);
+  stream->queue.push_back(std::move(run));
+  stream->enqueued++;
+  host()->changed.notify_all();
+}
+
+void dft_host_cuda_run(CUstream_st *stream, bool kernel, std::function<void()> run) {
+  auto closure = [kernel, run] {
+    if (host()->failure != cudaSuccess) return;
+    if (kernel && host_fails("fail_launch", &host()->launches))
+      dft_host_cuda_failed(cudaErrorIllegalAddress);
+    else
+      run();
+  };
+  if (!host_capture(stream, closure)) host_enqueue(stream, closure);
+}
+
+void dft_host_cuda_enqueue(CUstream_st *stream, void (*run)(void *context), void *context,
+                           void (*release)(void *context)) {
+  std::shared_ptr<void> kept(context, [release](void *c) {
+    if (release != nullptr) release(c);
+  });
+  auto closure = [run, kept] { run(kept.get()); };
+  if (!host_capture(stream, closure)) host_enqueue(stream, closure);
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (stream->capture != nullptr) return host_misused();
+  std::unique_lock<std::mutex> held(host()->lock);
+  const uint64_t until = stream->enqueued;
+  while (stream->done < until) host()->changed.wait(held);
+  return host_failure();
+}
+
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  if (stream->capture != nullptr) return host_misused();
+  std::lock_guard<std::mutex> held(host()->lock);
+  cudaError_t failure = host_failure();
+  return failure != cudaSuccess ? failure : stream->done < stream->enqueued ? cudaErrorNotReady : cudaSuccess;
+}
+
+cudaError_t cudaDeviceSynchronize(void) {
+  std::vector<CUstream_st *> streams;
+  {
+    std::lock_guard<std::mutex> held(host()->lock);
+    streams = host()->streams;
+  }
+  for (CUstream_st *stream : streams) cudaStreamSynchronize(stream);
+  return host_failure();
+}
+
+/* ---- events ---- */
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
+  *event = new CUevent_st;
+  (*event)->happened = std::make_shared<std::atomic<uint64_t>>(0);
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  event->captured = stream->capture;
+  if (stream->capture != nullptr) {
+    event->from = stream;
+    event->position = stream->capture->closures.size();
+    return cudaSuccess;
+  }
+  const uint64_t number = ++event->recorded;
+  host_enqueue(stream, [happened = event->happened, number] {
+    std::lock_guard<std::mutex> held(host()->lock);
+    *happened = number;
+  });
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  if (event->captured != nullptr || stream->capture != nullptr) return host_capture_wait(stream, event);
+  host_enqueue(stream, [happened = event->happened, number = event->recorded] {
+    std::unique_lock<std::mutex> held(host()->lock);
+    while (*happened < number) host()->changed.wait(held);
+  });
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  if (event->captured != nullptr) return host_error(cudaErrorCapturedEvent);
+  std::unique_lock<std::mutex> held(host()->lock);
+  while (*event->happened < event->recorded) host()->changed.wait(held);
+  return host_failure();
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  if (event->captured != nullptr) return host_error(cudaErrorCapturedEvent);
+  cudaError_t failure = host_failure();
+  return failure != cudaSuccess ? failure : *event->happened < event->recorded ? cudaErrorNotReady : cudaSuccess;
+}

@@ -1,0 +1,61 @@
+/* What cuda_host.cpp and graph_host.cpp share. */
+#ifndef DFT_TESTS_CUDA_HOST_H
+#define DFT_TESTS_CUDA_HOST_H
+
+#include "cuda_runtime.h"
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+/* Work under way to become a graph. */
+struct host_recording {
+  CUstream_st *origin;
+  std::vector<std::function<void()>> closures;
+  bool spoiled = false;
+};
+
+struct CUstream_st {
+  std::deque<std::function<void()>> queue;
+  uint64_t enqueued = 0, done = 0;
+  host_recording *capture = nullptr;
+  size_t last = 0, joined = 0; /* while capturing: closures up to its last one, up to what the origin waits for */
+};
+
+struct CUevent_st {
+  std::shared_ptr<std::atomic<uint64_t>> happened; /* number of the last record that did */
+  uint64_t recorded = 0;
+  host_recording *captured = nullptr; /* recorded into it last, there: */
+  CUstream_st *from = nullptr;
+  size_t position = 0;
+};
+
+struct host_state {
+  std::mutex lock; /* streams and events */
+  std::condition_variable changed;
+  std::vector<CUstream_st *> streams;
+  host_recording *capture = nullptr;
+  std::vector<std::unique_ptr<host_recording>> recordings; /* events may point to old ones */
+  std::mutex memory_lock;
+  std::map<uintptr_t, size_t> memory; /* the device's blocks */
+  size_t memory_used = 0;
+  std::atomic<int> failure{cudaSuccess};
+  std::atomic<long> allocations{0}, launches{0}, products{0};
+};
+
+host_state *host(void);
+bool host_fails(const char *name, std::atomic<long> *counter);
+cudaError_t host_error(cudaError_t error); /* what cudaGetLastError will tell */
+cudaError_t host_failure(void);
+/* A call that is not for a stream under capture. */
+cudaError_t host_misused(void);
+void host_enqueue(CUstream_st *stream, std::function<void()> run);
+/* Keeps the closure when the stream is captured. */
+bool host_capture(CUstream_st *stream, const std::function<void()> &closure);
+cudaError_t host_capture_wait(CUstream_st *stream, CUevent_st *event);
+
+#endif

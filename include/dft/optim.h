@@ -24,6 +24,10 @@ void dft_optimizer_free(dft_optimizer *o);
  * first. */
 void dft_optimizer_begin(dft_optimizer *o);
 void dft_optimizer_apply(dft_optimizer *o, int param, const float *gradient, float scale);
+/* For a device's update: the rule, and alpha_t of the step to come (dft_optimizer_begin makes it the
+ * current one). */
+dft_update_rule dft_optimizer_rule(const dft_optimizer *o);
+float dft_optimizer_next_alpha(const dft_optimizer *o);
 int64_t dft_optimizer_iterations(const dft_optimizer *o);
 void dft_optimizer_set_iterations(dft_optimizer *o, int64_t iterations);
 /* Slot 0 or 1 of a parameter, its elements long; NULL where there is none. */

@@ -61,10 +61,27 @@ void dft_optimizer_free(dft_optimizer *o) {
   free(o);
 }
 
-void dft_optimizer_begin(dft_optimizer *o) {
+float dft_optimizer_next_alpha(const dft_optimizer *o) {
   const dft_config_optimizer *c = &o->config;
-  double t = (double)++o->iterations;
-  o->alpha_t = (float)(c->learning_rate * sqrt(1.0 - pow(c->beta_2, t)) / (1.0 - pow(c->beta_1, t)));
+  double t = (double)(o->iterations + 1);
+  return (float)(c->learning_rate * sqrt(1.0 - pow(c->beta_2, t)) / (1.0 - pow(c->beta_1, t)));
+}
+
+void dft_optimizer_begin(dft_optimizer *o) {
+  o->alpha_t = dft_optimizer_next_alpha(o);
+  o->iterations++;
+}
+
+dft_update_rule dft_optimizer_rule(const dft_optimizer *o) {
+  const dft_config_optimizer *c = &o->config;
+  return (dft_update_rule){.sgd = c->name == DFT_SGD,
+                           .nesterov = c->nesterov,
+                           .learning_rate = c->learning_rate,
+                           .beta_1 = c->beta_1,
+                           .beta_2 = c->beta_2,
+                           .epsilon = c->epsilon,
+                           .momentum = c->momentum,
+                           .weight_decay = c->weight_decay};
 }
 
 void dft_optimizer_apply(dft_optimizer *o, int param, const float *gradient, float scale) {

@@ -25,40 +25,33 @@ static dft_status hook_ready(void *context, int param) {
   return dft_buckets_ready(ph->buckets, ph->tensor_of[param]);
 }
 
-/* The most samples this rank gets in a batch: of a full one or of the smaller last one. */
+/* The most samples and the nodes that this rank gets in a batch: of a full one or of the smaller last one. */
 static dft_status batch_limits(dft_run *run) {
   dft_phase *ph = &run->phase;
   int64_t n = dft_dataset_count(run->data[DFT_SET_TRAIN]), b = run->config->data.batch_size;
-  const int64_t sizes[] = {n % b, n < b ? n : b}; /* the full one last: the map stays set for it */
-  for (int i = 0; i < 2; i++) {
-    DFT_TRY(dft_shard_map_set(&ph->map, run->shards, dft_comm_size(run->comm), dft_comm_rank(run->comm),
-                              sizes[i]));
-    if (ph->map.samples > ph->max_samples) ph->max_samples = ph->map.samples;
+  const int64_t sizes[] = {n % b, n < b ? n : b};
+  dft_shard_map map = {0};
+  dft_status status = DFT_OK;
+  for (int i = 0; i < 2 && status == DFT_OK; i++) {
+    status =
+        dft_shard_map_set(&map, run->shards, dft_comm_size(run->comm), dft_comm_rank(run->comm), sizes[i]);
+    if (map.samples > ph->max_samples) ph->max_samples = map.samples;
+    ph->nodes = map.nodes;
   }
-  return DFT_OK;
+  dft_shard_map_free(&map);
+  return status;
 }
 
 static dft_status allocate(dft_run *run) {
   dft_phase *ph = &run->phase;
   size_t n = (size_t)(ph->max_samples > 0 ? ph->max_samples : 1), classes = (size_t)run->model->classes;
-  ph->samples = calloc(n, sizeof *ph->samples);
-  ph->labels = calloc(n, sizeof *ph->labels);
-  if (dft_dataset_mixes(run->data[DFT_SET_TRAIN])) {
-    ph->mixes = calloc(n, sizeof *ph->mixes);
-    ph->others = calloc(n, sizeof *ph->others);
-    ph->weights = calloc(n, sizeof *ph->weights);
-    if (!ph->mixes || !ph->others || !ph->weights) return dft_fail_memory("mixes", n * sizeof *ph->mixes);
-  }
-  ph->x = dft_aligned_alloc(n * (size_t)dft_model_boundary(run->model, ph->first) * sizeof(float));
   ph->loss = dft_aligned_alloc(n * sizeof(float));
   ph->dlogits = dft_aligned_alloc(n * classes * sizeof(float));
   ph->correct = calloc(n, 1);
-  ph->bad = calloc(n, 1);
-  ph->sums = calloc((size_t)ph->map.nodes * DFT_SUMS, sizeof *ph->sums);
+  ph->sums = calloc((size_t)ph->nodes * DFT_SUMS, sizeof *ph->sums);
   ph->tensor_of = malloc((size_t)run->model->param_count * sizeof *ph->tensor_of);
-  if (!ph->samples || !ph->labels || !ph->x || !ph->loss || !ph->dlogits || !ph->correct || !ph->bad ||
-      !ph->sums || !ph->tensor_of)
-    return dft_fail_memory("batch", n * (size_t)dft_model_boundary(run->model, ph->first) * sizeof(float));
+  if (!ph->loss || !ph->dlogits || !ph->correct || !ph->sums || !ph->tensor_of)
+    return dft_fail_memory("batch", n * classes * sizeof(float));
   return DFT_OK;
 }
 
@@ -72,7 +65,7 @@ static dft_status open_buckets(dft_run *run) {
     ph->tensor_of[params[t]] = t;
     elements[t] = run->model->params[params[t]].elements;
   }
-  return dft_buckets_new(run->reducer, ph->map.nodes, elements, tensors, BUCKET_BYTES, &ph->buckets);
+  return dft_buckets_new(run->reducer, ph->nodes, elements, tensors, BUCKET_BYTES, &ph->buckets);
 }
 
 static dft_status open_parts(dft_run *run, const dft_config_phase *config) {
@@ -81,11 +74,14 @@ static dft_status open_parts(dft_run *run, const dft_config_phase *config) {
   ph->first = dft_model_tail_start(run->model);
   DFT_TRY(batch_limits(run));
   DFT_TRY(allocate(run));
+  DFT_TRY(dft_batch_new(run, ph->max_samples, &ph->batch));
+  DFT_TRY(dft_optimizer_new(&config->optimizer, run->model, run->ops, &ph->optimizer));
+  if (run->ops->device != NULL) DFT_TRY(dft_device_run_new(run));
   dft_tail_hooks hooks = {.context = run, .sum = hook_sum, .gradient = hook_gradient, .ready = hook_ready};
-  DFT_TRY(dft_tail_new(run->model, run->ops, ph->max_samples, ph->map.nodes, run->config->model.dropout,
-                       &hooks, &ph->tail));
+  DFT_TRY(dft_tail_new(run->model, run->ops, ph->max_samples, ph->nodes, run->config->model.dropout, &hooks,
+                       &ph->tail));
   DFT_TRY(open_buckets(run));
-  return dft_optimizer_new(&config->optimizer, run->model, run->ops, &ph->optimizer);
+  return ph->device != NULL ? dft_device_run_open(run) : DFT_OK;
 }
 
 /* All ranks must plan the same exchange; a difference (two builds, two data sets) is found before the first
@@ -119,20 +115,14 @@ dft_status dft_phase_open(dft_run *run, int index) {
 void dft_phase_close(dft_run *run) {
   dft_phase *ph = &run->phase;
   dft_fetch_end(run->fetch);
+  dft_device_run_free(run);
   dft_tail_free(ph->tail);
   dft_buckets_free(ph->buckets);
   dft_optimizer_free(ph->optimizer);
-  dft_shard_map_free(&ph->map);
-  free(ph->samples);
-  free(ph->labels);
-  free(ph->mixes);
-  free(ph->others);
-  free(ph->weights);
-  free(ph->x);
+  dft_batch_free(run, &ph->batch);
   free(ph->loss);
   free(ph->dlogits);
   free(ph->correct);
-  free(ph->bad);
   free(ph->sums);
   free(ph->tensor_of);
   *ph = (dft_phase){0};
@@ -247,6 +237,7 @@ static dft_status end_epoch(dft_run *run, int steps, double start_s) {
                  .val_accuracy = NAN,
                  .val_loss = NAN,
                  .learning_rate = phase->optimizer.learning_rate};
+  DFT_TRY(dft_comm_agree(run->comm, dft_device_fetch(run)));
   if (run->data[DFT_SET_VALIDATION] != NULL) {
     dft_metrics metrics = {0};
     dft_status status = dft_measure(run, DFT_SET_VALIDATION, &metrics);
@@ -274,6 +265,7 @@ dft_status dft_phase_fit(dft_run *run) {
   int epochs = run->config->phases[at->phase].epochs;
   int64_t n = dft_dataset_count(run->data[DFT_SET_TRAIN]), b = run->config->data.batch_size;
   int steps = (int)((n + b - 1) / b);
+  DFT_TRY(dft_comm_agree(run->comm, dft_device_run_start(run)));
   dft_ahead_phase(run, epochs - at->phase_epoch);
   while (at->phase_epoch < epochs) {
     double start_s = dft_now_s();

@@ -51,6 +51,7 @@ static dft_status begin(dft_run *run, unsigned names) {
   w->keep = run->config->checkpoint.keep;
   w->names = names;
   atomic_store(&w->done, false);
+  DFT_TRY(dft_device_fetch(run));
   dft_status status = dft_state_of(run, &w->state);
   if (status == DFT_OK && pthread_create(&w->thread, NULL, write_state, w) != 0)
     status = dft_fail(DFT_EINTERNAL, "cannot start a thread to write checkpoints");

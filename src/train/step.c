@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TILE = 64, MOST_SKIPPED = 10 /* steps in a row under on_nonfinite: skip */ };
+enum { MOST_SKIPPED = 10 /* steps in a row under on_nonfinite: skip */ };
 
 void dft_defer(dft_run *run, dft_status status) {
   if (status == DFT_OK || run->pending != DFT_OK) return;
@@ -21,102 +21,26 @@ void dft_at(dft_run *run, const char *what, int ahead) {
   dft_comm_at(run->comm, where);
 }
 
-void dft_tell_left_out(dft_run *run, dft_set set, int64_t left_out) {
-  if (left_out == 0 || run->told_left_out[set]) return;
-  run->told_left_out[set] = true;
-  if (dft_comm_rank(run->comm) == 0)
-    dft_warn("%lld of %lld %s samples cannot be read and are left out; dft check lists them",
-             (long long)left_out, (long long)dft_dataset_count(run->data[set]),
-             set == DFT_SET_TRAIN ? "training" : "validation");
-}
-
-/* What could not be read leaves the batch: it is in no sum and no statistic, as if the batch were smaller. */
-static void leave_out_bad(dft_phase *ph, int64_t row) {
-  int left = 0;
-  for (int i = 0; i < ph->map.samples; i++) {
-    if (ph->bad[i]) continue;
-    if (left < i) {
-      ph->samples[left] = ph->samples[i];
-      ph->labels[left] = ph->labels[i];
-      if (ph->mixes != NULL) ph->mixes[left] = ph->mixes[i];
-      memcpy(ph->x + left * row, ph->x + i * row, (size_t)row * sizeof *ph->x);
-    }
-    left++;
-  }
-  if (left < ph->map.samples) dft_shard_map_leave_out(&ph->map, ph->bad);
-}
-
-/* Samples of the batch at a position of the epoch; 0 at its end. */
-static int64_t batch_at(const dft_run *run, int64_t position) {
-  int64_t left = dft_dataset_count(run->data[DFT_SET_TRAIN]) - position;
-  return left < run->config->data.batch_size ? left : run->config->data.batch_size;
-}
-
-dft_waited dft_take_work(dft_run *run) {
-  dft_cache_stats c = dft_cache_take_stats(run->cache);
-  dft_fetch_stats f = dft_fetch_take_stats(run->fetch);
-  run->work.images_decoded += c.decoded;
-  run->work.fetched_bytes += f.bytes;
-  return (dft_waited){.images_s = c.waited_s, .rows_s = f.waited_s};
-}
-
-/* Which samples this rank has in the batch, and what the prefix makes of them. A failure here must not keep
- * this rank from the exchange that the others are already in: it is deferred. */
-static void load_batch(dft_run *run, int64_t count) {
-  dft_phase *ph = &run->phase;
-  const dft_config *c = run->config;
-  int64_t n = dft_dataset_count(run->data[DFT_SET_TRAIN]);
-  dft_defer(run, dft_shard_map_set(&ph->map, run->shards, dft_comm_size(run->comm), dft_comm_rank(run->comm),
-                                   count));
-  for (int i = 0; i < ph->map.samples; i++) {
-    int64_t position = run->at.position + ph->map.begin + i;
-    ph->samples[i] = dft_sampler((uint64_t)c->seed, c->data.shuffle, run->at.epoch, n, position);
-    ph->labels[i] = dft_dataset_label(run->data[DFT_SET_TRAIN], ph->samples[i]);
-    if (ph->mixes != NULL) ph->mixes[i] = dft_dataset_mix(run->data[DFT_SET_TRAIN], run->at.epoch, position);
-  }
-  int64_t view = dft_dataset_view_of(run->data[DFT_SET_TRAIN], run->at.epoch);
-  int64_t row = dft_model_boundary(run->model, ph->first);
-  (void)dft_take_work(run); /* what evaluation waited for is not the step's */
-  dft_ahead_at(run, DFT_SET_TRAIN, run->at.position);
-  dft_defer(run, dft_fetch_batch(run->fetch, run->at.epoch, run->at.position, count));
-  for (int done = 0; done < ph->map.samples; done += TILE) {
-    dft_ahead_fill(run);
-    int some = ph->map.samples - done < TILE ? ph->map.samples - done : TILE;
-    dft_mix *mixes = ph->mixes != NULL ? ph->mixes + done : NULL;
-    dft_defer(run, dft_cache_rows(run->cache, DFT_SET_TRAIN, ph->samples + done, some, view, mixes,
-                                  ph->x + done * row, ph->bad + done));
-    dft_comm_tick(run->comm); /* slow files are no lost rank */
-  }
-  dft_ahead_fill(run);
-  dft_defer(run, dft_fetch_next(run->fetch, batch_at(run, run->at.position + count)));
-  leave_out_bad(ph, row);
-}
-
 static void measure_loss(dft_run *run, const float *logits) {
   dft_phase *ph = &run->phase;
-  int n = ph->map.samples, classes = run->model->classes;
-  if (ph->mixes == NULL) {
-    dft_cross_entropy(logits, ph->labels, n, classes, ph->loss, ph->dlogits, ph->correct);
-    return;
-  }
-  for (int i = 0; i < n; i++) {
-    const dft_mix *mix = &ph->mixes[i];
-    ph->others[i] =
-        mix->partner >= 0 ? dft_dataset_label(run->data[DFT_SET_TRAIN], mix->partner) : ph->labels[i];
-    ph->weights[i] = mix->weight;
-  }
-  dft_cross_entropy_mixed(logits, ph->labels, ph->others, ph->weights, n, classes, ph->loss, ph->dlogits,
-                          ph->correct);
+  const dft_loaded *b = &ph->batch;
+  int n = b->map.samples, classes = run->model->classes;
+  if (b->mixes == NULL)
+    dft_cross_entropy(logits, b->labels, n, classes, ph->loss, ph->dlogits, ph->correct);
+  else
+    dft_cross_entropy_mixed(logits, b->labels, b->others, b->weights, n, classes, ph->loss, ph->dlogits,
+                            ph->correct);
 }
 
 static void batch_sums(dft_run *run) {
   dft_phase *ph = &run->phase;
-  memset(ph->sums, 0, (size_t)ph->map.nodes * DFT_SUMS * sizeof *ph->sums);
-  dft_node_sums(&ph->map, ph->loss, ph->sums + DFT_SUM_LOSS, DFT_SUMS);
-  dft_node_sums_u8(&ph->map, ph->correct, ph->sums + DFT_SUM_CORRECT, DFT_SUMS);
-  for (int n = 0; n < ph->map.nodes; n++)
+  const dft_shard_map *map = &ph->batch.map;
+  memset(ph->sums, 0, (size_t)map->nodes * DFT_SUMS * sizeof *ph->sums);
+  dft_node_sums(map, ph->loss, ph->sums + DFT_SUM_LOSS, DFT_SUMS);
+  dft_node_sums_u8(map, ph->correct, ph->sums + DFT_SUM_CORRECT, DFT_SUMS);
+  for (int n = 0; n < map->nodes; n++)
     ph->sums[n * DFT_SUMS + DFT_SUM_COUNT] =
-        ph->map.first[ph->map.node_first[n + 1]] - ph->map.first[ph->map.node_first[n]];
+        map->first[map->node_first[n + 1]] - map->first[map->node_first[n]];
   ph->sums[DFT_SUM_STOP] = dft_stop_requested();
   ph->sums[DFT_SUM_FAILED] = run->pending != DFT_OK;
 }
@@ -176,32 +100,43 @@ static bool may_leave_out(const dft_run *run) {
   return run->config->data.on_corrupt == DFT_CORRUPT_SKIP && dft_dataset_can_fail(run->data[DFT_SET_TRAIN]);
 }
 
-dft_status dft_train_step(dft_run *run, dft_step_result *result) {
+/* The step's work on the host, up to the totals of its sums and gradients. */
+static dft_status compute(dft_run *run, int64_t global) {
   dft_phase *ph = &run->phase;
-  double start_s = dft_now_s();
-  dft_at(run, "step", 1);
-  int64_t global = batch_at(run, run->at.position);
-  dft_save_poll(run);
-  dft_reducer_reset(run->reducer);
-  load_batch(run, global);
-  dft_waited waited = dft_take_work(run);
-
-  dft_batch batch = {.map = &ph->map,
+  const dft_loaded *b = &ph->batch;
+  dft_batch batch = {.map = &b->map,
                      .global = may_leave_out(run) ? -1 : global,
-                     .samples = ph->samples,
-                     .labels = ph->labels,
+                     .samples = b->samples,
+                     .labels = b->labels,
                      .seed = (uint64_t)run->config->seed,
                      .epoch = (uint32_t)run->at.epoch};
   float *logits = NULL;
-  DFT_TRY(dft_tail_forward(ph->tail, &batch, ph->x, &logits));
+  DFT_TRY(dft_tail_forward(ph->tail, &batch, b->x, &logits));
   measure_loss(run, logits);
   batch_sums(run);
   dft_reduction_handle *sums = NULL;
   DFT_TRY(dft_reduce_start(run->reducer, DFT_F64, ph->sums, DFT_SUMS, &sums));
-  DFT_TRY(dft_tail_backward(ph->tail, &batch, ph->x, ph->dlogits));
+  DFT_TRY(dft_tail_backward(ph->tail, &batch, b->x, ph->dlogits));
   DFT_TRY(dft_reduce_wait(run->reducer, sums));
-  DFT_TRY(dft_buckets_wait(ph->buckets));
+  return dft_buckets_wait(ph->buckets);
+}
 
+dft_status dft_train_step(dft_run *run, dft_step_result *result) {
+  dft_phase *ph = &run->phase;
+  double start_s = dft_now_s();
+  dft_at(run, "step", 1);
+  int64_t global = dft_batch_at(run, run->at.position);
+  dft_save_poll(run);
+  dft_reducer_reset(run->reducer);
+  (void)dft_take_work(run); /* what evaluation waited for is not the step's */
+  dft_waited waited = {0};
+  if (ph->device != NULL) {
+    DFT_TRY(dft_device_step(run, may_leave_out(run), &waited));
+  } else {
+    dft_batch_load(run, &ph->batch, run->at.position);
+    waited = dft_take_work(run);
+    DFT_TRY(compute(run, global));
+  }
   if (ph->sums[DFT_SUM_FAILED] > 0) {
     if (run->pending != DFT_OK) dft_fail(run->pending, "%s", run->pending_text);
     return dft_comm_agree(run->comm, run->pending);
@@ -210,6 +145,8 @@ dft_status dft_train_step(dft_run *run, dft_step_result *result) {
   dft_status status = DFT_OK;
   if (!isfinite(ph->sums[DFT_SUM_LOSS]))
     status = not_finite(run, "loss");
+  else if (count > 0 && ph->device != NULL)
+    status = dft_device_updated(ph->device) ? DFT_OK : not_finite(run, "gradient");
   else if (count > 0) /* else no sample of the batch can be read: nothing to learn */
     status = update(run, count);
   bool skipped = may_skip(run, status);

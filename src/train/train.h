@@ -19,6 +19,23 @@
 
 typedef struct dft_writer dft_writer;
 
+/* A batch as this rank has it (batch.c). What could not be read is not in it any more. */
+typedef struct dft_loaded {
+  dft_shard_map map;
+  int64_t *samples; /* [map.samples] dataset numbers */
+  int *labels;
+  dft_mix *mixes; /* NULL: nothing is mixed; then others and weights are unused */
+  int *others;    /* labels of the partners */
+  float *weights; /* of the samples' own labels */
+  float *x;       /* [map.samples][boundary]; page-locked where a device reads it */
+  unsigned char *bad;
+  bool held;               /* a device has all its rows: x is not filled */
+  int64_t epoch, position; /* of its first sample; -1: nothing is loaded */
+} dft_loaded;
+
+typedef struct dft_mirror dft_mirror;
+typedef struct dft_device_run dft_device_run;
+
 /* What is open during a phase. */
 typedef struct dft_phase {
   int index;              /* in config->phases */
@@ -27,17 +44,14 @@ typedef struct dft_phase {
   dft_tail *tail;
   dft_buckets *buckets;
   dft_optimizer *optimizer;
-  int *tensor_of;    /* [param] index among the travelling tensors, or -1 */
-  dft_shard_map map; /* of the current batch */
-  int max_samples;   /* local samples of the largest batch */
-  int64_t *samples;  /* [max_samples] dataset numbers */
-  int *labels;
-  dft_mix *mixes; /* NULL: nothing is mixed; then others and weights are unused */
-  int *others;    /* labels of the partners */
-  float *weights; /* of the samples' own labels */
-  float *x, *loss, *dlogits;
-  unsigned char *correct, *bad; /* bad: could not be read, left out */
-  double *sums;                 /* [nodes][DFT_SUMS] */
+  int *tensor_of;   /* [param] index among the travelling tensors, or -1 */
+  int max_samples;  /* local samples of the largest batch */
+  int nodes;        /* of the shard tree that are this rank's */
+  dft_loaded batch; /* the current one */
+  float *loss, *dlogits;
+  unsigned char *correct;
+  double *sums;           /* [nodes][DFT_SUMS] */
+  dft_device_run *device; /* NULL: the host computes */
 } dft_phase;
 
 /* Position of the run: what a checkpoint carries beside the tensors. Equal on all ranks. */
@@ -70,6 +84,11 @@ typedef struct dft_compute {
   dft_choice choice;
   int threads;
 } dft_compute;
+
+/* Seconds without what was needed. */
+typedef struct dft_waited {
+  double images_s, rows_s;
+} dft_waited;
 
 typedef struct dft_run {
   dft_comm *comm;
@@ -162,8 +181,49 @@ dft_status dft_phase_open(dft_run *run, int index);
 void dft_phase_close(dft_run *run);
 dft_status dft_phase_fit(dft_run *run);
 
+/* batch.c. Loading cannot fail for one rank alone: errors are deferred, or others would wait in the exchange.
+ */
+dft_status dft_batch_new(const dft_run *run, int max_samples, dft_loaded *b);
+void dft_batch_free(const dft_run *run, dft_loaded *b);
+void dft_batch_load(dft_run *run, dft_loaded *b, int64_t position);
+/* Samples of the global batch at a position of the epoch; 0 at its end. */
+int64_t dft_batch_at(const dft_run *run, int64_t position);
+
+/* mirror.c: parameters and slots on a device during a phase. While it lives, params[].live are there. */
+dft_status dft_mirror_new(dft_model *model, const dft_optimizer *optimizer, const dft_device *device,
+                          dft_mirror **mirror);
+void dft_mirror_free(dft_mirror *m); /* without fetching; NULL is fine */
+float *dft_mirror_slot(const dft_mirror *m, int param, int slot);
+dft_status dft_mirror_send(dft_mirror *m);  /* host to device; waits */
+void dft_mirror_moved(dft_mirror *m);       /* the device made a step */
+dft_status dft_mirror_fetch(dft_mirror *m); /* device to host, if it made one since; waits. NULL is fine */
+
+/* device_run.c: what is open on a device during a phase. `new` after the optimizer, before the tail: the
+ * parameters are there from then on; `open` after the buckets; `start` before the first step. */
+dft_status dft_device_run_new(dft_run *run);
+dft_status dft_device_run_open(dft_run *run);
+dft_status dft_device_run_start(dft_run *run);
+void dft_device_run_free(dft_run *run);
+/* The model's parameters and the slots as the last step left them, in the host's tensors. */
+dft_status dft_device_fetch(dft_run *run);
+
+/* device_step.c: loads the batch at run->at.position into phase.batch, computes and updates; the totals of
+ * the sums are in phase.sums then. While the device works, the next batch is loaded. */
+dft_status dft_device_step(dft_run *run, bool may_leave_out, dft_waited *waited);
+bool dft_device_updated(
+    const dft_device_run *d); /* by the last step; else a loss or gradient was not finite */
+/* Whether the device has all rows of a batch. */
+bool dft_device_holds(const dft_run *run, const dft_loaded *b, int64_t view);
+
 /* step.c: one optimizer step on the batch at run->at.position; adds to the epoch's sums. */
-enum { DFT_SUM_LOSS, DFT_SUM_CORRECT, DFT_SUM_COUNT, DFT_SUM_STOP, DFT_SUM_FAILED, DFT_SUMS };
+enum {
+  DFT_SUM_LOSS = DFT_STEP_LOSS,
+  DFT_SUM_CORRECT = DFT_STEP_CORRECT,
+  DFT_SUM_COUNT = DFT_STEP_COUNT,
+  DFT_SUM_STOP = DFT_STEP_STOP,
+  DFT_SUM_FAILED = DFT_STEP_FAILED,
+  DFT_SUMS = DFT_STEP_SUMS
+};
 typedef struct dft_step_result {
   double loss, correct, count; /* sums over the global batch; 0 when it was skipped as not finite */
   int64_t left_out;            /* samples of the batch that could not be read */
@@ -173,9 +233,6 @@ typedef struct dft_step_result {
 dft_status dft_train_step(dft_run *run, dft_step_result *result);
 /* Adds what the cache and fetching have done since the last call to run->work; returns the seconds without
  * images and rows that were needed. */
-typedef struct dft_waited {
-  double images_s, rows_s;
-} dft_waited;
 dft_waited dft_take_work(dft_run *run);
 /* Tells the communicator what is being done, for the words about a lost rank: "what N", N counted in steps.
  */

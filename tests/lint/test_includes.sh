@@ -14,12 +14,12 @@ declare -A level=(
 # Headers in include/dft that are not named like their module; the version is generated, and anyone's.
 declare -A module_of=(
   [status]=base [log]=base [arena]=base [file]=base [crc]=base [rng]=base [clock]=base [share]=base [version]=base
-  [prefetch]=data [fetch]=cache [pack]=data [shards]=ops [weights]=formats [buckets]=reduce
+  [prefetch]=data [fetch]=cache [pack]=data [shards]=ops [device]=ops [nccl]=comm [weights]=formats [buckets]=reduce
 )
 # Foreign headers that one module alone knows.
 declare -A owner=(
   [mpi.h]=comm [hdf5.h]=formats [yaml.h]=config [cblas.h]=ops [immintrin.h]=ops [zlib.h]=data [jpeglib.h]=data [jansson.h]=data [vips/vips.h]=data
-  [dft.pb-c.h]=checkpoint [protobuf-c/protobuf-c.h]=checkpoint
+  [nccl.h]=comm [cuda_runtime.h]=ops [cublasLt.h]=ops [dft.pb-c.h]=checkpoint [protobuf-c/protobuf-c.h]=checkpoint
 )
 MOST_LINES=420
 

@@ -1,0 +1,216 @@
+/* A step on a device: the host says what is in the batch, the device does the rest in one go, from the rows
+ * to the update, and the host loads the next batch meanwhile. What a step enqueues is recorded the second
+ * time a batch of its size comes, and replayed from then on. */
+#include "device_run.h"
+#include "dft/clock.h"
+#include "dft/log.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { SPIN_MS = 2 }; /* a step's end is watched for so long before the core is given away */
+
+static void swap(dft_loaded *a, dft_loaded *b) {
+  const dft_loaded c = *a;
+  *a = *b;
+  *b = c;
+}
+
+bool dft_device_holds(const dft_run *run, const dft_loaded *b, int64_t view) {
+  const dft_device_run *d = run->phase.device;
+  if (d == NULL || d->store.rows == NULL) return false;
+  for (int i = 0; i < b->map.samples; i++)
+    if (d->store.slot_of[dft_store_key(d, b->samples[i], view)] < 0) return false;
+  return true;
+}
+
+/* How many samples the global batch has, and whether some rank failed to load its part: known to all before
+ * the device starts. */
+static dft_status count_batch(dft_run *run, bool may_leave_out, double *global) {
+  double sums[] = {run->phase.batch.map.samples, run->pending != DFT_OK};
+  *global = (double)dft_batch_at(run, run->at.position);
+  if (!may_leave_out) return DFT_OK;
+  DFT_TRY(dft_comm_sum_f64(run->comm, sums, 2));
+  *global = sums[0];
+  return DFT_OK;
+}
+
+static void tell_inputs(dft_run *run, dft_device_run *d) {
+  const dft_loaded *b = &run->phase.batch;
+  const size_t n = (size_t)b->map.samples;
+  d->host.flags[0] = dft_stop_requested();
+  d->host.flags[1] = run->pending != DFT_OK;
+  *d->host.alpha_t = dft_optimizer_next_alpha(run->phase.optimizer);
+  memcpy(d->host.samples, b->samples, n * sizeof *b->samples);
+  memcpy(d->host.labels, b->labels, n * sizeof *b->labels);
+  if (b->mixes == NULL) return;
+  memcpy(d->host.others, b->others, n * sizeof *b->others);
+  memcpy(d->host.weights, b->weights, n * sizeof *b->weights);
+}
+
+/* Slots of the batch's rows; false when not all have one. */
+static bool take_slots(dft_run *run, dft_device_run *d, int64_t view) {
+  const dft_loaded *b = &run->phase.batch;
+  row_store *s = &d->store;
+  if (s->rows == NULL) return false;
+  int missing = 0;
+  for (int i = 0; i < b->map.samples; i++) missing += s->slot_of[dft_store_key(d, b->samples[i], view)] < 0;
+  if (s->used + missing > s->capacity) return false;
+  for (int i = 0; i < b->map.samples; i++) {
+    int32_t *slot = &s->slot_of[dft_store_key(d, b->samples[i], view)];
+    if (*slot < 0) *slot = (int32_t)s->used++;
+    d->host.slots[i] = *slot;
+  }
+  return true;
+}
+
+/* Brings the inputs and the rows to the device. */
+static void send_batch(dft_run *run, dft_device_run *d) {
+  const dft_loaded *b = &run->phase.batch;
+  const int64_t row = dft_model_boundary(run->model, run->phase.first);
+  const int64_t view = dft_dataset_view_of(run->data[DFT_SET_TRAIN], run->at.epoch);
+  const bool kept = take_slots(run, d, view);
+  tell_inputs(run, d);
+  d->device->upload(d->inputs_device, d->inputs_host, d->inputs_bytes);
+  d->device->use_map(&b->map);
+  if (b->held) {
+    d->device->gather(d->store.rows, d->on.slots, d->rows, b->map.samples, row);
+    return;
+  }
+  d->device->upload(d->rows, b->x, (size_t)b->map.samples * (size_t)row * sizeof(float));
+  if (kept) d->device->scatter(d->rows, d->on.slots, d->store.rows, b->map.samples, row);
+}
+
+/* Everything from the rows to the update. */
+static dft_status enqueue(dft_run *run, dft_device_run *d, double global) {
+  dft_phase *ph = &run->phase;
+  const dft_loaded *b = &ph->batch;
+  const dft_update_rule rule = dft_optimizer_rule(ph->optimizer);
+  dft_batch batch = {.map = &b->map,
+                     .global = (int64_t)global,
+                     .samples = d->on.samples,
+                     .labels = d->on.labels,
+                     .seed = (uint64_t)run->config->seed,
+                     .epoch = (uint32_t)run->at.epoch};
+  if (d->x != (void *)d->rows)
+    d->device->to_activations(d->rows, d->x, b->map.samples * dft_model_boundary(run->model, ph->first));
+  float *logits = NULL;
+  DFT_TRY(dft_tail_forward(ph->tail, &batch, d->x, &logits));
+  d->device->loss(logits, d->on.labels, b->mixes != NULL ? d->on.others : NULL, d->on.weights, b->map.samples,
+                  run->model->classes, d->loss, d->dlogits, d->correct);
+  d->device->step_sums(d->loss, d->correct, &b->map, d->on.flags, d->sums);
+  dft_reduction_handle *sums = NULL;
+  DFT_TRY(dft_reduce_start(run->reducer, DFT_F64, d->sums, DFT_SUMS, &sums));
+  DFT_TRY(dft_tail_backward(ph->tail, &batch, d->x, d->dlogits));
+  DFT_TRY(dft_reduce_wait(run->reducer, sums));
+  DFT_TRY(dft_buckets_wait(ph->buckets));
+  d->device->update(d->tensors, d->tensor_count, &rule, d->sums, d->on.alpha_t, d->done);
+  dft_tail_commit_statistics(ph->tail, d->done);
+  d->device->download(d->totals_host, d->sums, DFT_SUMS * sizeof *d->sums);
+  d->device->download(d->done_host, d->done, sizeof *d->done);
+  return DFT_OK;
+}
+
+/* The record of batches like this one; a new one takes the oldest's place. */
+static step_record *find_record(const dft_run *run, dft_device_run *d, double global) {
+  const dft_shard_map *map = &run->phase.batch.map;
+  const size_t bytes = ((size_t)map->shards + 1) * sizeof *map->first;
+  const int64_t epoch = run->config->model.dropout > 0 ? run->at.epoch : 0;
+  for (int i = 0; i < MOST_RECORDS; i++) {
+    step_record *r = &d->records[i];
+    if (r->first != NULL && r->shards == map->shards && r->nodes == map->nodes &&
+        r->global == (int64_t)global && r->epoch == epoch && memcmp(r->first, map->first, bytes) == 0)
+      return r;
+  }
+  step_record *r = &d->records[d->oldest];
+  d->oldest = (d->oldest + 1) % MOST_RECORDS;
+  dft_record_clear(d, r);
+  r->first = malloc(bytes);
+  if (r->first == NULL) return NULL; /* then it is not recorded */
+  memcpy(r->first, map->first, bytes);
+  r->shards = map->shards;
+  r->nodes = map->nodes;
+  r->global = (int64_t)global;
+  r->epoch = epoch;
+  return NULL;
+}
+
+/* Runs a step, the first of its kind directly: only then may kernels take memory. An exchange through the
+ * host cannot be recorded. */
+static dft_status launch(dft_run *run, dft_device_run *d, double global) {
+  const bool recordable = dft_comm_size(run->comm) == 1;
+  step_record *r = recordable ? find_record(run, d, global) : NULL;
+  if (r == NULL) return enqueue(run, d, global);
+  if (r->graph == NULL) {
+    DFT_TRY(d->device->record());
+    dft_status status = enqueue(run, d, global), ended = d->device->recorded(&r->graph);
+    DFT_TRY(status);
+    DFT_TRY(ended);
+  }
+  d->device->replay(r->graph);
+  return DFT_OK;
+}
+
+/* Until the device has done the step; signs of life meanwhile, and an end when a peer is lost. */
+static dft_status await(dft_run *run, dft_device_run *d) {
+  const double begin_s = dft_now_s();
+  dft_pause pause = {0};
+  for (bool finished = false;;) {
+    DFT_TRY(d->device->poll(&finished));
+    if (finished) return DFT_OK;
+    if (dft_now_s() - begin_s > SPIN_MS / 1e3) DFT_TRY(dft_comm_pause(run->comm, &pause, false, -1));
+  }
+}
+
+/* The device's own failure is known to this rank alone, and the others wait for it inside the exchange. */
+static dft_status failed_alone(dft_run *run, dft_status status) {
+  if (status == DFT_OK || status == DFT_EPEER || dft_comm_size(run->comm) == 1) return status;
+  const int rank = dft_comm_rank(run->comm);
+  dft_warn("rank %d (host %s): %s", rank, dft_comm_host(run->comm, rank), dft_error());
+  dft_comm_abort(run->comm, status);
+  return status;
+}
+
+/* The next batch of the epoch, beside the device's work. What was waited for counts as the step's only when
+ * the device had nothing left to do. */
+static dft_status load_next(dft_run *run, dft_device_run *d, dft_waited *waited) {
+  const int64_t next = run->at.position + dft_batch_at(run, run->at.position);
+  if (dft_batch_at(run, next) <= 0) return DFT_OK;
+  dft_batch_load(run, &d->next, next);
+  const dft_waited beside = dft_take_work(run);
+  bool finished = false;
+  DFT_TRY(d->device->poll(&finished));
+  if (!finished) return DFT_OK;
+  waited->images_s += beside.images_s;
+  waited->rows_s += beside.rows_s;
+  return DFT_OK;
+}
+
+static dft_status step(dft_run *run, dft_device_run *d, bool may_leave_out, dft_waited *waited) {
+  dft_phase *ph = &run->phase;
+  double global = 0;
+  if (d->next.position == run->at.position && d->next.epoch == run->at.epoch) {
+    swap(&ph->batch, &d->next);
+  } else {
+    dft_batch_load(run, &ph->batch, run->at.position);
+    *waited = dft_take_work(run);
+  }
+  d->next.position = -1;
+  DFT_TRY(count_batch(run, may_leave_out, &global));
+  send_batch(run, d);
+  DFT_TRY(launch(run, d, global));
+  DFT_TRY(load_next(run, d, waited));
+  DFT_TRY(await(run, d));
+  memcpy(ph->sums, d->totals_host, DFT_SUMS * sizeof *ph->sums);
+  if (!dft_device_updated(d)) return DFT_OK;
+  dft_optimizer_begin(ph->optimizer);
+  dft_mirror_moved(d->mirror);
+  return DFT_OK;
+}
+
+dft_status dft_device_step(dft_run *run, bool may_leave_out, dft_waited *waited) {
+  return failed_alone(run, step(run, run->phase.device, may_leave_out, waited));
+}
+
+bool dft_device_updated(const dft_device_run *d) {
+  return *d->done_host == DFT_UPDATE_DONE;
+}

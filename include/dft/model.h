@@ -123,8 +123,9 @@ int dft_model_tail_start(const dft_model *model);
 int64_t dft_model_boundary(const dft_model *model, int first);
 
 /* The frozen network between two boundaries, BatchNorm folded (moving statistics): images or boundary rows
- * in, boundary rows out. from < to; to == unit_count includes pooling. With DFT_PREFIX_BFLOAT16 the pointwise
- * products are as dft_folded says (ops.h). A snapshot of the weights at creation. */
+ * in, boundary rows out. from < to; to == unit_count includes pooling. With DFT_PREFIX_BFLOAT16, or on a
+ * device of that precision, the pointwise products are as dft_folded says (ops.h). A snapshot of the weights
+ * at creation. */
 typedef struct dft_folded_net dft_folded_net;
 dft_status dft_folded_new(const dft_model *model, const dft_ops *ops, int from, int to, dft_prefix arithmetic,
                           dft_folded_net **net);

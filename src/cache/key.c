@@ -29,6 +29,10 @@ dft_rows_key dft_rows_key_of(const dft_config *config, const dft_model *model, c
   /* kernels may change from build to build, and with them the last bits */
   add_text(&key, DFT_VERSION " " DFT_GIT);
   add_text(&key, ops->name);
+  if (ops->device != NULL) { /* its libraries choose kernels by the model of the device */
+    add_text(&key, ops->device->name);
+    add(&key, &ops->device->precision, sizeof ops->device->precision);
+  }
   const int64_t numbers[] = {count,
                              (int64_t)fingerprint,
                              model->height,

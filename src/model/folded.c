@@ -8,7 +8,7 @@ struct dft_folded_net {
   const dft_ops *ops;
   dft_frozen *frozen; /* NULL when the net is the pooling layer alone: never, from < to */
   dft_pooling pooling;
-  int pixels, channels; /* before pooling; pixels 0: no pooling */
+  int pixels, channels; /* before pooling; pixels 0: no pooling, or a device's, which does it itself */
   float *unpooled;      /* [TILE][pixels][channels] */
   int64_t in, out;
 };
@@ -31,6 +31,8 @@ static void fold(const dft_model *m, const dft_unit *u, float *weight, float *bi
 static dft_status fold_layers(const dft_model *m, const dft_ops *ops, int from, int to, dft_prefix arithmetic,
                               dft_arena *arena, dft_frozen **frozen) {
   dft_folded *layers = dft_arena_alloc(arena, (size_t)(to - from) * sizeof *layers);
+  const bool bfloat16 = arithmetic == DFT_PREFIX_BFLOAT16 ||
+                        (ops->device != NULL && ops->device->precision == DFT_PRECISION_BFLOAT16);
   if (layers == NULL) return dft_fail_memory("folded layers", 0);
   for (int i = from; i < to; i++) {
     const dft_unit *u = &m->units[i];
@@ -38,15 +40,14 @@ static dft_status fold_layers(const dft_model *m, const dft_ops *ops, int from, 
     float *bias = dft_arena_floats(arena, (size_t)u->conv.channels);
     if (weight == NULL || bias == NULL) return dft_fail_memory("folded weights", 0);
     fold(m, u, weight, bias);
-    layers[i - from] =
-        (dft_folded){.kind = u->kind,
-                     .conv = u->conv,
-                     .weight = weight,
-                     .bias = bias,
-                     .relu6 = u->relu6,
-                     .residual = u->residual,
-                     .block_start = u->block_start,
-                     .bfloat16 = arithmetic == DFT_PREFIX_BFLOAT16 && u->kind == DFT_POINTWISE};
+    layers[i - from] = (dft_folded){.kind = u->kind,
+                                    .conv = u->conv,
+                                    .weight = weight,
+                                    .bias = bias,
+                                    .relu6 = u->relu6,
+                                    .residual = u->residual,
+                                    .block_start = u->block_start,
+                                    .bfloat16 = bfloat16 && u->kind == DFT_POINTWISE};
   }
   return ops->frozen_new(layers, to - from, frozen);
 }
@@ -64,7 +65,9 @@ dft_status dft_folded_new(const dft_model *model, const dft_ops *ops, int from, 
     n->ops = ops;
     n->in = dft_model_boundary(model, from);
     n->out = dft_model_boundary(model, to);
-    if (to == model->unit_count) {
+    if (to == model->unit_count && ops->device != NULL) {
+      status = ops->device->frozen_pool(n->frozen, model->pooling == DFT_POOL_MAX);
+    } else if (to == model->unit_count) {
       n->pooling = model->pooling;
       n->pixels = model->feature_pixels;
       n->channels = model->features;

@@ -129,7 +129,8 @@ int64_t dft_model_boundary(const dft_model *model, int first);
 typedef struct dft_folded_net dft_folded_net;
 dft_status dft_folded_new(const dft_model *model, const dft_ops *ops, int from, int to, dft_prefix arithmetic,
                           dft_folded_net **net);
-void dft_folded_run(dft_folded_net *net, const float *x, float *y, int samples);
+/* Fails only on a device. */
+dft_status dft_folded_run(dft_folded_net *net, const float *x, float *y, int samples);
 void dft_folded_free(dft_folded_net *net);
 
 /* What the tail needs from those who know the other ranks. All are called on the main thread; each may return

@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TILE = 32 }; /* images decoded before the first net takes them: bounds memory to a few MB */
+/* Images decoded before the first net takes them: bounds memory to a few MB. A device wants more at a time.
+ */
+enum { TILE = 32, DEVICE_TILE = 256 };
 
 static int64_t samples_of(const dft_cache *c, int set) {
   return c->images.data[set] != NULL ? dft_dataset_count(c->images.data[set]) : 0;
@@ -30,7 +32,9 @@ dft_status dft_cache_open(const dft_config *config, const dft_model *model, cons
   for (int p = 0; p < phases; p++)
     if (dft_model_boundary(model, starts[p]) > widest) widest = dft_model_boundary(model, starts[p]);
   c->starts = malloc((size_t)phases * sizeof *c->starts);
-  for (int t = 0; t < 2; t++) c->tile[t] = dft_aligned_alloc((size_t)(TILE * widest) * sizeof(float));
+  c->tile_samples = ops->device != NULL ? DEVICE_TILE : TILE;
+  for (int t = 0; t < 2; t++)
+    c->tile[t] = dft_aligned_alloc((size_t)(c->tile_samples * widest) * sizeof(float));
   if (c->starts == NULL || c->tile[0] == NULL || c->tile[1] == NULL) {
     dft_cache_close(c);
     return dft_fail_memory("cache", (unsigned long long)widest);
@@ -84,7 +88,7 @@ dft_status dft_cache_phase(dft_cache *c, int phase) {
 }
 
 typedef struct wanted {
-  dft_item items[TILE];
+  dft_item items[DEVICE_TILE];
   int count;
 } wanted;
 
@@ -114,17 +118,18 @@ bool dft_cache_keeps_all(const dft_cache *c, dft_set set) {
 
 /* Rows at level `from` (-1: images) lie in tile[0]: computes them up to the last level, keeping each on the
  * way. */
-static void go_on(dft_cache *c, dft_set set, int from, const wanted *w, float *x) {
+static dft_status go_on(dft_cache *c, dft_set set, int from, const wanted *w, float *x) {
   int in = 0;
   for (int k = from + 1; k < c->count; k++, in = 1 - in) {
     dft_level *l = &c->levels[k];
-    dft_folded_run(l->net, c->tile[in], c->tile[1 - in], w->count);
+    DFT_TRY(dft_folded_run(l->net, c->tile[in], c->tile[1 - in], w->count));
     for (int i = 0; i < w->count; i++)
       dft_store_keep(l, set, w->items[i].number, c->tile[1 - in] + i * l->row);
   }
   int64_t row = c->levels[c->count - 1].row;
   for (int i = 0; i < w->count; i++)
     memcpy(x + w->items[i].place * row, c->tile[in] + i * row, (size_t)row * sizeof(float));
+  return DFT_OK;
 }
 
 /* Takes those that level `at` has out of `w`, into `has`, their rows into `rows` one after another. */
@@ -144,7 +149,7 @@ static void take(const dft_cache *c, int at, dft_set set, wanted *w, wanted *has
 /* The images of `w` into tile[0], one after another; those that cannot be read leave it. */
 static dft_status images(dft_cache *c, dft_set set, wanted *w, unsigned char *bad) {
   int64_t elements = c->images.floats;
-  unsigned char failed[TILE];
+  unsigned char failed[DEVICE_TILE];
   DFT_TRY(dft_images_read(&c->images, set, w->items, w->count, c->tile[0], failed));
   int left = 0;
   for (int i = 0; i < w->count; i++) {
@@ -170,21 +175,20 @@ static dft_status rows_of_tile(dft_cache *c, dft_set set, wanted *w, float *x, u
   w->count = left;
   for (int at = c->count - 2; at >= 0 && w->count > 0; at--) {
     take(c, at, set, w, &has, c->tile[0]);
-    if (has.count > 0) go_on(c, set, at, &has, x);
+    if (has.count > 0) DFT_TRY(go_on(c, set, at, &has, x));
   }
   if (w->count == 0) return DFT_OK;
   DFT_TRY(images(c, set, w, bad));
   c->stats.decoded += w->count;
-  go_on(c, set, -1, w, x);
-  return DFT_OK;
+  return go_on(c, set, -1, w, x);
 }
 
 dft_status dft_cache_rows(dft_cache *c, dft_set set, const int64_t *samples, int count, int64_t view,
                           dft_mix *mixes, float *x, unsigned char *bad) {
   bool at_image = c->count == 0; /* the phase starts there */
   int64_t row = at_image ? (int64_t)c->model->height * c->model->width * 3 : c->levels[c->count - 1].row;
-  for (int first = 0; first < count; first += TILE) {
-    wanted w = {.count = count - first < TILE ? count - first : TILE};
+  for (int first = 0; first < count; first += c->tile_samples) {
+    wanted w = {.count = count - first < c->tile_samples ? count - first : c->tile_samples};
     for (int i = 0; i < w.count; i++) {
       int64_t sample = samples[first + i];
       w.items[i] = (dft_item){.sample = sample,

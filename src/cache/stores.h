@@ -37,7 +37,8 @@ struct dft_cache {
   int64_t budget_bytes; /* left */
   dft_level levels[DFT_CACHE_LEVELS];
   int count;
-  float *tile[2]; /* images or rows of a tile, in turn */
+  float *tile[2];   /* images or rows of a tile, in turn */
+  int tile_samples; /* room in each */
   dft_cache_stats stats;
 };
 

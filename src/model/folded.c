@@ -83,10 +83,10 @@ dft_status dft_folded_new(const dft_model *model, const dft_ops *ops, int from, 
   return DFT_OK;
 }
 
-void dft_folded_run(dft_folded_net *net, const float *x, float *y, int samples) {
+dft_status dft_folded_run(dft_folded_net *net, const float *x, float *y, int samples) {
   if (net->pixels == 0) {
     net->ops->frozen_run(net->frozen, x, y, samples);
-    return;
+    return net->ops->device != NULL ? net->ops->device->finish() : DFT_OK;
   }
   for (int first = 0; first < samples; first += TILE) {
     int n = samples - first < TILE ? samples - first : TILE;
@@ -97,6 +97,7 @@ void dft_folded_run(dft_folded_net *net, const float *x, float *y, int samples) 
     else
       net->ops->pool_max(net->unpooled, pooled, n, net->pixels, net->channels);
   }
+  return DFT_OK;
 }
 
 void dft_folded_free(dft_folded_net *net) {

@@ -70,7 +70,7 @@ static dft_status measure_tile(dft_run *run, dft_set set, evaluation *e, int fir
   if (n == 0) return DFT_OK;
   const float *features = e->x;
   if (e->net != NULL) {
-    dft_folded_run(e->net, e->x, e->features, n);
+    DFT_TRY(dft_folded_run(e->net, e->x, e->features, n));
     features = e->features;
   }
   dft_model_head(m, run->host_ops, features, e->packed, e->logits, n);

@@ -80,7 +80,7 @@ static dft_status predict_range(prediction *p, const dft_dataset *data, int64_t 
     int n = (int)(end - first < TILE ? end - first : TILE);
     float *rows = out + (size_t)(first - begin) * classes;
     read_tile(p, data, first, n, image, x, t);
-    dft_folded_run(p->net, x, features, n);
+    if ((status = dft_folded_run(p->net, x, features, n)) != DFT_OK) break;
     dft_model_head(m, p->host_ops, features, packed, logits, n);
     dft_softmax(logits, n, m->classes, rows);
     status = note_unreadable(p, t, n, rows);

@@ -60,7 +60,7 @@ static float *boundary_rows(const golden_step *s, int picture, int count) {
   assert_non_null(rows);
   dft_folded_net *net = NULL;
   OK(dft_folded_new(m, s->ops, 0, first, DFT_PREFIX_FLOAT32, &net));
-  dft_folded_run(net, images, rows, count);
+  OK(dft_folded_run(net, images, rows, count));
   dft_folded_free(net);
   free(images);
   return rows;

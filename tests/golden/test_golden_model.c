@@ -79,7 +79,7 @@ static void check_folded(dft_model *m, const dft_ops *ops, const golden_file *go
     float *rows = calloc((size_t)floats * GOLDEN_INFERENCE, sizeof(float));
     dft_folded_net *net = NULL;
     if (dft_folded_new(m, ops, 0, to, DFT_PREFIX_FLOAT32, &net)) fail_msg("%s", dft_error());
-    dft_folded_run(net, images, rows, GOLDEN_INFERENCE);
+    assert_int_equal(dft_folded_run(net, images, rows, GOLDEN_INFERENCE), DFT_OK);
     const char *layer =
         to == m->unit_count ? m->layers[m->base_layers - 1].name : output_layer(m, &m->units[to - 1]);
     worst = fmax(worst, hold(m, ops, golden, "inference", layer, rows, floats * GOLDEN_INFERENCE));

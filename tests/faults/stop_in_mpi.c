@@ -1,20 +1,36 @@
 /* Preloaded into dft by test_lost_rank.sh: rank STOP_RANK stops for good where no other rank watches it:
  * before MPI starts (STOP_IN=init) or after the last of MPI_Finalize (STOP_IN=finalize), when the other ranks
- * are free to leave. Through MPI's profiling interface (MPI 3.1, chapter 14). */
+ * are free to leave. By test_slurm.sh: each rank that MPI_Init has let go writes its number as a line of the
+ * file MPI_STARTED. Through MPI's profiling interface (MPI 3.1, chapter 14). */
+#include <fcntl.h>
 #include <mpi.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static bool stops_here(const char *place) {
   const char *in = getenv("STOP_IN"), *rank = getenv("STOP_RANK"), *mine = getenv("OMPI_COMM_WORLD_RANK");
   return in != NULL && rank != NULL && mine != NULL && strcmp(in, place) == 0 && strcmp(rank, mine) == 0;
 }
 
+static void mark_started(void) {
+  const char *path = getenv("MPI_STARTED");
+  if (path == NULL) return;
+  int rank = -1;
+  PMPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  const int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+  if (fd < 0 || dprintf(fd, "%d\n", rank) < 0) perror(path);
+  if (fd >= 0) close(fd);
+}
+
 int MPI_Init_thread(int *argc, char ***argv, int required, int *provided) {
   if (stops_here("init")) raise(SIGSTOP);
-  return PMPI_Init_thread(argc, argv, required, provided);
+  const int error = PMPI_Init_thread(argc, argv, required, provided);
+  if (error == MPI_SUCCESS) mark_started();
+  return error;
 }
 
 int MPI_Finalize(void) {

@@ -1,4 +1,5 @@
-/* Processes that train together. The only module that includes <mpi.h>.
+/* Processes that train together. The only module that includes <mpi.h> and, in the module of the GPU kernels,
+ * <nccl.h>.
  *
  * Waiting polls, and gives the core away. Every rank passes signs of life on (a few bytes to 2*log2(N) others
  * every timeout_s/16), whether it waits or works, so that a wait ends with DFT_EPEER when and only when
@@ -26,6 +27,7 @@
 #ifndef DFT_COMM_H
 #define DFT_COMM_H
 
+#include "dft/nccl.h"
 #include "dft/share.h"
 #include "dft/status.h"
 #include <stdbool.h>
@@ -99,6 +101,27 @@ dft_status dft_comm_isum_f64(dft_comm *comm, double *data, size_t count, dft_mes
 /* The same, waiting. */
 dft_status dft_comm_sum_f32(dft_comm *comm, float *data, size_t count);
 dft_status dft_comm_sum_f64(dft_comm *comm, double *data, size_t count);
+
+/* The exchange between GPUs. use_nccl opens NCCL's communicator over all ranks beside MPI's: its id travels
+ * by MPI, and a rank that does not come ends the wait after timeout_s. Collective; DFT_EPEER, or what NCCL
+ * says. In a world of one it does nothing. From then on everything that waits or ticks asks for NCCL's state
+ * too (every few ms): what NCCL reports breaks the communicator, with NCCL's words. A broken communicator
+ * aborts NCCL at once, which ends what is under way on the GPU; close ends it in order. */
+dft_status dft_comm_use_nccl(dft_comm *comm, const dft_nccl *nccl);
+bool dft_comm_has_nccl(const dft_comm *comm);
+/* Between device_begin and device_end: sends and receives that travel together, or one sum in place (bits are
+ * NCCL's own). They are on `stream` when device_end returns, which waits for nothing but, the first time that
+ * two ranks have something for each other, their connection. All ranks in an order that fits. */
+dft_status dft_comm_device_begin(dft_comm *comm);
+dft_status dft_comm_device_end(dft_comm *comm);
+dft_status dft_comm_device_send(dft_comm *comm, int peer, const void *data, size_t bytes, void *stream);
+dft_status dft_comm_device_receive(dft_comm *comm, int peer, void *data, size_t bytes, void *stream);
+dft_status dft_comm_device_sum_f32(dft_comm *comm, float *data, size_t count, void *stream);
+dft_status dft_comm_device_sum_f64(dft_comm *comm, double *data, size_t count, void *stream);
+/* For an error of this rank alone, in the midst of an exchange that the others cannot be told of: breaks the
+ * communicator with dft_error() as the words and returns DFT_EPEER. In a world of one, or with DFT_OK, it
+ * returns `status`. */
+dft_status dft_comm_give_up(dft_comm *comm, dft_status status);
 
 /* Collective. All ranks leave with the same status: the one of the lowest failing rank, whose message all
  * ranks then have in dft_error(). `status` is this rank's own. Every error that only some ranks can meet

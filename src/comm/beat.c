@@ -80,6 +80,7 @@ static dft_status pass_on(dft_comm *comm) {
 
 dft_status dft_beat(dft_comm *comm, double now_s, bool working) {
   dft_beats *b = comm->beats;
+  DFT_TRY(dft_comm_nccl_watch(comm, now_s));
   if (b == NULL || comm->broken || b->closing) return DFT_OK;
   b->worked |= working;
   const bool due = now_s - b->sent_s >= comm->timeout_s / BEATS_PER_TIMEOUT;

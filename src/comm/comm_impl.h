@@ -32,6 +32,9 @@ struct dft_comm {
   char lost[DFT_TEXT_BYTES];
   dft_share share;
   dft_comm_block *blocks;
+  const dft_nccl *nccl;
+  dft_nccl_comm *nccl_comm; /* NULL: none, or no more */
+  double nccl_asked_s;      /* when its state was asked for last */
 };
 
 /* Turns an MPI error into DFT_EPEER (DFT_OK passes). `peer` -1: any. */
@@ -42,6 +45,15 @@ dft_status dft_comm_break(dft_comm *comm, const char *message);
 dft_status dft_comm_alive(dft_comm *comm);
 /* Waits for one MPI request with the timeout. */
 dft_status dft_comm_finish(dft_comm *comm, MPI_Request *request, const char *doing, int peer);
+
+/* device.c: asks for NCCL's state unless it just did. */
+dft_status dft_comm_nccl_watch(dft_comm *comm, double now_s);
+void dft_comm_nccl_abort(dft_comm *comm);
+void dft_comm_nccl_close(dft_comm *comm);
+
+/* open.c: ends this process after a while, in what others do without asking us: they wait for every rank, lost
+ * or not. seconds 0: takes it back. */
+void dft_comm_leave_after(double seconds, int code, const char *words);
 
 /* guard.c: a child process that ends this one when it has been stopped (SIGSTOP) for the timeout. */
 void dft_guard_open(double timeout_s);

@@ -120,12 +120,10 @@ static void leave(int signal_number) {
   _exit(abort_code);
 }
 
-/* Ends this process after a while, in what MPI does without asking us: it waits for every rank, lost or not.
- */
-static void leave_after(double seconds, int code, const char *words) {
+void dft_comm_leave_after(double seconds, int code, const char *words) {
   abort_code = code;
   last_words = words;
-  signal(SIGALRM, leave);
+  if (seconds > 0) signal(SIGALRM, leave);
   alarm((unsigned)ceil(seconds));
 }
 
@@ -154,9 +152,9 @@ dft_status dft_comm_open(dft_comm **out) {
   dft_comm *comm = comm_new();
   if (comm == NULL) return dft_fail_memory("communicator", sizeof *comm);
   if (several_expected()) dft_guard_open(default_timeout_s);
-  leave_after(default_timeout_s, DFT_EPEER, "dft: error: a rank was lost while MPI started\n");
+  dft_comm_leave_after(default_timeout_s, DFT_EPEER, "dft: error: a rank was lost while MPI started\n");
   dft_status status = open_world(comm);
-  alarm(0);
+  dft_comm_leave_after(0, 0, NULL);
   if (status == DFT_OK)
     *out = comm;
   else if (comm->size == 1) /* several would wait for each other: they end with the process */
@@ -171,7 +169,7 @@ dft_comm *dft_comm_alone(void) {
 void dft_comm_abort(dft_comm *comm, int code) {
   if (!comm->mpi) return;
   fflush(NULL);
-  leave_after(ABORT_PATIENCE_S, code, NULL); /* a launcher that is itself lost must not hold us */
+  dft_comm_leave_after(ABORT_PATIENCE_S, code, NULL); /* a launcher that is itself lost must not hold us */
   MPI_Abort(MPI_COMM_WORLD, code);
   _exit(code);
 }
@@ -182,15 +180,17 @@ void dft_comm_close(dft_comm *comm) {
     /* MPI_Finalize waits for everyone without a timeout: come to it together, with nothing under way. */
     if (!comm->broken) (void)dft_beats_close(comm);
     if (comm->broken) dft_comm_abort(comm, DFT_EPEER);
+    dft_comm_nccl_close(comm); /* everyone is here */
   }
-  if (comm->mpi) leave_after(comm->timeout_s, DFT_EPEER, "dft: error: a rank was lost while MPI ended\n");
+  if (comm->mpi)
+    dft_comm_leave_after(comm->timeout_s, DFT_EPEER, "dft: error: a rank was lost while MPI ended\n");
   dft_comm_share_close(comm);
   dft_beats_free(comm);
   if (comm->local != MPI_COMM_NULL) MPI_Comm_free(&comm->local);
   if (comm->world != MPI_COMM_NULL) MPI_Comm_free(&comm->world);
   if (comm->mpi) {
     MPI_Finalize();
-    alarm(0);
+    dft_comm_leave_after(0, 0, NULL);
     dft_guard_close();
   }
   free(comm->host);

@@ -37,7 +37,8 @@ static void name_peer(const dft_comm *comm, int peer, char *text, size_t bytes) 
 dft_status dft_comm_break(dft_comm *comm, const char *message) {
   comm->broken = true;
   snprintf(comm->lost, sizeof comm->lost, "%s", message);
-  return dft_fail(DFT_EPEER, "%s", message);
+  dft_comm_nccl_abort(comm); /* whatever else waits for the GPU would wait for the peer */
+  return dft_fail(DFT_EPEER, "%s", comm->lost);
 }
 
 dft_status dft_comm_alive(dft_comm *comm) {

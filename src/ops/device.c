@@ -24,10 +24,10 @@ static bool try_module(const char *path) {
     snprintf(module_error, sizeof module_error, "%s", dlerror());
     return true;
   }
-  const dft_module *(*table)(void) = NULL;
+  dft_module_get get = NULL;
   void *symbol = dlsym(library, "dft_cuda_module");
-  memcpy(&table, &symbol, sizeof table); /* ISO C has no cast from an object's to a function's address */
-  const dft_module *found = table != NULL ? table() : NULL;
+  memcpy(&get, &symbol, sizeof get); /* ISO C has no cast from an object's to a function's address */
+  const dft_module *found = get != NULL ? get(dft_fail) : NULL;
   const char *missing = what_is_missing(found);
   if (missing != NULL)
     snprintf(module_error, sizeof module_error, "%s %s", path, missing);

@@ -23,6 +23,31 @@ struct dft_buckets {
   int count, tensors;
 };
 
+static size_t bytes_of(const bucket *b, int nodes) {
+  return (size_t)nodes * (size_t)b->count * sizeof *b->data;
+}
+
+/* Buckets in the device's memory are blocks of their own. */
+static dft_status allocate_on(const dft_device *device, dft_buckets *b, int nodes) {
+  for (int i = 0; i < b->count; i++) {
+    void *data = NULL;
+    DFT_TRY(device->alloc(bytes_of(&b->buckets[i], nodes), &data));
+    b->buckets[i].data = data;
+  }
+  return DFT_OK;
+}
+
+static dft_status allocate_here(dft_buckets *b, int nodes) {
+  size_t bytes = 0;
+  for (int i = 0; i < b->count; i++) bytes += (bytes_of(&b->buckets[i], nodes) + 63) / 64 * 64;
+  bool failed = !dft_arena_reserve(b->arena, bytes);
+  for (int i = 0; i < b->count && !failed; i++) {
+    b->buckets[i].data = dft_arena_floats(b->arena, (size_t)nodes * (size_t)b->buckets[i].count);
+    failed = b->buckets[i].data == NULL;
+  }
+  return failed ? dft_fail_memory("gradient buckets", bytes) : DFT_OK;
+}
+
 /* Fills buckets in order; a tensor never straddles two. */
 static void assign(dft_buckets *b, const int64_t *elements, int64_t bucket_bytes) {
   int64_t limit = bucket_bytes / (int64_t)sizeof(float);
@@ -47,18 +72,17 @@ dft_status dft_buckets_new(dft_reducer *reducer, int nodes, const int64_t *eleme
     b->places = dft_arena_alloc(b->arena, (size_t)tensors * sizeof *b->places);
     failed = b->buckets == NULL || b->places == NULL;
   }
-  size_t bytes = 0;
-  if (!failed) assign(b, elements, bucket_bytes);
-  for (int i = 0; i < b->count; i++) bytes += ((size_t)nodes * (size_t)b->buckets[i].count + 15) / 16 * 64;
-  failed = failed || !dft_arena_reserve(b->arena, bytes);
-  for (int i = 0; i < b->count && !failed; i++) {
-    b->buckets[i].waiting = b->buckets[i].tensors;
-    b->buckets[i].data = dft_arena_floats(b->arena, (size_t)nodes * (size_t)b->buckets[i].count);
-    failed = b->buckets[i].data == NULL;
+  dft_status status =
+      failed ? dft_fail_memory("gradient buckets", (size_t)tensors * sizeof *b->buckets) : DFT_OK;
+  if (!failed) {
+    assign(b, elements, bucket_bytes);
+    for (int i = 0; i < b->count; i++) b->buckets[i].waiting = b->buckets[i].tensors;
+    const dft_device *device = dft_reducer_device(reducer);
+    status = device != NULL ? allocate_on(device, b, nodes) : allocate_here(b, nodes);
   }
-  if (failed) {
+  if (status != DFT_OK) {
     dft_buckets_free(b);
-    return dft_fail_memory("gradient buckets", bytes);
+    return status;
   }
   *buckets = b;
   return DFT_OK;
@@ -66,6 +90,8 @@ dft_status dft_buckets_new(dft_reducer *reducer, int nodes, const int64_t *eleme
 
 void dft_buckets_free(dft_buckets *b) {
   if (b == NULL) return;
+  const dft_device *device = dft_reducer_device(b->reducer);
+  for (int i = 0; i < b->count && device != NULL; i++) device->free(b->buckets[i].data);
   dft_arena_free(b->arena);
   free(b);
 }

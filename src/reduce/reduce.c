@@ -1,7 +1,6 @@
-#include "dft/reduce.h"
 #include "dft/arena.h"
 #include "dft/clock.h"
-#include "plan.h"
+#include "reduction.h"
 #include <stdlib.h>
 
 enum { DFT_TAGS_OF_REDUCE = DFT_TAGS - DFT_TAG_REDUCE };
@@ -9,38 +8,24 @@ enum { DFT_TAGS_OF_REDUCE = DFT_TAGS - DFT_TAG_REDUCE };
  * cross between 16 and 64 KB; slower links favour the one with fewer bytes. */
 static const size_t large_bytes = 32768;
 
-struct dft_reduction_handle {
-  dft_reduction_handle *next; /* under way: in the order of start; idle: the list of spares */
-  const dft_plan *plan;
-  dft_dtype dtype;
-  size_t bytes;
-  char *data, *scratch;
-  size_t scratch_bytes;
-  dft_message *message; /* of the current stage */
-  int message_room;
-  int tag, stage, pending; /* pending: messages of the stage not known to be complete */
-  bool done;
-};
+static dft_way way_of(const dft_comm *comm, const dft_device *device) {
+  if (device == NULL) return DFT_WAY_HOST;
+  if (dft_comm_size(comm) == 1) return DFT_WAY_ALONE;
+  return dft_comm_has_nccl(comm) ? DFT_WAY_NCCL : DFT_WAY_STAGED;
+}
 
-struct dft_reducer {
-  dft_comm *comm;
-  bool ordered;
-  int ranks, nodes;
-  dft_plan small, large;
-  unsigned started;
-  dft_reduction_handle *first, **last, *spare;
-  dft_reduce_stats stats;
-};
-
-dft_status dft_reducer_new(dft_comm *comm, int shards, bool ordered, dft_reducer **out) {
+dft_status dft_reducer_new(dft_comm *comm, int shards, bool ordered, const dft_device *device,
+                           dft_reducer **out) {
   *out = NULL;
   const int ranks = dft_comm_size(comm), rank = dft_comm_rank(comm);
   dft_reducer *r = calloc(1, sizeof *r);
   if (r == NULL) return dft_fail_memory("reducer", sizeof *r);
   r->comm = comm;
   r->ordered = ordered;
+  r->device = device;
   r->ranks = ranks;
   r->last = &r->first;
+  r->way = way_of(comm, device);
   dft_shard_map map = {0};
   dft_status status = dft_shard_map_set(&map, shards, ranks, rank, shards);
   r->nodes = map.nodes;
@@ -54,9 +39,10 @@ dft_status dft_reducer_new(dft_comm *comm, int shards, bool ordered, dft_reducer
   return status;
 }
 
-static void free_list(dft_reduction_handle *h) {
+static void free_list(dft_reducer *r, dft_reduction_handle *h) {
   while (h != NULL) {
     dft_reduction_handle *next = h->next;
+    dft_reduction_free_device(r, h);
     free(h->scratch);
     free(h->message);
     free(h);
@@ -66,8 +52,9 @@ static void free_list(dft_reduction_handle *h) {
 
 void dft_reducer_free(dft_reducer *r) {
   if (r == NULL) return;
-  free_list(r->first);
-  free_list(r->spare);
+  free_list(r, r->first);
+  free_list(r, r->spare);
+  dft_reducer_free_device(r);
   dft_plan_free(&r->small);
   dft_plan_free(&r->large);
   free(r);
@@ -91,19 +78,19 @@ static void add(dft_dtype dtype, void *to, const void *left, const void *right, 
     add_f64(to, left, right, bytes / sizeof(double));
 }
 
-static char *place(const dft_reduction_handle *h, int row, int first) {
+char *dft_reduction_place(const dft_reduction_handle *h, int row, int first) {
   if (row >= 0) return h->data + (size_t)row * h->bytes + dft_plan_offset(h->plan, h->bytes, first);
-  return h->scratch + (size_t)(-1 - row) * dft_plan_piece_bytes(h->plan, h->bytes);
+  return h->work + (size_t)(-1 - row) * dft_plan_piece_bytes(h->plan, h->bytes);
 }
 
-static size_t length(const dft_reduction_handle *h, int first, int last) {
+size_t dft_reduction_length(const dft_reduction_handle *h, int first, int last) {
   return dft_plan_offset(h->plan, h->bytes, last) - dft_plan_offset(h->plan, h->bytes, first);
 }
 
 static dft_status post_one(dft_reducer *r, dft_reduction_handle *h, const dft_plan_message *p) {
-  const size_t bytes = length(h, p->first, p->last);
+  const size_t bytes = dft_reduction_length(h, p->first, p->last);
   if (bytes == 0) return DFT_OK; /* the other side sees the same */
-  char *at = place(h, p->row, p->first);
+  char *at = dft_reduction_place(h, p->row, p->first);
   dft_message *m = &h->message[h->pending++];
   if (p->receiving) return dft_comm_irecv(r->comm, p->peer, h->tag, at, bytes, m);
   r->stats.bytes_sent += bytes;
@@ -128,8 +115,8 @@ static void sum_stage(dft_reduction_handle *h) {
   const int from = h->stage == 0 ? 0 : plan->stage[h->stage - 1].sums_end;
   for (int i = from; i < plan->stage[h->stage].sums_end; ++i) {
     const dft_plan_sum *s = &plan->sum[i];
-    add(h->dtype, place(h, s->to, s->first), place(h, s->left, s->first), place(h, s->right, s->first),
-        length(h, s->first, s->last));
+    add(h->dtype, dft_reduction_place(h, s->to, s->first), dft_reduction_place(h, s->left, s->first),
+        dft_reduction_place(h, s->right, s->first), dft_reduction_length(h, s->first, s->last));
   }
 }
 
@@ -145,14 +132,23 @@ static dft_status test(dft_reducer *r, dft_reduction_handle *h, bool *progressed
   return DFT_OK;
 }
 
+/* A reduction on the host that is over: back to the device, if it came from there. */
+static void complete(dft_reducer *r, dft_reduction_handle *h) {
+  h->done = true;
+  if (h->on_device != NULL) r->device->upload(h->on_device, h->data, h->bytes);
+}
+
 static dft_status advance(dft_reducer *r, dft_reduction_handle *h, bool *progressed) {
+  if (h->downloading) return DFT_OK;
   while (!h->done) {
     DFT_TRY(test(r, h, progressed));
     if (h->pending > 0) return DFT_OK;
     if (r->ordered && h->stage < h->plan->stages) sum_stage(h);
     h->stage++;
-    h->done = !r->ordered || h->stage >= h->plan->stages;
-    if (!h->done) DFT_TRY(post(r, h));
+    if (!r->ordered || h->stage >= h->plan->stages)
+      complete(r, h);
+    else
+      DFT_TRY(post(r, h));
   }
   return DFT_OK;
 }
@@ -172,8 +168,12 @@ static int longest_stage(const dft_plan *plan) {
   return longest;
 }
 
+size_t dft_reduction_scratch(const dft_plan *plan, size_t bytes) {
+  return (size_t)plan->scratch_pieces * dft_plan_piece_bytes(plan, bytes);
+}
+
 static dft_status fit(dft_reduction_handle *h) {
-  const size_t scratch_bytes = (size_t)h->plan->scratch_pieces * dft_plan_piece_bytes(h->plan, h->bytes);
+  const size_t scratch_bytes = dft_reduction_scratch(h->plan, h->bytes);
   if (scratch_bytes > h->scratch_bytes) {
     free(h->scratch);
     h->scratch_bytes = 0;
@@ -181,6 +181,7 @@ static dft_status fit(dft_reduction_handle *h) {
     if (h->scratch == NULL) return dft_fail_memory("exchange", scratch_bytes);
     h->scratch_bytes = scratch_bytes;
   }
+  h->work = h->scratch;
   const int room = longest_stage(h->plan);
   if (room > h->message_room) {
     dft_message *more = realloc(h->message, (size_t)room * sizeof *more);
@@ -191,10 +192,11 @@ static dft_status fit(dft_reduction_handle *h) {
   return DFT_OK;
 }
 
-/* A spare handle whose scratch is large enough, else any, else a new one. */
-static dft_reduction_handle *take(dft_reducer *r, size_t scratch_bytes) {
+/* A spare handle whose memory is large enough, else any, else a new one. */
+static dft_reduction_handle *take(dft_reducer *r, size_t scratch_bytes, size_t locked_bytes) {
   dft_reduction_handle **link = &r->spare;
-  while (*link != NULL && (*link)->scratch_bytes < scratch_bytes) link = &(*link)->next;
+  while (*link != NULL && ((*link)->scratch_bytes < scratch_bytes || (*link)->locked_bytes < locked_bytes))
+    link = &(*link)->next;
   if (*link == NULL) link = &r->spare;
   dft_reduction_handle *h = *link;
   if (h == NULL) return calloc(1, sizeof *h);
@@ -202,12 +204,36 @@ static dft_reduction_handle *take(dft_reducer *r, size_t scratch_bytes) {
   return h;
 }
 
-static dft_status start_fast(dft_reducer *r, dft_reduction_handle *h, size_t count) {
+static dft_status begin_fast(dft_reducer *r, dft_reduction_handle *h) {
   for (int node = 1; node < r->nodes; ++node)
     add(h->dtype, h->data, h->data, h->data + (size_t)node * h->bytes, h->bytes);
   h->pending = 1;
-  return h->dtype == DFT_F32 ? dft_comm_isum_f32(r->comm, (float *)h->data, count, &h->message[0])
-                             : dft_comm_isum_f64(r->comm, (double *)h->data, count, &h->message[0]);
+  return h->dtype == DFT_F32
+             ? dft_comm_isum_f32(r->comm, (float *)h->data, h->bytes / sizeof(float), &h->message[0])
+             : dft_comm_isum_f64(r->comm, (double *)h->data, h->bytes / sizeof(double), &h->message[0]);
+}
+
+dft_status dft_reduction_begin(dft_reducer *r, dft_reduction_handle *h) {
+  DFT_TRY(fit(h));
+  if (!r->ordered) return begin_fast(r, h);
+  if (h->plan->stages > 0) return post(r, h);
+  h->done = true;
+  return DFT_OK;
+}
+
+static dft_status begin(dft_reducer *r, dft_reduction_handle *h, void *data) {
+  switch (r->way) {
+  case DFT_WAY_HOST:
+    return dft_reduction_begin(r, h);
+  case DFT_WAY_NCCL:
+    return dft_reduction_enqueue(r, h);
+  case DFT_WAY_STAGED:
+    return dft_reduction_download(r, h, data);
+  case DFT_WAY_ALONE:
+    break;
+  }
+  h->done = true;
+  return DFT_OK;
 }
 
 dft_status dft_reduce_start(dft_reducer *r, dft_dtype dtype, void *data, size_t count,
@@ -215,7 +241,9 @@ dft_status dft_reduce_start(dft_reducer *r, dft_dtype dtype, void *data, size_t 
   *out = NULL;
   const size_t bytes = count * (dtype == DFT_F32 ? sizeof(float) : sizeof(double));
   const dft_plan *plan = bytes >= large_bytes ? &r->large : &r->small;
-  dft_reduction_handle *h = take(r, (size_t)plan->scratch_pieces * dft_plan_piece_bytes(plan, bytes));
+  const bool here = r->way == DFT_WAY_HOST || r->way == DFT_WAY_STAGED;
+  dft_reduction_handle *h = take(r, here ? dft_reduction_scratch(plan, bytes) : 0,
+                                 r->way == DFT_WAY_STAGED ? (size_t)r->nodes * bytes : 0);
   if (h == NULL) {
     (void)dft_fail_memory("exchange", sizeof *h);
     return DFT_EINTERNAL; /* spelled out for the static analyzer: DFT_OK always comes with a handle */
@@ -230,13 +258,7 @@ dft_status dft_reduce_start(dft_reducer *r, dft_dtype dtype, void *data, size_t 
   h->tag = DFT_TAG_REDUCE + (int)(r->started++ % DFT_TAGS_OF_REDUCE);
   *r->last = h; /* from here on the reducer owns it */
   r->last = &h->next;
-  DFT_TRY(fit(h));
-  if (!r->ordered)
-    DFT_TRY(start_fast(r, h, count));
-  else if (plan->stages == 0)
-    h->done = true;
-  else
-    DFT_TRY(post(r, h));
+  DFT_TRY(begin(r, h, data));
   *out = h;
   return DFT_OK;
 }
@@ -244,6 +266,7 @@ dft_status dft_reduce_start(dft_reducer *r, dft_dtype dtype, void *data, size_t 
 dft_status dft_reduce_poll(dft_reducer *r) {
   bool progressed = false;
   dft_comm_tick(r->comm);
+  if (r->way == DFT_WAY_STAGED) DFT_TRY(dft_reduction_settle(r, false));
   return advance_all(r, &progressed);
 }
 
@@ -266,6 +289,8 @@ static void release(dft_reducer *r, dft_reduction_handle *handle) {
 }
 
 dft_status dft_reduce_wait(dft_reducer *r, dft_reduction_handle *handle) {
+  if (handle->downloading) DFT_TRY(dft_reduction_settle(r, true));
+  if (r->way == DFT_WAY_NCCL) r->device->exchange_wait(handle->event);
   const double begin_s = dft_now_s();
   dft_pause pause = {0};
   dft_status status = DFT_OK;
@@ -285,6 +310,10 @@ dft_status dft_reduce(dft_reducer *r, dft_dtype dtype, void *data, size_t count)
   dft_reduction_handle *handle = NULL;
   DFT_TRY(dft_reduce_start(r, dtype, data, count, &handle));
   return dft_reduce_wait(r, handle);
+}
+
+const dft_device *dft_reducer_device(const dft_reducer *r) {
+  return r->device;
 }
 
 dft_reduce_stats dft_reducer_stats(const dft_reducer *r) {

@@ -181,7 +181,7 @@ static dft_status evaluate(dft_run *run, dft_state *state, const char *checkpoin
                                                       &run->class_names, &run->own_class_names)));
   int ranks = dft_comm_size(run->comm);
   run->shards = ranks > state->shards ? dft_shards_auto(ranks) : state->shards;
-  DFT_TRY(dft_reducer_new(run->comm, run->shards, true, &run->reducer));
+  DFT_TRY(dft_reducer_new(run->comm, run->shards, true, NULL, &run->host_reducer));
   DFT_TRY(dft_comm_agree(run->comm, open_images(run)));
   DFT_TRY(dft_setup_decoding(run->comm, run->config, run->data[DFT_SET_VALIDATION], &run->decode_threads));
   DFT_TRY(dft_comm_agree(run->comm, dft_ahead_open(run, run->decode_threads)));
@@ -209,7 +209,7 @@ dft_status dft_evaluate(dft_comm *comm, const char *checkpoint, const dft_source
   if (status == DFT_OK) status = evaluate(&run, &state, checkpoint, json_path);
   dft_cache_close(run.cache);
   dft_ahead_close(&run);
-  dft_reducer_free(run.reducer);
+  dft_reducer_free(run.host_reducer);
   if (run.config != NULL) dft_class_names_free(run.own_class_names, run.config->model.classes);
   dft_model_free(run.model);
   dft_dataset_free(run.data[DFT_SET_VALIDATION]);

@@ -128,7 +128,7 @@ dft_status dft_measure(dft_run *run, dft_set set, dft_metrics *metrics) {
     dft_shard_map_leave_out(&e.map, e.bad);
     sum_up(&e, classes, confusion);
     size_t width = DFT_SUMS + (confusion ? (size_t)classes * (size_t)classes : 0);
-    status = dft_reduce(run->reducer, DFT_F64, e.sums, width);
+    status = dft_reduce(run->host_reducer, DFT_F64, e.sums, width);
   }
   if (status == DFT_OK) {
     double count = e.sums[DFT_SUM_COUNT];

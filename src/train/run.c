@@ -38,8 +38,9 @@ static dft_status choose_shards(dft_run *run) {
   if (run->shards % ranks != 0 && dft_comm_rank(run->comm) == 0)
     dft_warn("%d ranks share %d shards unequally: %d %% of them will be busy; a power of two fits", ranks,
              run->shards, 100 * run->shards / (((run->shards + ranks - 1) / ranks) * ranks));
-  return dft_reducer_new(run->comm, run->shards, run->config->distributed.reduction == DFT_REDUCTION_ORDERED,
-                         &run->reducer);
+  const bool ordered = run->config->distributed.reduction == DFT_REDUCTION_ORDERED;
+  DFT_TRY(dft_reducer_new(run->comm, run->shards, ordered, run->compute.device, &run->reducer));
+  return dft_reducer_new(run->comm, run->shards, ordered, NULL, &run->host_reducer);
 }
 
 /* Every phase is frozen once in advance: a wrong layer name must not end a run in its last phase. */
@@ -245,6 +246,7 @@ static void close_run(dft_run *run) {
   dft_cache_close(run->cache);
   dft_ahead_close(run);
   dft_reducer_free(run->reducer);
+  dft_reducer_free(run->host_reducer);
   dft_model_free(run->model);
   for (int i = 0; i < run->history_count; i++) free(run->history[i].phase);
   free(run->history);

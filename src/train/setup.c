@@ -119,7 +119,8 @@ static dft_status open_device(dft_comm *comm, const dft_module *module, int devi
   compute->kernels = DFT_KERNELS_CUDA;
   DFT_TRY(dft_comm_agree(comm, module->open(device, precision, &compute->ops)));
   compute->device = compute->ops->device;
-  return compare_names(comm, compute->device);
+  DFT_TRY(compare_names(comm, compute->device));
+  return compute->choice.nccl ? dft_comm_use_nccl(comm, module->nccl) : DFT_OK;
 }
 
 static dft_status choose_kernels(dft_comm *comm, dft_backend backend, dft_precision precision,

@@ -102,7 +102,8 @@ typedef struct dft_run {
   const char *const *class_names; /* from the config, the data or numbers */
   char **own_class_names;
   dft_model *model;
-  dft_reducer *reducer;
+  dft_reducer *reducer;      /* of what training has, on the GPU if there is one */
+  dft_reducer *host_reducer; /* of what is on the host in any case */
   dft_cache *cache;
   dft_fetch *fetch; /* NULL on one host */
   dft_ahead ahead;

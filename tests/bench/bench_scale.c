@@ -254,7 +254,7 @@ static dft_status run(bench *b, int images, int steps) {
   DFT_TRY(dft_ops_best(&kernels));
   b->ops = dft_ops_get(kernels);
   dft_ops_set_threads(1);
-  DFT_TRY(dft_reducer_new(b->comm, dft_shards_auto(ranks), true, &b->reducer));
+  DFT_TRY(dft_reducer_new(b->comm, dft_shards_auto(ranks), true, NULL, &b->reducer));
   DFT_TRY(dft_model_new(1.0, 96, 96, DFT_POOL_AVG, CLASSES, &b->model));
   dft_model_init(b->model, 1);
   DFT_TRY(one_phase(b, head, 0, images, steps));

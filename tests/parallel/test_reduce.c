@@ -60,7 +60,7 @@ static void check(dft_dtype type, int shards, size_t count, int salt, const void
 static void sums_have_the_bits_of_the_tree(int shards) {
   static const size_t counts[] = {1, 7, 1000, 100003};
   dft_reducer *r = NULL;
-  OK(dft_reducer_new(world, shards, true, &r));
+  OK(dft_reducer_new(world, shards, true, NULL, &r));
   for (int type = DFT_F32; type <= DFT_F64; ++type)
     for (int c = 0; c < 4; ++c) {
       if (counts[c] > 1000 && shards > 16) continue; /* the reference takes long */
@@ -83,7 +83,7 @@ static void several_are_under_way_at_once(void) {
   static const int order[COUNT] = {4, 0, 8, 2, 7, 1, 6, 3, 5};
   const int shards = dft_shards_auto(size);
   dft_reducer *r = NULL;
-  OK(dft_reducer_new(world, shards, true, &r));
+  OK(dft_reducer_new(world, shards, true, NULL, &r));
   for (int round = 0; round < 3; ++round) {
     void *data[COUNT];
     dft_reduction_handle *handle[COUNT];
@@ -105,7 +105,7 @@ static void several_are_under_way_at_once(void) {
 static void tags_wrap(void) {
   const int shards = dft_shards_auto(size);
   dft_reducer *r = NULL;
-  OK(dft_reducer_new(world, shards, true, &r));
+  OK(dft_reducer_new(world, shards, true, NULL, &r));
   for (int i = 0; i < 4200 / (size > 4 ? 4 : 1); ++i) {
     double total[DFT_MAX_NODES];
     void *data = make(DFT_F64, shards, 1, i);
@@ -130,7 +130,7 @@ static void fast_is_close(void) {
   enum { COUNT = 5000 };
   const int shards = dft_shards_auto(size);
   dft_reducer *r = NULL;
-  OK(dft_reducer_new(world, shards, false, &r));
+  OK(dft_reducer_new(world, shards, false, NULL, &r));
   float *a = make(DFT_F32, shards, COUNT, 1);
   double *b = make(DFT_F64, shards, COUNT, 2);
   dft_reduction_handle *ha, *hb;
@@ -150,8 +150,8 @@ static void fast_is_close(void) {
 
 static void more_ranks_than_shards_are_refused(void) {
   dft_reducer *r = NULL;
-  if (size > 1) CHECK(dft_reducer_new(world, size > 2 ? 2 : 1, true, &r) == DFT_EUSAGE && r == NULL, " ");
-  CHECK(dft_reducer_new(world, 12, true, &r) == DFT_EUSAGE && r == NULL, " ");
+  if (size > 1) CHECK(dft_reducer_new(world, size > 2 ? 2 : 1, true, NULL, &r) == DFT_EUSAGE && r == NULL, " ");
+  CHECK(dft_reducer_new(world, 12, true, NULL, &r) == DFT_EUSAGE && r == NULL, " ");
 }
 
 int main(void) {

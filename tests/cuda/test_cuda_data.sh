@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# What reaches a device's step besides plain batches: augmented and mixed images, samples left out, steps that are not
+# finite.
+source "$DFT_SOURCE/tests/common.sh"
+source "$DFT_SOURCE/tests/cuda/common.sh"
+export OMP_NUM_THREADS=1 DFT_HOST_CUDA=devices=3
+small_config "$work/cpu" >"$work/config.yaml"
+
+# both NAME TOLERANCE KEY=VALUE...: near the CPU's, the same at 1 and 3 devices
+both() {
+  local name=$1 tolerance=$2
+  shift 2
+  ok "$name on the CPU" on_cpu np 1 "$work/config.yaml" run_dir="$work/$name-cpu" "$@"
+  for ranks in 1 3; do
+    ok "$name on $ranks devices" on_device np $ranks "$work/config.yaml" run_dir="$work/$name-$ranks" "$@"
+  done
+  same "$work/$name-1/final.pb" "$work/$name-3/final.pb" "$name"
+  near "$name" "$work/$name-cpu/history.csv" "$work/$name-1/history.csv" "$tolerance"
+}
+both mixed 2e-3 data.augment.mixup=0.4 phases.1.epochs=2
+both views 2e-3 'data.augment={flip: horizontal}' cache.views=2 phases.0.epochs=3
+both augmented 2e-3 'data.augment={flip: horizontal}' phases.1.epochs=2
+both max 2e-3 model.pooling=max phases.0.optimizer.name=adamw phases.2.epochs=2
+both one_image 2e-3 data.batch_size=1 data.limit=7
+
+# a sample that cannot be read is left out
+mkdir -p "$work/photos/a" "$work/photos/b"
+python3 - "$work/photos" <<'PYTHON' || skip "python3-pil is not installed"
+import sys
+from PIL import Image
+for c, shade in (("a", 40), ("b", 200)):
+    for i in range(6):
+        Image.new("RGB", (40 + i, 36), (shade, 10 * i, 255 - shade)).save(f"{sys.argv[1]}/{c}/{i}.png")
+open(sys.argv[1] + "/a/2.png", "r+b").truncate(60)
+PYTHON
+cat >"$work/photos.yaml" <<END
+model: {alpha: 0.35, input_shape: [32, 32, 3], classes: 2}
+data: {format: image_folder, batch_size: 4, train: {path: $work/photos}, on_corrupt: skip}
+phases: [{name: head, epochs: 2}, {name: tail, unfreeze_last: 20, epochs: 2}]
+END
+for ranks in 1 2; do
+  ok "left out" on_device np $ranks "$work/photos.yaml" run_dir="$work/left$ranks"
+  grep -q "left out" "$work/out" || fail "nothing was left out"
+done
+same "$work/left1/final.pb" "$work/left2/final.pb" "a sample left out"
+ok "left out on the CPU" on_cpu np 1 "$work/photos.yaml" run_dir="$work/left-cpu"
+awk -F, 'NR > 1 {$6 = 0; $5 = 0} 1' OFS=, "$work/left-cpu/history.csv" >"$work/a"
+awk -F, 'NR > 1 {$6 = 0; $5 = 0} 1' OFS=, "$work/left1/history.csv" >"$work/b"
+near "a sample left out" "$work/a" "$work/b" 2e-3
+
+# not finite: nothing of the step remains
+for ranks in 1 2; do
+  expect 70 "not finite" on_device np_quiet $ranks "$work/config.yaml" run_dir="$work/nan$ranks" phases.0.epochs=2 \
+    phases.0.optimizer.name=sgd phases.0.optimizer.learning_rate=1e38
+done

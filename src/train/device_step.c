@@ -137,7 +137,7 @@ static step_record *find_record(const dft_run *run, dft_device_run *d, double gl
 /* Runs a step, the first of its kind directly: only then may kernels take memory. An exchange through the
  * host cannot be recorded. */
 static dft_status launch(dft_run *run, dft_device_run *d, double global) {
-  const bool recordable = dft_comm_size(run->comm) == 1;
+  const bool recordable = dft_comm_size(run->comm) == 1 || dft_comm_has_nccl(run->comm);
   step_record *r = recordable ? find_record(run, d, global) : NULL;
   if (r == NULL) return enqueue(run, d, global);
   if (r->graph == NULL) {

@@ -2,12 +2,8 @@
  * to the update, and the host loads the next batch meanwhile. What a step enqueues is recorded the second
  * time a batch of its size comes, and replayed from then on. */
 #include "device_run.h"
-#include "dft/clock.h"
-#include "dft/log.h"
 #include <stdlib.h>
 #include <string.h>
-
-enum { SPIN_MS = 2 }; /* a step's end is watched for so long before the core is given away */
 
 static void swap(dft_loaded *a, dft_loaded *b) {
   const dft_loaded c = *a;
@@ -150,26 +146,6 @@ static dft_status launch(dft_run *run, dft_device_run *d, double global) {
   return DFT_OK;
 }
 
-/* Until the device has done the step; signs of life meanwhile, and an end when a peer is lost. */
-static dft_status await(dft_run *run, dft_device_run *d) {
-  const double begin_s = dft_now_s();
-  dft_pause pause = {0};
-  for (bool finished = false;;) {
-    DFT_TRY(d->device->poll(&finished));
-    if (finished) return DFT_OK;
-    if (dft_now_s() - begin_s > SPIN_MS / 1e3) DFT_TRY(dft_comm_pause(run->comm, &pause, false, -1));
-  }
-}
-
-/* The device's own failure is known to this rank alone, and the others wait for it inside the exchange. */
-static dft_status failed_alone(dft_run *run, dft_status status) {
-  if (status == DFT_OK || status == DFT_EPEER || dft_comm_size(run->comm) == 1) return status;
-  const int rank = dft_comm_rank(run->comm);
-  dft_warn("rank %d (host %s): %s", rank, dft_comm_host(run->comm, rank), dft_error());
-  dft_comm_abort(run->comm, status);
-  return status;
-}
-
 /* The next batch of the epoch, beside the device's work. What was waited for counts as the step's only when
  * the device had nothing left to do. */
 static dft_status load_next(dft_run *run, dft_device_run *d, dft_waited *waited) {
@@ -199,7 +175,7 @@ static dft_status step(dft_run *run, dft_device_run *d, bool may_leave_out, dft_
   send_batch(run, d);
   DFT_TRY(launch(run, d, global));
   DFT_TRY(load_next(run, d, waited));
-  DFT_TRY(await(run, d));
+  DFT_TRY(dft_reducer_finish(run->reducer));
   memcpy(ph->sums, d->totals_host, DFT_SUMS * sizeof *ph->sums);
   if (!dft_device_updated(d)) return DFT_OK;
   dft_optimizer_begin(ph->optimizer);
@@ -207,8 +183,9 @@ static dft_status step(dft_run *run, dft_device_run *d, bool may_leave_out, dft_
   return DFT_OK;
 }
 
+/* What goes wrong on one device is known to its rank alone, while the others wait for it in the exchange. */
 dft_status dft_device_step(dft_run *run, bool may_leave_out, dft_waited *waited) {
-  return failed_alone(run, step(run, run->phase.device, may_leave_out, waited));
+  return dft_comm_give_up(run->comm, step(run, run->phase.device, may_leave_out, waited));
 }
 
 bool dft_device_updated(const dft_device_run *d) {

@@ -19,11 +19,11 @@
   .train_pair_backward = dft_train_pair_backward_##set, .train_pair_finish = dft_train_pair_finish_##set
 #define NO_PAIR .train_pair_fits = NULL
 
-/* One set's table. */
-#define TABLE(set, rest, train, pair)                                                                        \
+/* One set's table: products and frozen forward of `set`, their weights' gradients of `dw`. */
+#define TABLE(set, dw, rest, train, pair)                                                                    \
   {                                                                                                          \
     .name = #set, .gemm_packed_floats = dft_gemm_packed_floats_##set, .gemm_pack = dft_gemm_pack_##set,      \
-    .gemm = dft_gemm_##set, .gemm_dw = dft_gemm_dw_##set, .depthwise = dft_depthwise_##rest,                 \
+    .gemm = dft_gemm_##set, .gemm_dw = dft_gemm_dw_##dw, .depthwise = dft_depthwise_##rest,                  \
     .depthwise_dx = dft_depthwise_dx_##rest, .depthwise_dw = dft_depthwise_dw_##rest,                        \
     .stem = dft_stem_##rest, .stem_dw = dft_stem_dw_##rest, .bn_sums = dft_bn_sums_##rest,                   \
     .scale_shift = dft_scale_shift_##rest, .bn_backward_sums = dft_bn_backward_sums_##rest,                  \
@@ -42,13 +42,13 @@ static const char *const names[DFT_KERNELS_CUDA] = {"reference", "portable",   "
                                                     "avx512",    "avx512bf16", "amx"};
 
 static const dft_ops tables[DFT_KERNELS_CUDA] = {
-    [DFT_KERNELS_REFERENCE] = TABLE(reference, plain, composed, NO_PAIR),
-    [DFT_KERNELS_PORTABLE] = TABLE(portable, plain, composed, NO_PAIR),
+    [DFT_KERNELS_REFERENCE] = TABLE(reference, reference, plain, composed, NO_PAIR),
+    [DFT_KERNELS_PORTABLE] = TABLE(portable, portable, plain, composed, NO_PAIR),
 #ifdef DFT_HAVE_SIMD
-    [DFT_KERNELS_AVX2] = TABLE(avx2, avx2, avx2, PAIR(avx2)),
-    [DFT_KERNELS_AVX512] = TABLE(avx512, avx512, avx512, PAIR(avx512)),
-    [DFT_KERNELS_AVX512BF16] = TABLE(avx512bf16, avx512, avx512, PAIR(avx512)),
-    [DFT_KERNELS_AMX] = TABLE(amx, avx512, avx512, PAIR(avx512)),
+    [DFT_KERNELS_AVX2] = TABLE(avx2, avx2, avx2, avx2, PAIR(avx2)),
+    [DFT_KERNELS_AVX512] = TABLE(avx512, avx512, avx512, avx512, PAIR(avx512)),
+    [DFT_KERNELS_AVX512BF16] = TABLE(avx512bf16, avx512, avx512, avx512, PAIR(avx512)),
+    [DFT_KERNELS_AMX] = TABLE(amx, avx512, avx512, avx512, PAIR(avx512)),
 #endif
 };
 

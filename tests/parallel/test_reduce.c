@@ -1,61 +1,8 @@
 /* The ordered reduction: the bits of the serial shard tree on every rank, for any number of ranks. */
 #include "dft/clock.h"
 #include "dft/reduce.h"
-#include "world.h"
+#include "tree.h"
 #include <math.h>
-
-static int rank, size;
-
-/* Magnitudes from 1e-4 to 1e4, so that another order of summation gives other bits. */
-static double shard_value(int shard, int64_t i, int salt) {
-  const uint64_t h =
-      ((uint64_t)shard * 2654435761u + (uint64_t)i * 40503u + (uint64_t)salt * 97u) * 0x9e3779b97f4a7c15u;
-  static const double scale[] = {1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1};
-  return ((double)(h >> 40) / 256.0 - 32000.0) * scale[h % 9];
-}
-
-static double tree_f64(int first, int shards, int64_t i, int salt) {
-  if (shards == 1) return shard_value(first, i, salt);
-  return tree_f64(first, shards / 2, i, salt) + tree_f64(first + shards / 2, shards / 2, i, salt);
-}
-
-static float tree_f32(int first, int shards, int64_t i, int salt) {
-  if (shards == 1) return (float)shard_value(first, i, salt);
-  return tree_f32(first, shards / 2, i, salt) + tree_f32(first + shards / 2, shards / 2, i, salt);
-}
-
-static size_t width(dft_dtype type) {
-  return type == DFT_F32 ? sizeof(float) : sizeof(double);
-}
-
-static void put(dft_dtype type, void *data, size_t at, int first, int shards, int64_t i, int salt) {
-  if (type == DFT_F32)
-    ((float *)data)[at] = tree_f32(first, shards, i, salt);
-  else
-    ((double *)data)[at] = tree_f64(first, shards, i, salt);
-}
-
-/* This rank's node sums. */
-static void *make(dft_dtype type, int shards, size_t count, int salt) {
-  dft_shard_map map = {0};
-  OK(dft_shard_map_set(&map, shards, size, rank, shards));
-  void *data = malloc((size_t)map.nodes * count * width(type));
-  for (int node = 0; node < map.nodes; ++node)
-    for (size_t i = 0; i < count; ++i)
-      put(type, data, (size_t)node * count + i, (int)map.begin + map.node_first[node],
-          map.node_first[node + 1] - map.node_first[node], (int64_t)i, salt);
-  dft_shard_map_free(&map);
-  return data;
-}
-
-static void check(dft_dtype type, int shards, size_t count, int salt, const void *data) {
-  for (size_t i = 0; i < count; ++i) {
-    double expected;
-    put(type, &expected, 0, 0, shards, (int64_t)i, salt);
-    CHECK(memcmp((const char *)data + i * width(type), &expected, width(type)) == 0,
-          "%d shards, %zu of %zu, type %d", shards, i, count, (int)type);
-  }
-}
 
 static void sums_have_the_bits_of_the_tree(int shards) {
   static const size_t counts[] = {1, 7, 1000, 100003};
@@ -150,7 +97,8 @@ static void fast_is_close(void) {
 
 static void more_ranks_than_shards_are_refused(void) {
   dft_reducer *r = NULL;
-  if (size > 1) CHECK(dft_reducer_new(world, size > 2 ? 2 : 1, true, NULL, &r) == DFT_EUSAGE && r == NULL, " ");
+  if (size > 1)
+    CHECK(dft_reducer_new(world, size > 2 ? 2 : 1, true, NULL, &r) == DFT_EUSAGE && r == NULL, " ");
   CHECK(dft_reducer_new(world, 12, true, NULL, &r) == DFT_EUSAGE && r == NULL, " ");
 }
 

@@ -15,26 +15,27 @@ typedef struct format {
   const char *magic;
   dft_image_format format;
   const dft_raster_reader *reader; /* NULL: the module's */
+  const dft_raster_reader *second; /* what reads a file that `reader` fails at; NULL: nothing */
 } format;
 
 static const format formats[] = {
-    {"JPEG", 0, 3, "\xff\xd8\xff", DFT_IMAGE_JPEG, &dft_jpeg_reader},
-    {"PNG", 0, 8, "\x89PNG\r\n\x1a\n", DFT_IMAGE_PNG, NULL},
-    {"WebP", 8, 4, "WEBP", DFT_IMAGE_WEBP, NULL},
-    {"GIF", 0, 5, "GIF87", DFT_IMAGE_GIF, NULL},
-    {"GIF", 0, 5, "GIF89", DFT_IMAGE_GIF, NULL},
-    {"TIFF", 0, 4, "II*\0", DFT_IMAGE_TIFF, NULL},
-    {"TIFF", 0, 4, "MM\0*", DFT_IMAGE_TIFF, NULL},
-    {"TIFF", 0, 4, "II+\0", DFT_IMAGE_TIFF, NULL},
-    {"TIFF", 0, 4, "MM\0+", DFT_IMAGE_TIFF, NULL},
-    {"BMP", 0, 2, "BM", DFT_IMAGE_BMP, &dft_bmp_reader},
+    {"JPEG", 0, 3, "\xff\xd8\xff", DFT_IMAGE_JPEG, &dft_jpeg_reader, &dft_plain_jpeg_reader},
+    {"PNG", 0, 8, "\x89PNG\r\n\x1a\n", DFT_IMAGE_PNG, NULL, NULL},
+    {"WebP", 8, 4, "WEBP", DFT_IMAGE_WEBP, NULL, NULL},
+    {"GIF", 0, 5, "GIF87", DFT_IMAGE_GIF, NULL, NULL},
+    {"GIF", 0, 5, "GIF89", DFT_IMAGE_GIF, NULL, NULL},
+    {"TIFF", 0, 4, "II*\0", DFT_IMAGE_TIFF, NULL, NULL},
+    {"TIFF", 0, 4, "MM\0*", DFT_IMAGE_TIFF, NULL, NULL},
+    {"TIFF", 0, 4, "II+\0", DFT_IMAGE_TIFF, NULL, NULL},
+    {"TIFF", 0, 4, "MM\0+", DFT_IMAGE_TIFF, NULL, NULL},
+    {"BMP", 0, 2, "BM", DFT_IMAGE_BMP, &dft_bmp_reader, NULL},
 };
 
 /* What people have that is an image and not for us. */
 static const format foreign[] = {
-    {"HEIF or AVIF", 4, 4, "ftyp", 0, NULL}, {"JPEG XL", 0, 2, "\xff\x0a", 0, NULL},
-    {"JPEG 2000", 4, 4, "jP  ", 0, NULL},    {"PDF", 0, 4, "%PDF", 0, NULL},
-    {"SVG", 0, 4, "<svg", 0, NULL},          {"Photoshop", 0, 4, "8BPS", 0, NULL},
+    {"HEIF or AVIF", 4, 4, "ftyp", 0, NULL, NULL}, {"JPEG XL", 0, 2, "\xff\x0a", 0, NULL, NULL},
+    {"JPEG 2000", 4, 4, "jP  ", 0, NULL, NULL},    {"PDF", 0, 4, "%PDF", 0, NULL, NULL},
+    {"SVG", 0, 4, "<svg", 0, NULL, NULL},          {"Photoshop", 0, 4, "8BPS", 0, NULL, NULL},
 };
 
 static const format *find_format(const format *table, size_t entries, const void *bytes, size_t count) {
@@ -189,6 +190,8 @@ static dft_status decode_named(const void *bytes, size_t count, const char *name
     status = decode(f, reader, bytes, count, name, mode, height, width, bitmap, message);
     pthread_rwlock_unlock(&vips_lock);
   }
+  if (f->second != NULL && status == DFT_EDATA && *message != '\0')
+    status = decode(f, f->second, bytes, count, name, mode, height, width, bitmap, message);
   if (status == DFT_EDATA && *message != '\0')
     return dft_fail(DFT_EDATA, "%s: damaged or truncated %s: %s", name, f->name, message);
   return status;

@@ -1,13 +1,13 @@
-/* JPEG through libjpeg. Damage that libjpeg papers over (it warns, fills up with grey and goes on) is an
- * error here, but not what leaves the pixels whole, such as bytes between segments. */
+/* JPEG through libjpeg, with Huffman decoding of our own where the file is a plain one (jpeg_entropy.h).
+ * Damage that libjpeg papers over (it warns, fills up with grey and goes on) is an error here, but not what
+ * leaves the pixels whole, such as bytes between segments. */
+#include "jpeg_entropy.h"
 #include "raster.h"
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-/* after stdio.h: it names FILE */
-#include <jpeglib.h>
-
 /* libjpeg's message codes, for which Debian installs no header of their own. */
 #define JMESSAGE(code, string) code,
 typedef enum {
@@ -23,7 +23,8 @@ typedef struct jpeg_image {
   struct jpeg_progress_mgr progress;
   jmp_buf escape;
   char *message;
-  uint8_t *strip; /* [STRIP_ROWS][stride] */
+  dft_jpeg_entropy *entropy; /* the thread's; NULL: libjpeg's own Huffman decoding */
+  uint8_t *strip;            /* [STRIP_ROWS][stride] */
   size_t stride;
 } jpeg_image;
 
@@ -36,6 +37,34 @@ static void fail(j_common_ptr c) {
   char text[JMSG_LENGTH_MAX];
   c->err->format_message(c, text);
   fail_with(c->client_data, text);
+}
+
+static const char unusual[] = "not a plain baseline file"; /* never the last word: libjpeg tries again */
+
+void dft_jpeg_unusual(j_decompress_ptr cinfo) {
+  fail_with(cinfo->client_data, unusual);
+}
+
+dft_jpeg_entropy *dft_jpeg_entropy_of(j_decompress_ptr cinfo) {
+  return ((jpeg_image *)cinfo->client_data)->entropy;
+}
+
+/* Tables stay with the thread. NULL: there is no memory, or no key, for them. */
+static pthread_key_t entropy_key;
+static pthread_once_t entropy_once = PTHREAD_ONCE_INIT;
+static int entropy_error;
+
+static void make_entropy_key(void) {
+  entropy_error = pthread_key_create(&entropy_key, dft_jpeg_entropy_free);
+}
+
+static dft_jpeg_entropy *get_entropy(void) {
+  if (pthread_once(&entropy_once, make_entropy_key) != 0 || entropy_error != 0) return NULL;
+  dft_jpeg_entropy *e = pthread_getspecific(entropy_key);
+  if (e != NULL || (e = dft_jpeg_entropy_make()) == NULL) return e;
+  if (pthread_setspecific(entropy_key, e) == 0) return e;
+  dft_jpeg_entropy_free(e);
+  return NULL;
 }
 
 static void warn(j_common_ptr c, int level) {
@@ -137,7 +166,7 @@ static bool open_jpeg(dft_image_format format, const void *bytes, size_t count, 
   return true;
 }
 
-static bool start_jpeg(void *handle, int shrink, dft_raster *raster, char *message) {
+static bool start_plain(void *handle, int shrink, dft_raster *raster, char *message) {
   jpeg_image *j = handle;
   j->message = message;
   if (setjmp(j->escape)) return false;
@@ -153,6 +182,26 @@ static bool start_jpeg(void *handle, int shrink, dft_raster *raster, char *messa
   return false;
 }
 
+/* From here on libjpeg asks our decoder for coefficients; false: it cannot read this file. */
+static bool take_entropy(jpeg_image *j) {
+  j->entropy = get_entropy();
+  if (j->entropy != NULL && !dft_jpeg_entropy_take(j->entropy, &j->c)) j->entropy = NULL;
+  return j->entropy != NULL;
+}
+
+static bool start_jpeg(void *handle, int shrink, dft_raster *raster, char *message) {
+  if (!start_plain(handle, shrink, raster, message)) return false;
+  if (dft_jpeg_entropy_works()) (void)take_entropy(handle);
+  return true;
+}
+
+static bool start_fast(void *handle, int shrink, dft_raster *raster, char *message) {
+  if (!start_plain(handle, shrink, raster, message)) return false;
+  if (take_entropy(handle)) return true;
+  snprintf(message, DFT_RASTER_MESSAGE_BYTES, "%s", unusual);
+  return false;
+}
+
 static bool jpeg_rows(void *handle, int64_t most, const void **rows, size_t *stride_bytes, int64_t *count,
                       char *message) {
   jpeg_image *j = handle;
@@ -165,8 +214,15 @@ static bool jpeg_rows(void *handle, int64_t most, const void **rows, size_t *str
   if (setjmp(j->escape)) return false;
   int64_t want = most < STRIP_ROWS ? most : STRIP_ROWS;
   while (*count < want) *count += jpeg_read_scanlines(&j->c, lines + *count, (JDIMENSION)(want - *count));
+  if (j->entropy != NULL && j->c.output_scanline == j->c.output_height &&
+      !dft_jpeg_entropy_complete(j->entropy))
+    dft_jpeg_unusual(&j->c);
   return true;
 }
 
 const dft_raster_reader dft_jpeg_reader = {
     .open = open_jpeg, .start = start_jpeg, .rows = jpeg_rows, .close = close_jpeg};
+const dft_raster_reader dft_plain_jpeg_reader = {
+    .open = open_jpeg, .start = start_plain, .rows = jpeg_rows, .close = close_jpeg};
+const dft_raster_reader dft_fast_jpeg_reader = {
+    .open = open_jpeg, .start = start_fast, .rows = jpeg_rows, .close = close_jpeg};

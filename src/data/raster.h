@@ -46,7 +46,14 @@ typedef struct dft_raster_reader {
   void (*close)(void *handle);
 } dft_raster_reader;
 
-extern const dft_raster_reader dft_jpeg_reader, dft_bmp_reader;
+/* JPEG: the first fails at anything unusual in a file, which the second, libjpeg alone, is then to read from
+ * the start; what the first reads, the second reads to the same pixels. */
+extern const dft_raster_reader dft_jpeg_reader, dft_plain_jpeg_reader;
+extern const dft_raster_reader dft_bmp_reader;
+/* By our Huffman decoding or not at all: what dft_jpeg_reader begins with, if a first try of it showed that
+ * it works with this libjpeg. */
+extern const dft_raster_reader dft_fast_jpeg_reader;
+bool dft_jpeg_entropy_works(void);
 
 /* What the module exports under the name of DFT_RASTER_MODULE_SYMBOL. A change of anything above is another
  * symbol, so that a module left over from another version is refused. */

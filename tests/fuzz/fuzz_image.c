@@ -21,8 +21,49 @@ static int announces_much(const unsigned char *data, size_t size) {
   return 0;
 }
 
+/* Rows of a JPEG file of at most 100,000 pixels into `pixels`; 0: it is refused. */
+static int read_rows(const dft_raster_reader *reader, const unsigned char *data, size_t size, int shrink,
+                     unsigned char *pixels, size_t *used, char *message) {
+  dft_raster r;
+  void *handle;
+  const void *rows;
+  size_t stride;
+  if (!reader->open(DFT_IMAGE_JPEG, data, size, &r, &handle, message)) return 0;
+  int fine = reader->start(handle, shrink, &r, message);
+  size_t line = (size_t)(r.width * r.bands);
+  *used = (size_t)r.height * line;
+  for (int64_t y = 0, count = 0; fine && y < r.height; y += count) {
+    fine = reader->rows(handle, r.height - y, &rows, &stride, &count, message);
+    for (int64_t i = 0; fine && i < count; i++)
+      memcpy(pixels + (size_t)(y + i) * line, (const char *)rows + (size_t)i * stride, line);
+  }
+  reader->close(handle);
+  return fine;
+}
+
+/* What our Huffman decoding reads, libjpeg alone reads to the same pixels; and what becomes of a file, pixels
+ * or a message, is what libjpeg alone makes of it. */
+static void compare_with_libjpeg(const unsigned char *data, size_t size) {
+  static unsigned char pixels[2][400000];
+  static dft_bitmap bitmap;
+  char ours[DFT_RASTER_MESSAGE_BYTES], libjpegs[DFT_RASTER_MESSAGE_BYTES];
+  int height, width;
+  if (dft_decode_size(data, size, "fuzz", &height, &width) != DFT_OK || (int64_t)height * width > 100000)
+    return;
+  for (int shrink = 1; shrink <= 8; shrink *= 2) {
+    size_t used[2] = {0};
+    int plain = read_rows(&dft_plain_jpeg_reader, data, size, shrink, pixels[0], &used[0], libjpegs);
+    int fast = read_rows(&dft_fast_jpeg_reader, data, size, shrink, pixels[1], &used[1], ours);
+    if (fast && (!plain || used[0] != used[1] || memcmp(pixels[0], pixels[1], used[0]) != 0)) abort();
+    if (shrink > 1) continue;
+    int read = dft_decode(data, size, "fuzz", DFT_RESIZE_STRETCH, 100000, 100000, &bitmap) == DFT_OK;
+    if (read != plain || (!read && strstr(dft_error(), libjpegs) == NULL)) abort();
+  }
+}
+
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
   if (announces_much(data, size)) return 0;
+  if (size > 2 && data[0] == 0xff && data[1] == 0xd8) compare_with_libjpeg(data, size);
   static const int sides[][2] = {{1000, 1000}, {7, 5}, {1, 64}};
   static dft_bitmap bitmap;
   int height, width;

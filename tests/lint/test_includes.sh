@@ -18,7 +18,7 @@ declare -A module_of=(
 )
 # Foreign headers that one module alone knows.
 declare -A owner=(
-  [mpi.h]=comm [hdf5.h]=formats [yaml.h]=config [cblas.h]=ops [immintrin.h]=ops [zlib.h]=data [jpeglib.h]=data [jansson.h]=data [vips/vips.h]=data
+  [mpi.h]=comm [hdf5.h]=formats [yaml.h]=config [cblas.h]=ops [immintrin.h]=ops [zlib.h]=data [jpeglib.h]=data [jpegint.h]=data [jansson.h]=data [vips/vips.h]=data
   [nccl.h]=comm [cuda_runtime.h]=ops [cublasLt.h]=ops [dft.pb-c.h]=checkpoint [protobuf-c/protobuf-c.h]=checkpoint
 )
 MOST_LINES=420

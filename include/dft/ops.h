@@ -220,7 +220,7 @@ struct dft_ops {
   /* Optimizer steps over `count` values; g = scale*grad (scale 1/B turns sums into means). Formulas: optim.h.
    * The betas are double because 1 - beta must be rounded once, as in Keras: 1 - 0.999f is off by 1e-5.
    * decay = learning_rate*weight_decay (0: none) shrinks w before the step. velocity is unused without
-   * momentum. */
+   * momentum. Denormals are taken and given as zero (x86-64, arm64). */
   void (*adam)(float *w, float *m, float *v, const float *grad, float scale, float alpha_t, double beta_1,
                double beta_2, float epsilon, float decay, int64_t count);
   void (*sgd)(float *w, float *velocity, const float *grad, float scale, float learning_rate, float momentum,

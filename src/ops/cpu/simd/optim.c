@@ -3,16 +3,18 @@
 #include "../kernels.h"
 #include "lanes.h"
 
-/* Threads take runs of whole vectors; call sees `i` and `lanes`. */
-#define EACH_VECTOR(count, call)                                                                             \
+/* Threads take runs of whole vectors, with `flush` denormals as zero; call sees `i` and `lanes`. */
+#define EACH_VECTOR(count, flush, call)                                                                      \
   do {                                                                                                       \
     const int threads = dft_threads_for(count);                                                              \
     _Pragma("omp parallel for schedule(static) num_threads(threads) if (threads > 1)") for (int t = 0;       \
                                                                                             t < threads;     \
                                                                                             t++) {           \
+      const uint64_t before = (flush) ? dft_begin_flush() : 0;                                               \
       int64_t i, to;                                                                                         \
       dft_part(count, VF_LANES, t, threads, &i, &to);                                                        \
       for (; i < to; i += VF_LANES) WITH_LANES((int)(to - i < VF_LANES ? to - i : VF_LANES), call);          \
+      if (flush) dft_end_flush(before);                                                                      \
     }                                                                                                        \
   } while (0)
 
@@ -21,7 +23,7 @@ INLINE void add_lanes(const float *x, float *y, int lanes) {
 }
 
 void DFT_SIMD(dft_add)(const float *x, float *y, int64_t count) {
-  EACH_VECTOR(count, add_lanes(x + i, y + i, lanes));
+  EACH_VECTOR(count, false, add_lanes(x + i, y + i, lanes));
 }
 
 typedef struct adam_job {
@@ -47,7 +49,7 @@ void DFT_SIMD(dft_adam)(float *w, float *m, float *v, const float *grad, float s
                         double beta_1, double beta_2, float epsilon, float decay, int64_t count) {
   const adam_job job = {w,       m,    v, grad, scale, alpha_t, (float)(1 - beta_1), (float)(1 - beta_2),
                         epsilon, decay};
-  EACH_VECTOR(count, adam_lanes(&job, i, lanes));
+  EACH_VECTOR(count, true, adam_lanes(&job, i, lanes));
 }
 
 typedef struct sgd_job {
@@ -76,7 +78,7 @@ INLINE void sgd_lanes(const sgd_job *job, int64_t i, int lanes) {
 void DFT_SIMD(dft_sgd)(float *w, float *velocity, const float *grad, float scale, float learning_rate,
                        float momentum, bool nesterov, float decay, int64_t count) {
   const sgd_job job = {w, velocity, grad, scale, learning_rate, momentum, decay, nesterov};
-  EACH_VECTOR(count, sgd_lanes(&job, i, lanes));
+  EACH_VECTOR(count, true, sgd_lanes(&job, i, lanes));
 }
 
 /* 0*x is 0 for a finite x and NaN for any other. */

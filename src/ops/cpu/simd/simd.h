@@ -11,6 +11,7 @@
 #ifndef DFT_SIMD_H
 #define DFT_SIMD_H
 
+#include "../denormals.h"
 #include <immintrin.h>
 #include <stdint.h>
 #include <string.h>
@@ -187,9 +188,7 @@ static inline void vf_store_rounded(uint16_t *p, vf a, int n) {
 /* From here to vf_end_bfloat16, on the same thread: arithmetic takes and gives denormals as zero, and AMX
  * tiles are 16 rows of 64 bytes. */
 static inline unsigned vf_begin_bfloat16(void) {
-  enum { FTZ_DAZ = 0x8040 };
-  const unsigned before = _mm_getcsr();
-  _mm_setcsr(before | FTZ_DAZ);
+  const unsigned before = (unsigned)dft_begin_flush();
 #ifdef DFT_ISA_amx
   static const struct {
     uint8_t palette, start_row, reserved[14];
@@ -205,7 +204,7 @@ static inline void vf_end_bfloat16(unsigned before) {
 #ifdef DFT_ISA_amx
   _tile_release();
 #endif
-  _mm_setcsr(before);
+  dft_end_flush(before);
 }
 
 #endif

@@ -89,9 +89,9 @@ static dft_status open_tensors(const dft_run *run, dft_device_run *d) {
 static dft_status open_store(const dft_run *run, dft_device_run *d) {
   const dft_dataset *train = run->data[DFT_SET_TRAIN];
   const int views = dft_dataset_views(train);
-  if (dft_dataset_mixes(train) || (dft_dataset_augments(train) && views == 0)) return DFT_OK;
+  if (views == 0) return DFT_OK;
   const size_t row = (size_t)dft_model_boundary(run->model, run->phase.first) * sizeof(float);
-  const int64_t keys = dft_dataset_count(train) * (views > 0 ? views : 1);
+  const int64_t keys = dft_dataset_count(train) * views;
   const int64_t room = (int64_t)(d->device->free_bytes() / 2 / row);
   const int64_t capacity = keys < room ? keys : room;
   if (capacity < run->phase.max_samples || keys > INT32_MAX) return DFT_OK;
@@ -107,7 +107,7 @@ static dft_status open_store(const dft_run *run, dft_device_run *d) {
 
 int64_t dft_store_key(const dft_device_run *d, int64_t sample, int64_t view) {
   if (d->store.rows == NULL) return -1;
-  return d->store.views > 0 ? sample * d->store.views + view : sample;
+  return view < 0 ? sample : sample * d->store.views + view;
 }
 
 dft_status dft_device_run_new(dft_run *run) {

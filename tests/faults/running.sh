@@ -1,5 +1,7 @@
 # Shared by the tests of runs that are disturbed. Sourced after tests/common.sh.
 export OMP_NUM_THREADS=1
+# under AddressSanitizer: what a test preloads may come first
+export ASAN_OPTIONS=verify_asan_link_order=0:${ASAN_OPTIONS:-}
 pgrep -f no-such-process >/dev/null 2>&1
 [ $? -le 1 ] || skip "pgrep is missing (Debian: procps)"
 job=

@@ -43,8 +43,9 @@ static void load_module(void) {
     if (!try_module(named)) snprintf(module_error, sizeof module_error, "%s: no such file", named);
     return;
   }
-  if (access("/dev/nvidiactl", F_OK) !=
-      0) { /* the driver's: without it the libraries are not worth loading */
+  /* The driver's (dxg: that of Windows, under WSL): without it the libraries are not worth loading. */
+  if (access("/dev/nvidiactl", F_OK) != 0 && access("/dev/nvidia0", F_OK) != 0 &&
+      access("/dev/dxg", F_OK) != 0) {
     snprintf(module_error, sizeof module_error, "this host has no NVIDIA driver");
     return;
   }

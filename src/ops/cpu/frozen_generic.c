@@ -17,37 +17,10 @@ struct dft_frozen {
   float *rounded; /* the input of a bfloat16 product */
 };
 
-size_t dft_folded_in_floats(const dft_folded *layer) {
-  return (size_t)layer->conv.in_h * (size_t)layer->conv.in_w * (size_t)layer->conv.in_channels;
-}
-
-size_t dft_folded_out_floats(const dft_folded *layer) {
-  const dft_conv *c = &layer->conv;
-  if (layer->kind == DFT_POINTWISE) return (size_t)c->in_h * (size_t)c->in_w * (size_t)c->channels;
-  return (size_t)c->out_h * (size_t)c->out_w * (size_t)c->channels;
-}
-
-dft_status dft_frozen_check(const dft_folded *layers, int count) {
-  if (count < 1) return dft_fail(DFT_EINTERNAL, "frozen forward: no layers");
-  const dft_folded *start = NULL;
-  for (int i = 0; i < count; i++) {
-    const dft_folded *layer = &layers[i];
-    if (layer->block_start) start = layer;
-    if (i > 0 && dft_folded_in_floats(layer) != dft_folded_out_floats(layer - 1))
-      return dft_fail(DFT_EINTERNAL, "frozen forward: layer %d does not take what layer %d gives", i, i - 1);
-    if (layer->residual && (!start || dft_folded_in_floats(start) != dft_folded_out_floats(layer)))
-      return dft_fail(DFT_EINTERNAL, "frozen forward: layer %d cannot add the input of its block", i);
-    if (layer->bfloat16 && (layer->kind != DFT_POINTWISE || layer->conv.in_channels % 2 != 0))
-      return dft_fail(DFT_EINTERNAL, "frozen forward: layer %d cannot be in bfloat16", i);
-  }
-  return DFT_OK;
-}
-
 static size_t weight_floats(const dft_ops *ops, const dft_folded *layer) {
-  size_t channels = (size_t)layer->conv.channels;
   if (layer->kind == DFT_POINTWISE)
     return ops->gemm_packed_floats(layer->conv.in_channels, layer->conv.channels);
-  return layer->kind == DFT_STEM ? 9 * (size_t)layer->conv.in_channels * channels : 9 * channels;
+  return dft_folded_weights(layer);
 }
 
 /* The object's own copy of a layer's weights. */

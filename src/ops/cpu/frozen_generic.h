@@ -3,15 +3,7 @@
 #ifndef DFT_OPS_CPU_FROZEN_GENERIC_H
 #define DFT_OPS_CPU_FROZEN_GENERIC_H
 
-#include "dft/ops.h"
-
-/* The checks every set makes: shapes that follow each other, residuals that fit, bfloat16 for products of
- * even depth only. DFT_EINTERNAL otherwise. */
-dft_status dft_frozen_check(const dft_folded *layers, int count);
-
-/* Floats of one sample before and after a layer. */
-size_t dft_folded_in_floats(const dft_folded *layer);
-size_t dft_folded_out_floats(const dft_folded *layer);
+#include "../folded.h"
 
 /* The product of factors that were rounded to bfloat16; weights are [k][n]. */
 typedef void (*dft_rounded_product)(const float *x, const float *w, float *y, int samples, int pixels, int k,

@@ -80,13 +80,29 @@ const char *cudaGetErrorString(cudaError_t error) {
 
 /* ---- devices ---- */
 
+/* The devices that CUDA_VISIBLE_DEVICES leaves, as the host numbers them. */
+static std::vector<int> visible(void) {
+  std::vector<int> found;
+  const int all = (int)dft_host_cuda_option("devices", 1);
+  const char *list = getenv("CUDA_VISIBLE_DEVICES");
+  for (int i = 0; i < all && list == nullptr; i++) found.push_back(i);
+  while (list != nullptr && *list != '\0') {
+    char *end;
+    const long number = strtol(list, &end, 10);
+    if (end == list || number < 0 || number >= all) break;
+    found.push_back((int)number);
+    list = *end == ',' ? end + 1 : end;
+  }
+  return found;
+}
+
 cudaError_t cudaGetDeviceCount(int *count) {
-  *count = (int)dft_host_cuda_option("devices", 1);
+  *count = (int)visible().size();
   return host_error(*count > 0 ? cudaSuccess : cudaErrorNoDevice);
 }
 
 cudaError_t cudaSetDevice(int device) {
-  return host_error(device >= 0 && device < dft_host_cuda_option("devices", 1) ? cudaSuccess : cudaErrorInvalidDevice);
+  return host_error(device >= 0 && device < (int)visible().size() ? cudaSuccess : cudaErrorInvalidDevice);
 }
 
 static size_t device_bytes(void) {
@@ -94,8 +110,12 @@ static size_t device_bytes(void) {
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device) {
+  const std::vector<int> devices = visible();
   memset(properties, 0, sizeof *properties);
-  snprintf(properties->name, sizeof properties->name, "host played as GPU %d", device);
+  if (device < 0 || device >= (int)devices.size()) return host_error(cudaErrorInvalidDevice);
+  const int number = devices[(size_t)device];
+  snprintf(properties->name, sizeof properties->name, "host played as GPU %d", number);
+  memset(properties->uuid.bytes, number + 1, sizeof properties->uuid.bytes);
   properties->totalGlobalMem = device_bytes();
   properties->major = 9;
   properties->multiProcessorCount = 2;

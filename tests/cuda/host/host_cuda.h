@@ -8,7 +8,7 @@
  * launches that no pointer among a kernel's arguments is the host's.
  *
  * DFT_HOST_CUDA, read at the first call, is a list of NAME=NUMBER with commas between:
- *   devices=N       to be seen; 1
+ *   devices=N       of the host; 1. CUDA_VISIBLE_DEVICES chooses among them; each has its own UUID
  *   memory_mb=N     of each device; 4096
  *   fail_alloc=N    the Nth allocation, of the device or page-locked, finds no memory
  *   fail_launch=N   the Nth kernel to run hits an illegal address; everything after fails, as on a device

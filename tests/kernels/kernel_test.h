@@ -2,6 +2,7 @@
 #ifndef KERNEL_TEST_H
 #define KERNEL_TEST_H
 
+#include "device_set.h"
 #include "dft/ops.h"
 
 #include <math.h>
@@ -58,8 +59,14 @@ static inline void assert_bits(const void *values, const void *expected, size_t 
   if (memcmp(values, expected, bytes) != 0) fail_msg("%s: bits differ", what);
 }
 
-/* Calls `check` with every set of this CPU (reference included). */
+/* Calls `check` with every set of this CPU (reference included), or, when asked for a device, with its set
+ * alone. */
 static inline void each_set(void (*check)(const dft_ops *ops)) {
+  if (device_set() != NULL) {
+    print_message("set %s\n", device_ops()->name);
+    check(device_set());
+    return;
+  }
   for (int k = 0; k < DFT_KERNELS_COUNT; k++) {
     const dft_ops *ops = dft_ops_get((dft_kernels)k);
     if (ops == NULL) continue;

@@ -1,4 +1,5 @@
 /* The product family of every kernel set against plain double sums, and its promises about bits. */
+#include "device_set.h"
 #include "dft/ops.h"
 
 #include <math.h>
@@ -216,18 +217,23 @@ static void test_sets_agree(void **state) {
   dft_shard_map_free(&map);
 }
 
+static int test_set(const dft_ops *set) {
+  dft_ops *ops = (dft_ops *)set;
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_prestate(test_gemm_values, ops), cmocka_unit_test_prestate(test_gemm_rows_alone, ops),
+      cmocka_unit_test_prestate(test_gemm_nan, ops), cmocka_unit_test_prestate(test_dw_values, ops),
+      cmocka_unit_test_prestate(test_dw_empty, ops)};
+  return cmocka_run_group_tests_name(ops->name, tests, NULL, NULL);
+}
+
 int main(void) {
   const struct CMUnitTest agree[] = {cmocka_unit_test(test_sets_agree)};
   int failed = 0;
   dft_ops_set_threads(2);
+  if (device_set() != NULL) return test_set(device_set());
   for (int kernels = 0; kernels < DFT_KERNELS_COUNT; kernels++) {
-    dft_ops *ops = (dft_ops *)dft_ops_get((dft_kernels)kernels);
-    if (!ops) continue;
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_prestate(test_gemm_values, ops),
-        cmocka_unit_test_prestate(test_gemm_rows_alone, ops), cmocka_unit_test_prestate(test_gemm_nan, ops),
-        cmocka_unit_test_prestate(test_dw_values, ops), cmocka_unit_test_prestate(test_dw_empty, ops)};
-    failed += cmocka_run_group_tests_name(ops->name, tests, NULL, NULL);
+    const dft_ops *ops = dft_ops_get((dft_kernels)kernels);
+    if (ops) failed += test_set(ops);
   }
   return failed + cmocka_run_group_tests_name("sets", agree, NULL, NULL);
 }

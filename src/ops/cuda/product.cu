@@ -313,7 +313,6 @@ static void gemm(const float *x, const float *packed, float *y, int samples, int
   p.pixels = pixels;
   p.bias = epilogue->bias;
   p.residual = epilogue->residual;
-  p.relu = epilogue->relu6;
   dft_cuda_multiply(&p);
   if (epilogue->relu6) dft_cuda_clamp(y, p.rows * n, false);
 }

@@ -27,7 +27,7 @@ static size_t train_work_floats(dft_conv_kind kind, const dft_conv *conv, int sa
   return places_of(kind, conv, samples).end / sizeof(float);
 }
 
-static bool half(void) {
+static bool is_half(void) {
   return cuda.device.precision == DFT_PRECISION_BFLOAT16;
 }
 
@@ -42,7 +42,7 @@ static const void *input(const dft_ops *ops, const dft_train_conv *t) {
 
 static const void *weights(const dft_train_conv *t) {
   const dft_conv *g = &t->conv;
-  if (!half()) return t->weight;
+  if (!is_half()) return t->weight;
   void *to = (char *)t->work + places_of(t->kind, g, t->map->samples).weights;
   dft_cuda_to_half(t->weight, to, (int64_t)g->in_channels * g->channels);
   return to;
@@ -59,7 +59,7 @@ static void multiply(const dft_train_conv *t, const void *x, bool transposed, co
   p.k = transposed ? g->channels : g->in_channels;
   p.n = transposed ? g->in_channels : g->channels;
   p.transposed = transposed;
-  p.half = p.half_out = half();
+  p.half = p.half_out = is_half();
   p.residual = residual;
   dft_cuda_multiply(&p);
 }
@@ -72,7 +72,7 @@ static void train_forward(const dft_ops *ops, const dft_train_conv *t, float *z,
   } else if (t->kind == DFT_DEPTHWISE) {
     const dft_cuda_depthwise d = {t->x,  dft_reading_of(t->x_norm), t->weight, nullptr, nullptr, false, z,
                                   samples, *g};
-    dft_cuda_depthwise_run(&d, half());
+    dft_cuda_depthwise_run(&d, is_half());
   } else {
     ops->stem(t->x, t->weight, z, samples, g, nullptr);
   }
@@ -82,9 +82,9 @@ static void train_forward(const dft_ops *ops, const dft_train_conv *t, float *z,
 static void weight_gradient(const dft_ops *ops, const dft_train_conv *t, const float *dz, float *dw) {
   const dft_conv *g = &t->conv;
   if (t->kind == DFT_POINTWISE)
-    dft_cuda_multiply_dw(input(ops, t), dz, half(), g->in_h * g->in_w, g->in_channels, g->channels, t->map, dw);
+    dft_cuda_multiply_dw(input(ops, t), dz, is_half(), g->in_h * g->in_w, g->in_channels, g->channels, t->map, dw);
   else if (t->kind == DFT_DEPTHWISE)
-    dft_cuda_depthwise_dw(t->x, dft_reading_of(t->x_norm), dz, g, t->map, dw, half());
+    dft_cuda_depthwise_dw(t->x, dft_reading_of(t->x_norm), dz, g, t->map, dw, is_half());
   else
     ops->stem_dw(t->x, dz, g, t->map, dw);
 }
@@ -100,7 +100,7 @@ static void train_backward(const dft_ops *ops, const dft_train_conv *t, const df
   if (t->kind == DFT_POINTWISE)
     multiply(t, dz, true, g->skip, g->dx);
   else
-    dft_cuda_depthwise_dx(dz, t->weight, g->skip, g->dx, samples, conv, half());
+    dft_cuda_depthwise_dx(dz, t->weight, g->skip, g->dx, samples, conv, is_half());
   if (g->below_sums != nullptr)
     ops->bn_backward_sums(g->dx, g->below_z, g->below_norm, pixels, conv->in_channels, t->map, g->below_sums);
 }

@@ -1,6 +1,8 @@
 /* The optimizers' updates: operation by operation as plain_optim.c has them. */
 #include "device.h"
 
+#include <float.h>
+
 struct rule {
   bool sgd, nesterov;
   float rest_1, rest_2, epsilon, learning_rate, momentum, decay;
@@ -17,26 +19,30 @@ static rule rule_of(const dft_update_rule *r) {
               (float)(r->learning_rate * r->weight_decay)};
 }
 
+/* A denormal is zero, in every step of the sum as in the CPU's: --ftz would have it so for whole files. */
+__device__ __forceinline__ float z(float x) {
+  return fabsf(x) < FLT_MIN ? copysignf(0.0f, x) : x;
+}
+
 __device__ __forceinline__ void move(const rule &r, const dft_update_tensor &t, float scale, float alpha_t, int64_t i) {
-  const float w = t.w[i], kept = w - w * r.decay;
+  const float w = z(t.w[i]), kept = z(w - z(w * r.decay)), g = z(scale * z(t.gradient[i]));
   if (!r.sgd) {
-    float m = t.slots[0][i], v = t.slots[1][i];
-    const float g = scale * t.gradient[i];
-    m += (g - m) * r.rest_1;
-    v += (g * g - v) * r.rest_2;
+    float m = z(t.slots[0][i]), v = z(t.slots[1][i]);
+    m = z(m + z(z(g - m) * r.rest_1));
+    v = z(v + z(z(z(g * g) - v) * r.rest_2));
     t.slots[0][i] = m;
     t.slots[1][i] = v;
-    t.w[i] = kept - m * alpha_t / (sqrtf(v) + r.epsilon);
+    t.w[i] = z(kept - z(z(m * alpha_t) / (sqrtf(v) + r.epsilon)));
     return;
   }
-  const float step = scale * t.gradient[i] * r.learning_rate;
+  const float step = z(g * r.learning_rate);
   if (r.momentum == 0) {
-    t.w[i] = kept - step;
+    t.w[i] = z(kept - step);
     return;
   }
-  const float velocity = t.slots[0][i] * r.momentum - step;
+  const float velocity = z(z(z(t.slots[0][i]) * r.momentum) - step);
   t.slots[0][i] = velocity;
-  t.w[i] = r.nesterov ? kept + (velocity * r.momentum - step) : kept + velocity;
+  t.w[i] = z(r.nesterov ? kept + z(z(velocity * r.momentum) - step) : kept + velocity);
 }
 
 /* ---- all tensors by one launch: each thread takes every `threads`-th value of each ---- */

@@ -2,6 +2,7 @@
 #include "dft/config.h"
 #include "dft/log.h"
 #include "dft/version.h"
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,7 +43,20 @@ dft_status dft_cli_source(const dft_command *command, int argc, char **argv, dft
   return DFT_OK;
 }
 
-static int print_help(void) {
+/* What could not be printed must not look like success. Training says on the console only what its files say
+ * too, and goes on without one. */
+static dft_status printed(dft_status status) {
+  if (status != DFT_OK || (fflush(stdout) == 0 && !ferror(stdout))) return status;
+  return dft_fail(DFT_EIO, "cannot write to standard output: %s", strerror(errno));
+}
+
+static int told(dft_status status) {
+  status = printed(status);
+  if (status != DFT_OK) dft_print_error("%s", dft_error());
+  return (int)status;
+}
+
+static dft_status print_help(void) {
   printf("dft %s: distributed data-parallel fine-tuning of MobileNetV2\n\n"
          "  mpirun -np N dft CONFIG.yaml [key=value ...]\n\n",
          DFT_VERSION);
@@ -55,23 +69,20 @@ static int print_help(void) {
   return DFT_OK;
 }
 
-static int print_config_help(void) {
+static dft_status print_config_help(void) {
   char *text = NULL;
   dft_status status = dft_config_reference(false, &text);
-  if (status == DFT_OK)
-    fputs(text, stdout);
-  else
-    dft_print_error("%s", dft_error());
+  if (status == DFT_OK) fputs(text, stdout);
   free(text);
-  return (int)status;
+  return status;
 }
 
-static int print_version(void) {
+static dft_status print_version(void) {
   printf("dft %s (%s)\n%s\n", DFT_VERSION, DFT_GIT, dft_comm_version());
   return DFT_OK;
 }
 
-static int print_command_help(const dft_command *c) {
+static dft_status print_command_help(const dft_command *c) {
   printf("dft %s %s\n\n%s\n", c->name, c->arguments, c->help);
   return DFT_OK;
 }
@@ -80,7 +91,10 @@ static int run(const dft_command *command, int argc, char **argv) {
   dft_comm *comm = NULL;
   dft_status status = DFT_OK;
   signal(SIGXFSZ, SIG_IGN); /* beyond the limit on file sizes a write fails, as on a full disk */
-  if (command->stops) dft_cli_signals();
+  if (command->stops) {
+    dft_cli_signals();
+    signal(SIGPIPE, SIG_IGN); /* nobody reads the console any more: the run goes on */
+  }
   if (command->mpi)
     status = dft_comm_open(&comm);
   else
@@ -89,6 +103,7 @@ static int run(const dft_command *command, int argc, char **argv) {
   if (comm != NULL) {
     dft_log_identity(rank, dft_comm_size(comm));
     status = command->run(comm, argc, argv);
+    if (!command->stops) status = printed(status);
   }
   /* all ranks agreed on the error, unless a peer is lost: then each says what it saw */
   if (status != DFT_OK && (rank == 0 || status == DFT_EPEER)) dft_print_error("%s", dft_error());
@@ -99,12 +114,12 @@ static int run(const dft_command *command, int argc, char **argv) {
 int main(int argc, char **argv) {
   const char *first = argc > 1 ? argv[1] : "--help";
   if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0)
-    return argc > 2 && strcmp(argv[2], "config") == 0 ? print_config_help() : print_help();
-  if (strcmp(first, "--version") == 0) return print_version();
+    return told(argc > 2 && strcmp(argv[2], "config") == 0 ? print_config_help() : print_help());
+  if (strcmp(first, "--version") == 0) return told(print_version());
   const dft_command *command = find(first);
   int skip = command != NULL ? 2 : 1; /* `dft CONFIG.yaml` is `dft train CONFIG.yaml` */
   if (command == NULL) command = &dft_command_train;
   for (int i = skip; i < argc; i++)
-    if (strcmp(argv[i], "--help") == 0) return print_command_help(command);
+    if (strcmp(argv[i], "--help") == 0) return told(print_command_help(command));
   return run(command, argc - skip, argv + skip);
 }

@@ -18,13 +18,16 @@ typedef struct answer {
   char text[1024];
 } answer;
 
-static _Noreturn void work_apart(const char *path, dft_apart_work *work, FILE *out, answer *a) {
+static _Noreturn void work_apart(pid_t parent, const char *path, dft_apart_work *work, FILE *out, answer *a) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  const struct rlimit cpu = {MOST_CPU_S, MOST_CPU_S}, core = {0, 0};
+  if (getppid() != parent)
+    _exit(0); /* it had gone before; this process would hold the run directory's lock */
+  /* SIGXCPU at the first, so that SIGKILL is somebody else's doing */
+  const struct rlimit cpu = {MOST_CPU_S, MOST_CPU_S + 1}, core = {0, 0};
   setrlimit(RLIMIT_CPU, &cpu);
   setrlimit(RLIMIT_CORE, &core);
-  static const int crashes[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE,
-                                SIGABRT}; /* the parent tells, no handler's stack trace */
+  static const int crashes[] = {SIGSEGV, SIGBUS,  SIGILL,
+                                SIGFPE,  SIGABRT, SIGXCPU}; /* the parent tells, no handler's stack trace */
   for (size_t i = 0; i < sizeof crashes / sizeof *crashes; i++) signal(crashes[i], SIG_DFL);
   a->status = work(path, out);
   if (a->status == DFT_OK && fflush(out) != 0)
@@ -40,8 +43,10 @@ static dft_status wait_for(const char *path, const char *library, pid_t child, c
     if (errno != EINTR)
       return dft_fail(DFT_EINTERNAL, "%s: lost the process that reads it: %s", path, strerror(errno));
   if (a->given) return a->status == DFT_OK ? DFT_OK : dft_fail(a->status, "%s", a->text);
-  if (WIFSIGNALED(end) && (WTERMSIG(end) == SIGXCPU || WTERMSIG(end) == SIGKILL))
+  if (WIFSIGNALED(end) && WTERMSIG(end) == SIGXCPU)
     return dft_fail(DFT_EDATA, "%s: %s did not come to an end with it: the file is damaged", path, library);
+  if (WIFSIGNALED(end) && WTERMSIG(end) == SIGKILL)
+    return dft_fail(DFT_EINTERNAL, "%s: the process that reads it was killed; is there memory enough?", path);
   return dft_fail(DFT_EDATA, "%s: %s crashed on it (%s): the file is damaged", path, library,
                   WIFSIGNALED(end) ? strsignal(WTERMSIG(end)) : "it left");
 }
@@ -59,8 +64,8 @@ dft_status dft_apart(const char *path, const char *library, dft_apart_work *work
   answer *a = mmap(NULL, sizeof *a, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (a == MAP_FAILED) return dft_fail_memory("reading apart", sizeof *a);
   FILE *out = unnamed();
-  const pid_t child = out == NULL ? -1 : fork();
-  if (child == 0) work_apart(path, work, out, a);
+  const pid_t parent = getpid(), child = out == NULL ? -1 : fork();
+  if (child == 0) work_apart(parent, path, work, out, a);
   dft_status status = child < 0 ? dft_fail(DFT_EINTERNAL, "%s: cannot start a process that reads it: %s",
                                            path, strerror(errno))
                                 : wait_for(path, library, child, a);

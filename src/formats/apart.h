@@ -14,7 +14,8 @@
 typedef dft_status dft_apart_work(const char *path, FILE *out);
 
 /* Runs `work` apart. Its status and message become this call's; DFT_EDATA naming path and library when it
- * crashed or came to no end. With DFT_OK *found is what it wrote, to be read from its start and closed. */
+ * crashed or came to no end, DFT_EINTERNAL when somebody else killed it. With DFT_OK *found is what it wrote,
+ * to be read from its start and closed. */
 dft_status dft_apart(const char *path, const char *library, dft_apart_work *work, FILE **found);
 
 #endif

@@ -64,4 +64,16 @@ expect 65 "config.yaml" "$DFT" inspect "$config"
 expect 2 ".onnx" "$DFT" export "$work/nothing.pb" out.onnx
 expect 0 "dft" "$DFT" --version
 expect 0 "Exit codes" "$DFT" --help
+# what cannot be printed is no success; training goes on without its reader, and says the same in its files
+"$DFT" "$config" run_dir="$work/heard" >/dev/null 2>&1 || fail "the run to compare with"
+for words in "--help" "--version" "plan --help" "plan $config" "check $config" "inspect $work/heard/final.pb" \
+  "eval $work/heard/final.pb $config"; do
+  "$DFT" $words >/dev/full 2>"$work/out"
+  [ $? = 74 ] || fail "dft $words on a full disk: not 74"
+  grep -q "^dft: error: cannot write" "$work/out" || fail "dft $words on a full disk: no line"
+done
+"$DFT" "$config" run_dir="$work/unheard" 2>/dev/null | true
+[ "${PIPESTATUS[0]}" = 0 ] || fail "the run ended with its reader"
+same "$work/heard/final.pb" "$work/unheard/final.pb" "a run that nobody reads"
+same "$work/heard/history.csv" "$work/unheard/history.csv" "a run that nobody reads"
 echo "every error has its line and its code"

@@ -232,6 +232,11 @@ static dft_status run_on(const char *file, FILE *out) {
   return raise(SIGXCPU) == 0 ? DFT_OK : DFT_EINTERNAL; /* what its limit of processor time sends it */
 }
 
+static dft_status killed(const char *file, FILE *out) {
+  (void)file, (void)out;
+  return raise(SIGKILL) == 0 ? DFT_OK : DFT_EINTERNAL; /* as the kernel does when memory is short */
+}
+
 static dft_status refuse(const char *file, FILE *out) {
   fputs("half", out);
   return dft_fail(DFT_EIO, "%s: refused", file);
@@ -250,6 +255,8 @@ static void what_happens_apart_stays_apart(void **state) {
   assert_message("a.h5: libtest crashed on it (Segmentation fault): the file is damaged");
   assert_int_equal(dft_apart("a.h5", "libtest", run_on, &found), DFT_EDATA);
   assert_message("a.h5: libtest did not come to an end with it");
+  assert_int_equal(dft_apart("a.h5", "libtest", killed, &found), DFT_EINTERNAL);
+  assert_message("a.h5: the process that reads it was killed");
   assert_int_equal(dft_apart("a.h5", "libtest", refuse, &found), DFT_EIO);
   assert_message("a.h5: refused");
   assert_null(found);

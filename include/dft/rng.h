@@ -4,6 +4,7 @@
 #ifndef DFT_RNG_H
 #define DFT_RNG_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* What a number is for. Streams never share numbers. The values are part of what a run means: append only. */
@@ -27,7 +28,10 @@ typedef struct dft_philox {
 /* Philox4x32-10 of counter (index low, index high, sub, stream) under the key `seed`. */
 dft_philox dft_rng_block(uint64_t seed, dft_stream stream, uint32_t sub, uint64_t index);
 
-float dft_rng_float(uint32_t bits);  /* uniform in [0, 1), 24 bits */
+float dft_rng_float(uint32_t bits); /* uniform in [0, 1), 24 bits */
+/* values[i] = dft_rng_float of number i % 4 of block first + i / 4. */
+void dft_rng_floats(uint64_t seed, dft_stream stream, uint32_t sub, uint64_t first, float *values,
+                    size_t count);
 double dft_rng_double(dft_philox b); /* uniform in [0, 1), 53 bits, of v[0] and v[1] */
 /* Standard normal of one block by Box-Muller (the cosine branch, in double). */
 double dft_rng_normal(dft_philox b);

@@ -16,6 +16,40 @@ dft_philox dft_rng_block(uint64_t seed, dft_stream stream, uint32_t sub, uint64_
   return c;
 }
 
+enum { LANES = 16 };
+
+/* Blocks first, first + 1, ... side by side: v[word][block]. */
+static void side_by_side(uint64_t seed, dft_stream stream, uint32_t sub, uint64_t first,
+                         uint32_t v[4][LANES]) {
+  uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+  for (int i = 0; i < LANES; i++) {
+    const uint64_t index = first + (uint64_t)i;
+    v[0][i] = (uint32_t)index;
+    v[1][i] = (uint32_t)(index >> 32);
+    v[2][i] = sub;
+    v[3][i] = (uint32_t)stream;
+  }
+  for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u)
+    for (int i = 0; i < LANES; i++) {
+      const uint64_t p0 = (uint64_t)0xD2511F53u * v[0][i], p1 = (uint64_t)0xCD9E8D57u * v[2][i];
+      v[0][i] = (uint32_t)(p1 >> 32) ^ v[1][i] ^ k0;
+      v[1][i] = (uint32_t)p1;
+      v[2][i] = (uint32_t)(p0 >> 32) ^ v[3][i] ^ k1;
+      v[3][i] = (uint32_t)p0;
+    }
+}
+
+void dft_rng_floats(uint64_t seed, dft_stream stream, uint32_t sub, uint64_t first, float *values,
+                    size_t count) {
+  uint32_t v[4][LANES];
+  for (size_t done = 0; done < count; done += sizeof v / sizeof **v, first += LANES) {
+    const size_t left = count - done;
+    side_by_side(seed, stream, sub, first, v);
+    for (size_t i = 0; i < sizeof v / sizeof **v && i < left; i++)
+      values[done + i] = dft_rng_float(v[i % 4][i / 4]);
+  }
+}
+
 float dft_rng_float(uint32_t bits) {
   return (float)(bits >> 8) * 0x1p-24f;
 }

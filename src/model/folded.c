@@ -21,11 +21,11 @@ static void fold(const dft_model *m, const dft_unit *u, float *weight, float *bi
   const float *gamma = m->params[u->gamma].data, *beta = m->params[u->beta].data;
   const float *mean = m->params[u->mean].data, *variance = m->params[u->variance].data;
   int c = u->conv.channels;
-  for (int i = 0; i < c; i++) {
-    float scale = gamma[i] / sqrtf(variance[i] + DFT_BN_EPSILON);
-    for (int64_t j = i; j < kernel->elements; j += c) weight[j] = kernel->data[j] * scale;
-    bias[i] = beta[i] - mean[i] * scale;
-  }
+  float *scale = bias; /* until the kernel has it, row by row */
+  for (int i = 0; i < c; i++) scale[i] = gamma[i] / sqrtf(variance[i] + DFT_BN_EPSILON);
+  for (int64_t row = 0; row < kernel->elements; row += c)
+    for (int i = 0; i < c; i++) weight[row + i] = kernel->data[row + i] * scale[i];
+  for (int i = 0; i < c; i++) bias[i] = beta[i] - mean[i] * scale[i];
 }
 
 static dft_status fold_layers(const dft_model *m, const dft_ops *ops, int from, int to, dft_prefix arithmetic,

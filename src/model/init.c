@@ -11,10 +11,8 @@ static void glorot_uniform(dft_param *p, uint64_t seed, uint32_t tensor) {
   double fan_in = receptive * (double)p->shape[p->rank - 2];
   double fan_out = receptive * (double)p->shape[p->rank - 1];
   float limit = (float)sqrt(6.0 / (fan_in + fan_out));
-  for (int64_t i = 0; i < p->elements; i++) {
-    dft_philox b = dft_rng_block(seed, DFT_STREAM_INIT, tensor, (uint64_t)i / 4);
-    p->data[i] = (2.0F * dft_rng_float(b.v[i % 4]) - 1.0F) * limit;
-  }
+  dft_rng_floats(seed, DFT_STREAM_INIT, tensor, 0, p->data, (size_t)p->elements);
+  for (int64_t i = 0; i < p->elements; i++) p->data[i] = (2.0F * p->data[i] - 1.0F) * limit;
 }
 
 void dft_model_init(dft_model *model, uint64_t seed) {

@@ -1,8 +1,8 @@
 #include "dft/ops.h"
+#include "cpu/blas.h"
 #include "cpu/gemm.h"
 #include "cpu/kernels.h"
 #include "cpu/train_composed.h"
-#include <cblas.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,7 +79,7 @@ static bool available(dft_kernels kernels) {
   if (kernels == DFT_KERNELS_AVX512BF16) return avx512bf16;
   if (kernels == DFT_KERNELS_AMX) return avx512bf16 && amx_available();
 #endif
-  return kernels == DFT_KERNELS_REFERENCE || kernels == DFT_KERNELS_PORTABLE;
+  return kernels == DFT_KERNELS_REFERENCE || (kernels == DFT_KERNELS_PORTABLE && dft_blas_load());
 }
 
 static dft_status named(const char *name, dft_kernels *kernels) {
@@ -87,7 +87,8 @@ static dft_status named(const char *name, dft_kernels *kernels) {
     if (strcmp(name, names[k]) != 0) continue;
     if (!available((dft_kernels)k))
       return dft_fail(DFT_EUSAGE,
-                      "DFT_KERNELS=%s: this CPU or build lacks them, unset it for the best it has", name);
+                      "DFT_KERNELS=%s: this CPU or build lacks them%s, unset it for the best it has", name,
+                      k == DFT_KERNELS_PORTABLE ? " (libopenblas.so.0 cannot be loaded)" : "");
     *kernels = (dft_kernels)k;
     return DFT_OK;
   }
@@ -110,7 +111,6 @@ dft_status dft_ops_best(dft_kernels *kernels) {
 
 const dft_ops *dft_ops_get(dft_kernels kernels) {
   if ((int)kernels < 0 || kernels >= DFT_KERNELS_CUDA || !available(kernels)) return NULL;
-  openblas_set_num_threads(1); /* our threads call it side by side */
   return &tables[kernels];
 }
 

@@ -1,8 +1,8 @@
 /* The products by OpenBLAS, for any CPU. BLAS may choose another kernel for another shape, so the shape of
  * every call depends only on what a sample or a shard is: a sample's bits do not depend on its company. */
+#include "blas.h"
 #include "gemm.h"
 
-#include <cblas.h>
 #include <string.h>
 
 size_t dft_gemm_packed_floats_portable(int k, int n) {
@@ -35,8 +35,8 @@ void dft_gemm_portable(const float *x, const float *packed, float *y, int sample
     float *out = y + (size_t)sample * pixels * n;
     const float *residual = epilogue->residual ? epilogue->residual + (out - y) : NULL;
     prepare(out, epilogue->bias, residual, pixels, n);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, pixels, n, k, 1, x + (size_t)sample * pixels * k,
-                k, packed, n, onto ? 1 : 0, out, n);
+    dft_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, pixels, n, k, 1, x + (size_t)sample * pixels * k, k,
+              packed, n, onto ? 1 : 0, out, n);
     if (epilogue->relu6)
       for (size_t at = 0; at < (size_t)pixels * n; at++)
         out[at] = out[at] < 0 ? 0 : out[at] > 6 ? 6 : out[at];
@@ -57,8 +57,8 @@ static void dw_tile(const float *x, const float *dy, int pixels, int k, int n, c
     if (rows == 0)
       memset(level[top], 0, sizeof level[top]);
     else
-      cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, height, width, rows, 1, x + row * k + i, k,
-                  dy + row * n + j, n, 0, level[top], TILE);
+      dft_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, height, width, rows, 1, x + row * k + i, k,
+                dy + row * n + j, n, 0, level[top], TILE);
     top++;
     for (int done = shard - map->node_first[node]; done & 1; done >>= 1, top--)
       for (int r = 0; r < height; r++)

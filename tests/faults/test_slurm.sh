@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The Slurm batch files under a real Slurm of two nodes on this machine: a job trains to the end; one hit by its signal saves,
-# is queued again and ends with the same bytes; a killed rank fails the job at once.
+# is queued again and ends with the same bytes; a killed rank fails the job at once. On GPU nodes too: files play the GPUs to
+# Slurm, and the host to dft (tests/cuda/host).
 source "$DFT_SOURCE/tests/common.sh"
 source "$DFT_SOURCE/tests/faults/running.sh"
 [ "$(id -u)" = 0 ] || skip "Slurm on one machine: needs root"
@@ -54,10 +55,13 @@ KillWait=5
 SlurmdTimeout=10
 SlurmdParameters=config_overrides
 MailProg=/bin/true
-NodeName=n1 NodeHostname=n1 NodeAddr=127.0.0.1 Port=$((port + 1)) CPUs=8 Boards=1 SocketsPerBoard=1 CoresPerSocket=8 ThreadsPerCore=1 RealMemory=2000
-NodeName=n2 NodeHostname=n2 NodeAddr=127.0.0.1 Port=$((port + 2)) CPUs=8 Boards=1 SocketsPerBoard=1 CoresPerSocket=8 ThreadsPerCore=1 RealMemory=2000
+GresTypes=gpu
+NodeName=n1 NodeHostname=n1 NodeAddr=127.0.0.1 Port=$((port + 1)) Gres=gpu:2 CPUs=8 Boards=1 SocketsPerBoard=1 CoresPerSocket=8 ThreadsPerCore=1 RealMemory=2000
+NodeName=n2 NodeHostname=n2 NodeAddr=127.0.0.1 Port=$((port + 2)) Gres=gpu:2 CPUs=8 Boards=1 SocketsPerBoard=1 CoresPerSocket=8 ThreadsPerCore=1 RealMemory=2000
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 END
+for gpu in 0 1; do mknod "$work/gpu$gpu" c 1 3 || fail "mknod"; done # Slurm looks at nothing but their kind
+echo "NodeName=n[1-2] Name=gpu File=$work/gpu[0-1]" >"$work/gres.conf"
 export SLURM_CONF=$work/slurm.conf OMPI_MCA_mpi_yield_when_idle=1
 munged -F --key-file="$work/munge.key" --socket="$work/munge.sock" --pid-file="$work/munge.pid" \
   --seed-file="$work/munge.seed" >"$work/munged.log" 2>&1 &
@@ -153,4 +157,23 @@ until_true 20 "the failure" in_state "$id" FAILED
 # tasks that do not find each other must not each train alone (Open MPI refuses by itself, or finds a world of 1: then dft does)
 ! srun --mpi=pmi2 -n 2 "$DFT" "${run[@]}" run_dir="$work/lonely" >"$work/out" 2>&1 || broken "two lonely tasks trained"
 [ ! -e "$work/lonely" ] || fail "two lonely tasks began to train"
+
+# GPU nodes
+export DFT_CUDA_MODULE=$DFT_BUILD/tests/dft_cuda_host.so DFT_HOST_CUDA=devices=2
+if [ ! -e "$DFT_CUDA_MODULE" ]; then
+  echo "without GPU nodes: no $DFT_CUDA_MODULE in this build"
+else
+  run=("$work/config.yaml" phases.2.epochs=10 log.verbose=2 checkpoint.every_epochs=1000)
+  ok "on one GPU" env DFT_KERNELS=cuda mpirun -np 1 "$DFT" "${run[@]}" run_dir="$work/whole_gpu" >"$work/out" 2>&1
+  rm -r "$work/whole"
+  mv "$work/whole_gpu" "$work/whole"
+  submit 4 slurm-gpu.sbatch "$work/gpu" --nodes=2 --gres=gpu:2 --ntasks-per-node=2 --cpus-per-task=1
+  signalled "slurm-gpu" "$work/gpu"
+  grep -q "ranks  *4 on 2 hosts" "$work/out" || broken "not 4 ranks on 2 GPU nodes"
+  grep -q "exchange  *nccl" "$work/out" || broken "not by NCCL"
+  # two tasks for one GPU: it works, by MPI
+  submit 2 slurm-gpu.sbatch "$work/shared" --gres=gpu:1 --ntasks-per-node=2 --cpus-per-task=1
+  finished "slurm-gpu, sharing" "$work/shared"
+  grep -q "exchange  *mpi (2 ranks share GPU 0 of n" "$work/out" || broken "NCCL between ranks of one GPU"
+fi
 echo "Slurm jobs end, go on and fail as they should"

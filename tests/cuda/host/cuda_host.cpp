@@ -114,7 +114,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device) {
   memset(properties, 0, sizeof *properties);
   if (device < 0 || device >= (int)devices.size()) return host_error(cudaErrorInvalidDevice);
   const int number = devices[(size_t)device];
-  snprintf(properties->name, sizeof properties->name, "host played as GPU %d", number);
+  snprintf(properties->name, sizeof properties->name, "GPU played on the host");
   memset(properties->uuid.bytes, number + 1, sizeof properties->uuid.bytes);
   properties->totalGlobalMem = device_bytes();
   properties->major = 9;

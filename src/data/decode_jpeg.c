@@ -183,21 +183,21 @@ static bool start_plain(void *handle, int shrink, dft_raster *raster, char *mess
 }
 
 /* From here on libjpeg asks our decoder for coefficients; false: it cannot read this file. */
-static bool take_entropy(jpeg_image *j) {
+static bool take_entropy(jpeg_image *j, bool always) {
   j->entropy = get_entropy();
-  if (j->entropy != NULL && !dft_jpeg_entropy_take(j->entropy, &j->c)) j->entropy = NULL;
+  if (j->entropy != NULL && !dft_jpeg_entropy_take(j->entropy, &j->c, always)) j->entropy = NULL;
   return j->entropy != NULL;
 }
 
 static bool start_jpeg(void *handle, int shrink, dft_raster *raster, char *message) {
   if (!start_plain(handle, shrink, raster, message)) return false;
-  if (dft_jpeg_entropy_works()) (void)take_entropy(handle);
+  if (dft_jpeg_entropy_works()) (void)take_entropy(handle, false);
   return true;
 }
 
 static bool start_fast(void *handle, int shrink, dft_raster *raster, char *message) {
   if (!start_plain(handle, shrink, raster, message)) return false;
-  if (take_entropy(handle)) return true;
+  if (take_entropy(handle, true)) return true;
   snprintf(message, DFT_RASTER_MESSAGE_BYTES, "%s", unusual);
   return false;
 }

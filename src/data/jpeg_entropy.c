@@ -18,6 +18,9 @@ enum { AHEAD_BYTES = 8, PADDING_BYTES = 256 };
 /* After a refill there are 56 bits. */
 enum { REFILL_BITS = 56, LOOKUPS = REFILL_BITS / DFT_HUFFMAN_MOST_BITS };
 
+/* So much data is worth tables of its own: they take 30 us, and libjpeg 4 us more than this per kB. */
+enum { WORTH_BYTES = 6000 };
+
 /* Zigzag order to natural order (T.81, figure 5). An entry of dft_huffman may point past the block: at
  * nothing (then it writes 0, to the last place, which is still 0), or too far (then it is looked up again in
  * parts, which writes the last place again, or is an error). */
@@ -35,7 +38,7 @@ typedef struct bit_reader {
 } bit_reader;
 
 typedef struct block_plan {
-  const dft_huffman *dc, *ac;
+  dft_huffman *dc, *ac;
   int component;
   bool skip; /* only DC is wanted */
 } block_plan;
@@ -152,8 +155,8 @@ static ALWAYS_INLINE int next_difference(bit_reader *b, const dft_huffman *h, j_
 }
 
 /* One symbol of AC at place k, by itself; returns the next place. */
-static __attribute__((noinline)) unsigned step_ac(bit_reader *b, const dft_huffman *h, unsigned k,
-                                                  JCOEF *block, j_decompress_ptr cinfo) {
+static __attribute__((noinline)) unsigned step_ac_apart(bit_reader *b, const dft_huffman *h, unsigned k,
+                                                        JCOEF *block, j_decompress_ptr cinfo) {
   refill(b);
   int symbol = next_symbol(b, h), size = symbol & 15;
   if (symbol == 0) return BLOCK;
@@ -162,6 +165,15 @@ static __attribute__((noinline)) unsigned step_ac(bit_reader *b, const dft_huffm
   int value = next_value(b, size);
   if (block != NULL) block[natural[k]] = (JCOEF)value;
   return k + 1;
+}
+
+/* By way of a copy, since what has an address is not in registers. */
+static ALWAYS_INLINE unsigned step_ac(bit_reader *b, const dft_huffman *h, unsigned k, JCOEF *block,
+                                      j_decompress_ptr cinfo) {
+  bit_reader copy = *b;
+  k = step_ac_apart(&copy, h, k, block, cinfo);
+  *b = copy;
+  return k;
 }
 
 /* What a lookup leads to is right if that is within the block, just behind it, or the block's end where there
@@ -297,29 +309,38 @@ static bool is_baseline(j_decompress_ptr cinfo) {
          cinfo->blocks_in_MCU <= MOST_BLOCKS && cinfo->comps_in_scan <= MAX_COMPS_IN_SCAN;
 }
 
-static bool is_table(int number) {
-  return number >= 0 && number < NUM_HUFF_TBLS;
+/* The table of that number; NULL: there is none. *met stays true if the last file had it, too. */
+static dft_huffman *get_table(JHUFF_TBL **sources, int number, dft_huffman *tables, bool *met) {
+  if (number < 0 || number >= NUM_HUFF_TBLS || sources[number] == NULL) return NULL;
+  *met = dft_huffman_meet(&tables[number], sources[number]) && *met;
+  return &tables[number];
 }
 
-static bool make_plan(dft_jpeg_entropy *e, j_decompress_ptr cinfo) {
+/* False: tables are missing, or would have to be made and are not worth it. */
+static bool make_plan(dft_jpeg_entropy *e, j_decompress_ptr cinfo, bool worth) {
+  bool met = true;
   e->blocks = cinfo->blocks_in_MCU;
   for (int i = 0; i < e->blocks; i++) {
     int component = cinfo->MCU_membership[i];
     const jpeg_component_info *c = cinfo->cur_comp_info[component];
-    int dc = c->dc_tbl_no, ac = c->ac_tbl_no;
-    bool skip = c->DCT_scaled_size == 1;
-    if (!c->component_needed || !is_table(dc) || !is_table(ac) || cinfo->dc_huff_tbl_ptrs[dc] == NULL ||
-        cinfo->ac_huff_tbl_ptrs[ac] == NULL ||
-        !dft_huffman_make(cinfo->dc_huff_tbl_ptrs[dc], false, false, &e->dc[dc]) ||
-        !dft_huffman_make(cinfo->ac_huff_tbl_ptrs[ac], true, skip, &e->ac[ac]))
-      return false;
-    e->plan[i] = (block_plan){.dc = &e->dc[dc], .ac = &e->ac[ac], .component = component, .skip = skip};
+    e->plan[i] = (block_plan){.dc = get_table(cinfo->dc_huff_tbl_ptrs, c->dc_tbl_no, e->dc, &met),
+                              .ac = get_table(cinfo->ac_huff_tbl_ptrs, c->ac_tbl_no, e->ac, &met),
+                              .component = component,
+                              .skip = c->DCT_scaled_size == 1};
+    if (e->plan[i].dc == NULL || e->plan[i].ac == NULL || !c->component_needed) return false;
+  }
+  if (!met && !worth) return false;
+  for (int i = 0; i < e->blocks; i++) {
+    const block_plan *p = &e->plan[i];
+    if (!dft_huffman_make(p->dc, false) || !dft_huffman_make(p->ac, true)) return false;
+    if (p->skip) dft_huffman_make_skips(p->ac);
   }
   return true;
 }
 
-bool dft_jpeg_entropy_take(dft_jpeg_entropy *e, j_decompress_ptr cinfo) {
-  if (!is_baseline(cinfo) || !make_plan(e, cinfo)) return false;
+bool dft_jpeg_entropy_take(dft_jpeg_entropy *e, j_decompress_ptr cinfo, bool always) {
+  if (!is_baseline(cinfo) || !make_plan(e, cinfo, always || cinfo->src->bytes_in_buffer >= WORTH_BYTES))
+    return false;
   e->end = cinfo->src->next_input_byte + cinfo->src->bytes_in_buffer;
   if (!read_segment(e, cinfo->src->next_input_byte)) return false;
   e->restarts = 0;
@@ -335,9 +356,10 @@ bool dft_jpeg_entropy_take(dft_jpeg_entropy *e, j_decompress_ptr cinfo) {
   return true;
 }
 #else
-bool dft_jpeg_entropy_take(dft_jpeg_entropy *e, j_decompress_ptr cinfo) {
+bool dft_jpeg_entropy_take(dft_jpeg_entropy *e, j_decompress_ptr cinfo, bool always) {
   (void)e;
   (void)cinfo;
+  (void)always;
   return false;
 }
 #endif

@@ -36,7 +36,7 @@ enum { DFT_HUFFMAN_BITS = 11, DFT_HUFFMAN_DC_BITS = 10, DFT_HUFFMAN_SKIP_BITS = 
  * the last, which may be the first base     16: of the last value: it is base + those `length` bits, modulo
  * 2^16, which removes the code and the offset of negative values at once (in a DC table 32 bits, to the top)
  *   value    16: the first value, where it is not the last
- * A lookup that tells nothing (a long code, or none) advances by DFT_HUFFMAN_NOTHING. */
+ * An entry that tells nothing (a long code, or none) advances by DFT_HUFFMAN_NOTHING. */
 typedef uint64_t dft_huffman_entry;
 enum { DFT_HUFFMAN_MOST_BITS = 18, DFT_HUFFMAN_END = 128, DFT_HUFFMAN_NOTHING = 255 };
 
@@ -53,9 +53,12 @@ typedef struct dft_huffman {
   bool made, skips_made;
 } dft_huffman;
 
-/* Gets the table of `source` ready in h, which has it already when the last file had the same; zeros at
- * first. False: not a table of a baseline file. */
-bool dft_huffman_make(const JHUFF_TBL *source, bool ac, bool skips, dft_huffman *h);
+/* Whether h, zeros at first, was the table of `source` already; it is from now on, but not made if it was
+ * not. */
+bool dft_huffman_meet(dft_huffman *h, const JHUFF_TBL *source);
+/* Entries, unless they are there. False: it is no table of a baseline file. */
+bool dft_huffman_make(dft_huffman *h, bool ac);
+void dft_huffman_make_skips(dft_huffman *h);
 
 typedef struct dft_jpeg_entropy dft_jpeg_entropy;
 
@@ -63,8 +66,9 @@ typedef struct dft_jpeg_entropy dft_jpeg_entropy;
 dft_jpeg_entropy *dft_jpeg_entropy_make(void);
 void dft_jpeg_entropy_free(void *e);
 
-/* To be called after jpeg_start_decompress. False: libjpeg goes on by itself. */
-bool dft_jpeg_entropy_take(dft_jpeg_entropy *e, j_decompress_ptr cinfo);
+/* To be called after jpeg_start_decompress. False: libjpeg goes on by itself. `always`: whether it is worth
+ * it or not. */
+bool dft_jpeg_entropy_take(dft_jpeg_entropy *e, j_decompress_ptr cinfo, bool always);
 /* After the last row: all MCUs were decoded here, and the file ended where it should. */
 bool dft_jpeg_entropy_complete(const dft_jpeg_entropy *e);
 

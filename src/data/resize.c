@@ -13,8 +13,8 @@
 enum { STRIP = 384, LANES = 4 };
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef union strip {
-  float f[STRIP];
-  vec v[STRIP / LANES];
+  float f[STRIP + LANES]; /* whole vectors may be written to the last element */
+  vec v[STRIP / LANES + 1];
 } strip;
 
 /* ---- tables ---- */
@@ -109,6 +109,32 @@ static void convert(dft_type type, const uint8_t *from, size_t n, strip *to) {
     for (size_t i = 0; i < n; i++) to->f[i] = from[i];
 }
 
+/* The three values at p, and a fourth. */
+static vec load_rgb(const uint8_t *p) {
+  typedef uint8_t octets __attribute__((vector_size(16)));
+  typedef uint16_t shorts __attribute__((vector_size(16)));
+  typedef int32_t ints __attribute__((vector_size(16)));
+  uint16_t rg;
+  memcpy(&rg, p, sizeof rg);
+  ints word = {(int32_t)(rg | (uint32_t)p[2] << 16)};
+  octets b = (octets)word;
+  shorts w =
+      (shorts)__builtin_shufflevector(b, (octets){0}, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  ints i = (ints)__builtin_shufflevector(w, (shorts){0}, 0, 8, 1, 9, 2, 10, 3, 11);
+  return __builtin_convertvector(i, vec);
+}
+
+/* across() for pixels of 3 bytes, whose channels have the same tap: the same operations. */
+static void across_rgb(const uint8_t *row, const dft_tap *taps, int n, strip *to) {
+  for (int i = 0; i < n; i += 3) {
+    vec first = load_rgb(row + taps[i].first), second = load_rgb(row + taps[i].second);
+    if (taps[i].outside & 1) first = (vec){0};
+    if (taps[i].outside & 2) second = (vec){0};
+    vec value = first + (second - first) * ((vec){0} + taps[i].lerp);
+    memcpy(to->f + i, &value, sizeof value);
+  }
+}
+
 /* A strip of a source row, interpolated along the row. */
 static void across(dft_type type, const uint8_t *row, const dft_tap *taps, int n, strip *to) {
   if (type == DFT_TYPE_F32)
@@ -182,6 +208,8 @@ static const strip *find_row(const dft_loader *l, const void *pixels, int y, int
   pair->have[k] = y;
   if (y == -2)
     memset(&pair->rows[k], 0, sizeof pair->rows[k]);
+  else if (l->type == DFT_TYPE_U8 && l->channels == 3)
+    across_rgb(source_row(l, pixels, y), l->line + at, n, &pair->rows[k]);
   else
     across(l->type, source_row(l, pixels, y), l->line + at, n, &pair->rows[k]);
   return &pair->rows[k];

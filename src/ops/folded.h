@@ -1,4 +1,5 @@
-/* Folded layers (ops.h) as every set's frozen forward sees them. Also compiled into the modules of device.h. */
+/* Folded layers (ops.h) as every set's frozen forward sees them. Also compiled into the modules of device.h.
+ */
 #ifndef DFT_OPS_FOLDED_H
 #define DFT_OPS_FOLDED_H
 

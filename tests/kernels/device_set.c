@@ -138,7 +138,8 @@ static size_t out_of(const dft_conv *g, int samples) {
 }
 
 static dft_norm norm_in(const dft_norm *n, int c) {
-  return (dft_norm){IN(n->scale, c), IN(n->shift, c), n->relu6, IN(n->mean, c), IN(n->a, c), IN(n->b, c), IN(n->d, c)};
+  return (dft_norm){IN(n->scale, c), IN(n->shift, c), n->relu6,   IN(n->mean, c),
+                    IN(n->a, c),     IN(n->b, c),     IN(n->d, c)};
 }
 
 static size_t gemm_packed_floats(int k, int n) {
@@ -159,7 +160,8 @@ static void gemm(const float *x, const float *packed, float *y, int samples, int
   finish();
 }
 
-static void gemm_dw(const float *x, const float *dy, int pixels, int k, int n, const dft_shard_map *map, float *dw) {
+static void gemm_dw(const float *x, const float *dy, int pixels, int k, int n, const dft_shard_map *map,
+                    float *dw) {
   const int64_t rows = (int64_t)map->samples * pixels;
   const float *xd = IN(x, rows * k), *dyd = IN(dy, rows * n);
   real->gemm_dw(xd, dyd, pixels, k, n, map, OUT(dw, (int64_t)map->nodes * k * n));
@@ -176,11 +178,13 @@ static void conv_forward(bool stem, const float *x, const float *w, float *y, in
   finish();
 }
 
-static void depthwise(const float *x, const float *w, float *y, int samples, const dft_conv *g, const dft_epilogue *e) {
+static void depthwise(const float *x, const float *w, float *y, int samples, const dft_conv *g,
+                      const dft_epilogue *e) {
   conv_forward(false, x, w, y, samples, g, e);
 }
 
-static void stem(const float *x, const float *w, float *y, int samples, const dft_conv *g, const dft_epilogue *e) {
+static void stem(const float *x, const float *w, float *y, int samples, const dft_conv *g,
+                 const dft_epilogue *e) {
   conv_forward(true, x, w, y, samples, g, e);
 }
 
@@ -190,13 +194,16 @@ static void depthwise_dx(const float *dy, const float *w, float *dx, int samples
   finish();
 }
 
-static void conv_dw(bool stem, const float *x, const float *dy, const dft_conv *g, const dft_shard_map *map, float *dw) {
+static void conv_dw(bool stem, const float *x, const float *dy, const dft_conv *g, const dft_shard_map *map,
+                    float *dw) {
   const float *xd = ACT(x, in_of(g, map->samples)), *dyd = ACT(dy, out_of(g, map->samples));
-  (stem ? real->stem_dw : real->depthwise_dw)(xd, dyd, g, map, OUT(dw, map->nodes * (stem ? 27 : 9) * g->channels));
+  (stem ? real->stem_dw : real->depthwise_dw)(xd, dyd, g, map,
+                                              OUT(dw, map->nodes * (stem ? 27 : 9) * g->channels));
   finish();
 }
 
-static void depthwise_dw(const float *x, const float *dy, const dft_conv *g, const dft_shard_map *map, float *dw) {
+static void depthwise_dw(const float *x, const float *dy, const dft_conv *g, const dft_shard_map *map,
+                         float *dw) {
   conv_dw(false, x, dy, g, map, dw);
 }
 
@@ -210,8 +217,8 @@ static void bn_sums(const float *z, int pixels, int c, const dft_shard_map *map,
   finish();
 }
 
-static void scale_shift(const float *z, const float *scale, const float *shift, const float *residual, bool relu6,
-                        float *y, int64_t rows, int c) {
+static void scale_shift(const float *z, const float *scale, const float *shift, const float *residual,
+                        bool relu6, float *y, int64_t rows, int c) {
   const float *zd = ACT(z, rows * c), *a = IN(scale, c), *b = IN(shift, c), *r = ACT(residual, rows * c);
   real->scale_shift(zd, a, b, r, relu6, ACT_OUT(y, rows * c), rows, c);
   finish();
@@ -226,7 +233,8 @@ static void bn_backward_sums(const float *dy, const float *z, const dft_norm *no
   finish();
 }
 
-static void bn_backward(const float *dy, const float *z, const dft_norm *norm, float *dz, int64_t rows, int c) {
+static void bn_backward(const float *dy, const float *z, const dft_norm *norm, float *dz, int64_t rows,
+                        int c) {
   const dft_norm on = norm_in(norm, c);
   const float *dyd = ACT(dy, rows * c), *zd = ACT(z, rows * c);
   real->bn_backward(dyd, zd, &on, ACT_OUT(dz, rows * c), rows, c);
@@ -240,13 +248,13 @@ static void add(const float *x, float *y, int64_t count) {
 }
 
 static dft_batch_norm_vectors vectors(const dft_batch_norm_vectors *v, int c) {
-  return (dft_batch_norm_vectors){OUT(v->mean, c),   OUT(v->variance, c), OUT(v->invstd, c), OUT(v->scale, c),
-                                  OUT(v->shift, c),  OUT(v->dgamma, c),   OUT(v->dbeta, c),  OUT(v->a, c),
-                                  OUT(v->b, c),      OUT(v->d, c)};
+  return (dft_batch_norm_vectors){OUT(v->mean, c),  OUT(v->variance, c), OUT(v->invstd, c), OUT(v->scale, c),
+                                  OUT(v->shift, c), OUT(v->dgamma, c),   OUT(v->dbeta, c),  OUT(v->a, c),
+                                  OUT(v->b, c),     OUT(v->d, c)};
 }
 
-static void bn_statistics(const double *totals, double count, const float *gamma, const float *beta, double epsilon,
-                          int c, const dft_batch_norm_vectors *v) {
+static void bn_statistics(const double *totals, double count, const float *gamma, const float *beta,
+                          double epsilon, int c, const dft_batch_norm_vectors *v) {
   const dft_batch_norm_vectors on = vectors(v, c);
   real->bn_statistics(IN(totals, 2 * c), count, IN(gamma, c), IN(beta, c), epsilon, c, &on);
   finish();
@@ -259,9 +267,10 @@ static void bn_gradients(const double *totals, double count, const float *gamma,
   finish();
 }
 
-static void bn_frozen(const float *gamma, const float *beta, const float *mean, const float *variance, float epsilon,
-                      int c, float *scale, float *shift) {
-  real->bn_frozen(IN(gamma, c), IN(beta, c), IN(mean, c), IN(variance, c), epsilon, c, OUT(scale, c), OUT(shift, c));
+static void bn_frozen(const float *gamma, const float *beta, const float *mean, const float *variance,
+                      float epsilon, int c, float *scale, float *shift) {
+  real->bn_frozen(IN(gamma, c), IN(beta, c), IN(mean, c), IN(variance, c), epsilon, c, OUT(scale, c),
+                  OUT(shift, c));
   finish();
 }
 
@@ -272,8 +281,8 @@ static void bn_commit(float *mean, float *variance, const dft_batch_norm_vectors
   finish();
 }
 
-static void dropout(const float *in, float *out, const int64_t *samples, uint64_t seed, uint32_t epoch, double rate,
-                    int count, int features) {
+static void dropout(const float *in, float *out, const int64_t *samples, uint64_t seed, uint32_t epoch,
+                    double rate, int count, int features) {
   const int64_t values = (int64_t)count * features;
   const float *from = IN(in, values);
   real->dropout(from, OUT(out, values), IN(samples, count), seed, epoch, rate, count, features);
@@ -294,7 +303,9 @@ static void train_forward(const dft_ops *ops, const dft_train_conv *t, float *z,
   dft_norm norm;
   if (t->x_norm != NULL) norm = norm_in(t->x_norm, g->in_channels), on.x_norm = &norm;
   on.x = ACT(t->x, in_of(g, samples));
-  on.weight = IN(t->weight, g->channels * (t->kind == DFT_POINTWISE ? g->in_channels : t->kind == DFT_STEM ? 27 : 9));
+  on.weight = IN(t->weight, g->channels * (t->kind == DFT_POINTWISE ? g->in_channels
+                                           : t->kind == DFT_STEM    ? 27
+                                                                    : 9));
   on.work = room(real->train_work_floats(t->kind, g, samples));
   real->train_forward(real, &on, ACT_OUT(z, out_of(g, samples)), OUT(sums, t->map->nodes * 2 * g->channels));
   finish();
@@ -305,7 +316,9 @@ static void train_backward(const dft_ops *ops, const dft_train_conv *t, const df
   const dft_conv *g = &t->conv;
   const int samples = t->map->samples;
   const size_t in = in_of(g, samples), out = out_of(g, samples);
-  const int weights = g->channels * (t->kind == DFT_POINTWISE ? g->in_channels : t->kind == DFT_STEM ? 27 : 9);
+  const int weights = g->channels * (t->kind == DFT_POINTWISE ? g->in_channels
+                                     : t->kind == DFT_STEM    ? 27
+                                                              : 9);
   dft_train_conv on = *t;
   dft_norm x_norm, norm = norm_in(b->norm, g->channels), below_norm;
   if (t->x_norm != NULL) x_norm = norm_in(t->x_norm, g->in_channels), on.x_norm = &x_norm;
@@ -320,7 +333,8 @@ static void train_backward(const dft_ops *ops, const dft_train_conv *t, const df
   gradient.dx = ACT_OUT(b->dx, in);
   gradient.skip = ACT(b->skip, in);
   gradient.below_z = ACT(b->below_z, in);
-  if (b->below_norm != NULL) below_norm = norm_in(b->below_norm, g->in_channels), gradient.below_norm = &below_norm;
+  if (b->below_norm != NULL)
+    below_norm = norm_in(b->below_norm, g->in_channels), gradient.below_norm = &below_norm;
   gradient.below_sums = OUT(b->below_sums, t->map->nodes * 2 * g->in_channels);
   real->train_backward(real, &on, &gradient);
   finish();
@@ -344,7 +358,8 @@ static void pool_max(const float *x, float *y, int samples, int pixels, int c) {
   finish();
 }
 
-static void pool_max_dx(const float *x, const float *y, const float *dy, float *dx, int samples, int pixels, int c) {
+static void pool_max_dx(const float *x, const float *y, const float *dy, float *dx, int samples, int pixels,
+                        int c) {
   const int64_t count = (int64_t)samples * pixels * c;
   const float *xd = ACT(x, count), *yd = IN(y, samples * c), *dyd = IN(dy, samples * c);
   real->pool_max_dx(xd, yd, dyd, ACT_OUT(dx, count), samples, pixels, c);
@@ -364,8 +379,8 @@ static void adam(float *w, float *m, float *v, const float *grad, float scale, f
   finish();
 }
 
-static void sgd(float *w, float *velocity, const float *grad, float scale, float learning_rate, float momentum,
-                bool nesterov, float decay, int64_t count) {
+static void sgd(float *w, float *velocity, const float *grad, float scale, float learning_rate,
+                float momentum, bool nesterov, float decay, int64_t count) {
   float *wd = OUT(w, count), *vd = OUT(velocity, count);
   real->sgd(wd, vd, IN(grad, count), scale, learning_rate, momentum, nesterov, decay, count);
   finish();

@@ -1,6 +1,7 @@
-/* The kernel set of a device as the tests of the CPU's sets want one: a table whose operations take the host's
- * memory, bring it to the device, run there and bring what was written back. Activations travel in the device's
- * type. DFT_TEST_DEVICE=float32|tf32|bfloat16 asks for one; DFT_CUDA_MODULE says whose (device.h). */
+/* The kernel set of a device as the tests of the CPU's sets want one: a table whose operations take the
+ * host's memory, bring it to the device, run there and bring what was written back. Activations travel in the
+ * device's type. DFT_TEST_DEVICE=float32|tf32|bfloat16 asks for one; DFT_CUDA_MODULE says whose (device.h).
+ */
 #ifndef DEVICE_SET_H
 #define DEVICE_SET_H
 

@@ -55,6 +55,40 @@ static inline void assert_doubles_close(const double *values, const double *expe
       fail_msg("%s[%zu]: %.17g, expected %.17g", what, i, values[i], expected[i]);
 }
 
+/* What the device's precision lets differ, as a share of all values together; 0: float32, value by value. */
+static inline double device_tolerance(void) {
+  const dft_ops *ops = device_ops();
+  static const double tolerances[] = {[DFT_PRECISION_TF32] = 2e-3, [DFT_PRECISION_BFLOAT16] = 1.5e-2};
+  return ops == NULL ? 0 : tolerances[ops->device->precision];
+}
+
+static inline void assert_near(const float *values, const float *expected, size_t count, double tolerance,
+                               const char *what) {
+  double off = 0, all = 0;
+  if (device_tolerance() == 0) {
+    assert_all_close(values, expected, count, tolerance, what);
+    return;
+  }
+  for (size_t i = 0; i < count; i++) {
+    off += pow((double)values[i] - (double)expected[i], 2);
+    all += pow((double)expected[i], 2);
+  }
+  if (!(sqrt(off) <= device_tolerance() * sqrt(all) + 1e-6))
+    fail_msg("%s: %g of %g is off", what, sqrt(off), sqrt(all));
+}
+
+static inline void assert_doubles_near(const double *values, const double *expected, size_t count,
+                                       double tolerance, const char *what) {
+  double off = 0, all = 0;
+  if (device_tolerance() == 0) {
+    assert_doubles_close(values, expected, count, tolerance, what);
+    return;
+  }
+  for (size_t i = 0; i < count; i++) off += pow(values[i] - expected[i], 2), all += pow(expected[i], 2);
+  if (!(sqrt(off) <= device_tolerance() * sqrt(all) + 1e-6))
+    fail_msg("%s: %g of %g is off", what, sqrt(off), sqrt(all));
+}
+
 static inline void assert_bits(const void *values, const void *expected, size_t bytes, const char *what) {
   if (memcmp(values, expected, bytes) != 0) fail_msg("%s: bits differ", what);
 }

@@ -27,12 +27,13 @@ template <typename T, int V> struct sums_kernel {
   }
 };
 
-template <typename T> static void bn_sums(const float *z, int pixels, int c, const dft_shard_map *map, double *sums) {
+template <typename T>
+static void bn_sums(const float *z, int pixels, int c, const dft_shard_map *map, double *sums) {
   const dft_chunks chunks = dft_cuda_chunks(map, pixels, LEAST_ROWS, MOST_ROWS, CHUNKS);
   float *partials = dft_cuda_partials(chunks, 2 * c);
   if (partials == nullptr) return;
-  DFT_LAUNCH_CHANNELS("bn_sums", sums_kernel, T, dft_aligned(z), dft_chunk_count(chunks), c, chunks, (const T *)z, c,
-                      partials);
+  DFT_LAUNCH_CHANNELS("bn_sums", sums_kernel, T, dft_aligned(z), dft_chunk_count(chunks), c, chunks,
+                      (const T *)z, c, partials);
   dft_cuda_fold(chunks, map, partials, 2 * c, sums, nullptr);
 }
 
@@ -85,7 +86,8 @@ static void bn_backward_sums(const float *dy, const float *z, const dft_norm *no
   if (partials == nullptr) return;
   const bool wide = dft_aligned(dy, z, norm->scale, norm->shift, norm->mean);
   DFT_LAUNCH_CHANNELS("bn_backward_sums", backward_sums_kernel, T, wide, dft_chunk_count(chunks), c, chunks,
-                      (const T *)dy, (const T *)z, norm->scale, norm->shift, norm->mean, norm->relu6, c, partials);
+                      (const T *)dy, (const T *)z, norm->scale, norm->shift, norm->mean, norm->relu6, c,
+                      partials);
   dft_cuda_fold(chunks, map, partials, 2 * c, sums, nullptr);
 }
 
@@ -115,10 +117,10 @@ template <typename T, int V> struct scale_shift_kernel {
 };
 
 template <typename T>
-static void scale_shift(const float *z, const float *scale, const float *shift, const float *residual, bool relu6,
-                        float *y, int64_t rows, int c) {
-  DFT_LAUNCH_CHANNELS("scale_shift", scale_shift_kernel, T, dft_aligned(z, scale, shift, residual, y), rows, c,
-                      (const T *)z, scale, shift, (const T *)residual, relu6, (T *)y, c);
+static void scale_shift(const float *z, const float *scale, const float *shift, const float *residual,
+                        bool relu6, float *y, int64_t rows, int c) {
+  DFT_LAUNCH_CHANNELS("scale_shift", scale_shift_kernel, T, dft_aligned(z, scale, shift, residual, y), rows,
+                      c, (const T *)z, scale, shift, (const T *)residual, relu6, (T *)y, c);
 }
 
 template <typename T, int V> struct backward_kernel {
@@ -153,10 +155,11 @@ template <typename T, int V> struct backward_kernel {
 };
 
 template <typename T>
-static void bn_backward(const float *dy, const float *z, const dft_norm *norm, float *dz, int64_t rows, int c) {
+static void bn_backward(const float *dy, const float *z, const dft_norm *norm, float *dz, int64_t rows,
+                        int c) {
   const bool wide = dft_aligned(dy, z, norm->scale, norm->shift, norm->a, norm->b, norm->d, dz);
-  DFT_LAUNCH_CHANNELS("bn_backward", backward_kernel, T, wide, rows, c, (const T *)dy, (const T *)z, norm->scale,
-                      norm->shift, norm->a, norm->b, norm->d, norm->relu6, (T *)dz, c);
+  DFT_LAUNCH_CHANNELS("bn_backward", backward_kernel, T, wide, rows, c, (const T *)dy, (const T *)z,
+                      norm->scale, norm->shift, norm->a, norm->b, norm->d, norm->relu6, (T *)dz, c);
 }
 
 /* ---- vectors of channels; formulas: plain_batchnorm.c ---- */
@@ -180,8 +183,8 @@ struct statistics_kernel {
   }
 };
 
-static void bn_statistics(const double *totals, double count, const float *gamma, const float *beta, double epsilon,
-                          int c, const dft_batch_norm_vectors *v) {
+static void bn_statistics(const double *totals, double count, const float *gamma, const float *beta,
+                          double epsilon, int c, const dft_batch_norm_vectors *v) {
   dft_launch("bn_statistics", c, statistics_kernel{totals, count, epsilon, gamma, beta, c, *v});
 }
 
@@ -219,8 +222,8 @@ struct frozen_kernel {
   }
 };
 
-static void bn_frozen(const float *gamma, const float *beta, const float *mean, const float *variance, float epsilon,
-                      int c, float *scale, float *shift) {
+static void bn_frozen(const float *gamma, const float *beta, const float *mean, const float *variance,
+                      float epsilon, int c, float *scale, float *shift) {
   dft_launch("bn_frozen", c, frozen_kernel{gamma, beta, mean, variance, epsilon, scale, shift});
 }
 
@@ -238,7 +241,8 @@ struct commit_kernel {
 
 static void bn_commit(float *mean, float *variance, const dft_batch_norm_vectors *v, double momentum, int c,
                       const int *done) {
-  dft_launch("bn_commit", c, commit_kernel{mean, variance, *v, (float)momentum, (float)(1.0 - momentum), done});
+  dft_launch("bn_commit", c,
+             commit_kernel{mean, variance, *v, (float)momentum, (float)(1.0 - momentum), done});
 }
 
 /* ---- sums of rows ---- */
@@ -268,8 +272,8 @@ static void row_sums(const float *x, int pixels, int c, const dft_shard_map *map
   const dft_chunks chunks = dft_cuda_chunks(map, pixels, LEAST_ROWS, MOST_ROWS, CHUNKS);
   float *partials = dft_cuda_partials(chunks, c);
   if (partials == nullptr) return;
-  DFT_LAUNCH_CHANNELS("row_sums", rows_kernel, float, dft_aligned(x), dft_chunk_count(chunks), c, chunks, x, c,
-                      partials);
+  DFT_LAUNCH_CHANNELS("row_sums", rows_kernel, float, dft_aligned(x), dft_chunk_count(chunks), c, chunks, x,
+                      c, partials);
   dft_cuda_fold(chunks, map, partials, c, nullptr, sums);
 }
 

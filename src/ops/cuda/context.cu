@@ -21,8 +21,8 @@ void dft_cuda_keep(const char *format, ...) {
 
 bool dft_cuda_check(cudaError_t error, const char *what) {
   if (error == cudaSuccess) return true;
-  dft_cuda_keep("GPU %d (%s): %s: %s (%s)", cuda.device.index, cuda.device.name, what, cudaGetErrorString(error),
-                cudaGetErrorName(error));
+  dft_cuda_keep("GPU %d (%s): %s: %s (%s)", cuda.device.index, cuda.device.name, what,
+                cudaGetErrorString(error), cudaGetErrorName(error));
   (void)cudaGetLastError(); /* it is ours now */
   return false;
 }
@@ -49,14 +49,16 @@ static size_t free_bytes(void) {
 
 dft_status dft_cuda_alloc(size_t bytes, void **memory) {
   *memory = nullptr;
-  if (cuda.recording) return dft_fail(DFT_EINTERNAL, "GPU %d: memory wanted while a step is recorded", cuda.device.index);
+  if (cuda.recording)
+    return dft_fail(DFT_EINTERNAL, "GPU %d: memory wanted while a step is recorded", cuda.device.index);
   const cudaError_t error = cudaMalloc(memory, bytes > 0 ? bytes : 1);
   if (error == cudaErrorMemoryAllocation) {
     (void)cudaGetLastError();
-    return dft_fail(DFT_EINTERNAL,
-                    "GPU %d (%s): out of memory: %zu bytes wanted, %zu free; lower data.batch_size, or end what else "
-                    "runs there",
-                    cuda.device.index, cuda.device.name, bytes, free_bytes());
+    return dft_fail(
+        DFT_EINTERNAL,
+        "GPU %d (%s): out of memory: %zu bytes wanted, %zu free; lower data.batch_size, or end what else "
+        "runs there",
+        cuda.device.index, cuda.device.name, bytes, free_bytes());
   }
   if (!dft_cuda_check(error, "allocating memory")) return dft_cuda_take();
   dft_cuda_check(cudaMemsetAsync(*memory, 0, bytes, cuda.stream), "clearing memory");

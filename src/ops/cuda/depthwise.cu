@@ -72,8 +72,8 @@ template <typename T, int V> struct depthwise_kernel {
 template <typename T> static void forward(const dft_cuda_depthwise *d) {
   const int64_t pixels = (int64_t)d->samples * d->conv.out_h * d->conv.out_w;
   const bool wide = dft_aligned(d->x, d->reading.scale, d->reading.shift, d->w, d->bias, d->residual, d->y);
-  DFT_LAUNCH_CHANNELS("depthwise", depthwise_kernel, T, wide, pixels, d->conv.channels, (const T *)d->x, d->reading, d->w,
-                      d->bias, (const T *)d->residual, d->relu6, (T *)d->y, d->conv);
+  DFT_LAUNCH_CHANNELS("depthwise", depthwise_kernel, T, wide, pixels, d->conv.channels, (const T *)d->x,
+                      d->reading, d->w, d->bias, (const T *)d->residual, d->relu6, (T *)d->y, d->conv);
 }
 
 void dft_cuda_depthwise_run(const dft_cuda_depthwise *d, bool half) {
@@ -125,10 +125,11 @@ template <typename T, int V> struct depthwise_dx_kernel {
 };
 
 template <typename T>
-static void backward_x(const void *dy, const float *w, const void *skip, void *dx, int samples, const dft_conv *conv) {
+static void backward_x(const void *dy, const float *w, const void *skip, void *dx, int samples,
+                       const dft_conv *conv) {
   const int64_t pixels = (int64_t)samples * conv->in_h * conv->in_w;
-  DFT_LAUNCH_CHANNELS("depthwise_dx", depthwise_dx_kernel, T, dft_aligned(dy, w, skip, dx), pixels, conv->channels,
-                      (const T *)dy, w, (const T *)skip, (T *)dx, *conv);
+  DFT_LAUNCH_CHANNELS("depthwise_dx", depthwise_dx_kernel, T, dft_aligned(dy, w, skip, dx), pixels,
+                      conv->channels, (const T *)dy, w, (const T *)skip, (T *)dx, *conv);
 }
 
 void dft_cuda_depthwise_dx(const void *dy, const float *w, const void *skip, void *dx, int samples,
@@ -192,13 +193,14 @@ template <typename T, int V> struct depthwise_dw_kernel {
 template <typename T>
 static void backward_w(const void *x, dft_reading reading, const void *dy, const dft_conv *conv,
                        const dft_shard_map *map, float *dw) {
-  const dft_chunks chunks = dft_cuda_chunks(map, conv->out_h * conv->out_w, LEAST_PIXELS, MOST_PIXELS, CHUNKS);
+  const dft_chunks chunks =
+      dft_cuda_chunks(map, conv->out_h * conv->out_w, LEAST_PIXELS, MOST_PIXELS, CHUNKS);
   const int width = 9 * conv->channels;
   float *partials = dft_cuda_partials(chunks, width);
   if (partials == nullptr) return;
-  DFT_LAUNCH_CHANNELS("depthwise_dw", depthwise_dw_kernel, T, dft_aligned(x, reading.scale, reading.shift, dy),
-                      dft_chunk_count(chunks), conv->channels, chunks, (const T *)x, reading, (const T *)dy, *conv,
-                      partials);
+  DFT_LAUNCH_CHANNELS("depthwise_dw", depthwise_dw_kernel, T,
+                      dft_aligned(x, reading.scale, reading.shift, dy), dft_chunk_count(chunks),
+                      conv->channels, chunks, (const T *)x, reading, (const T *)dy, *conv, partials);
   dft_cuda_fold(chunks, map, partials, width, nullptr, dw);
 }
 
@@ -213,7 +215,8 @@ template <typename T>
 static void depthwise(const float *x, const float *w, float *y, int samples, const dft_conv *conv,
                       const dft_epilogue *epilogue) {
   const dft_epilogue nothing = {nullptr, nullptr, false}, *e = epilogue != nullptr ? epilogue : &nothing;
-  const dft_cuda_depthwise d = {x, dft_reading_of(nullptr), w, e->bias, e->residual, e->relu6, y, samples, *conv};
+  const dft_cuda_depthwise d = {x,    dft_reading_of(nullptr), w, e->bias, e->residual, e->relu6, y, samples,
+                                *conv};
   forward<T>(&d);
 }
 
@@ -223,7 +226,8 @@ static void depthwise_dx(const float *dy, const float *w, float *dx, int samples
 }
 
 template <typename T>
-static void depthwise_dw(const float *x, const float *dy, const dft_conv *conv, const dft_shard_map *map, float *dw) {
+static void depthwise_dw(const float *x, const float *dy, const dft_conv *conv, const dft_shard_map *map,
+                         float *dw) {
   backward_w<T>(x, dft_reading_of(nullptr), dy, conv, map, dw);
 }
 

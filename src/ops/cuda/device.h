@@ -53,7 +53,8 @@ dft_status dft_cuda_host_alloc(size_t bytes, void **memory);
 /* ---- launches ---- */
 
 #ifdef DFT_CUDA_ON_HOST
-template <typename K> void dft_launch_on(cudaStream_t stream, const char *name, int64_t count, const K &kernel) {
+template <typename K>
+void dft_launch_on(cudaStream_t stream, const char *name, int64_t count, const K &kernel) {
 #if defined __GNUC__ && !defined __clang__
   K clean = kernel;
   __builtin_clear_padding(&clean); /* what is left there could look like a pointer */
@@ -72,7 +73,8 @@ template <typename K> __global__ void __launch_bounds__(256) dft_kernel(const K 
   if (i < count) kernel(i);
 }
 
-template <typename K> void dft_launch_on(cudaStream_t stream, const char *name, int64_t count, const K &kernel) {
+template <typename K>
+void dft_launch_on(cudaStream_t stream, const char *name, int64_t count, const K &kernel) {
   if (count <= 0) return;
   dft_kernel<<<(unsigned)((count + 255) / 256), 256, 0, stream>>>(kernel, count);
   dft_cuda_check(cudaGetLastError(), name);
@@ -116,9 +118,7 @@ template <> __device__ __forceinline__ bf16 dft_from_float<bf16>(float x) {
   return __float2bfloat16_rn(x);
 }
 
-template <typename T, int V> struct alignas(V * sizeof(T)) dft_vector {
-  T v[V];
-};
+template <typename T, int V> struct alignas(V * sizeof(T)) dft_vector { T v[V]; };
 
 template <int V, typename T> __device__ __forceinline__ void dft_load(const T *p, float *out) {
   const dft_vector<T, V> loaded = *reinterpret_cast<const dft_vector<T, V> *>(p);
@@ -172,7 +172,8 @@ struct dft_reading {
 };
 
 template <int V>
-__device__ __forceinline__ void dft_read(const dft_reading &reading, const float *scale, const float *shift, float *x) {
+__device__ __forceinline__ void dft_read(const dft_reading &reading, const float *scale, const float *shift,
+                                         float *x) {
 #pragma unroll
   for (int i = 0; i < V; i++) {
     if (reading.scale != nullptr) x[i] = x[i] * scale[i] + shift[i];
@@ -181,13 +182,14 @@ __device__ __forceinline__ void dft_read(const dft_reading &reading, const float
 }
 
 static inline dft_reading dft_reading_of(const dft_norm *norm) {
-  return norm != nullptr ? dft_reading{norm->scale, norm->shift, norm->relu6} : dft_reading{nullptr, nullptr, false};
+  return norm != nullptr ? dft_reading{norm->scale, norm->shift, norm->relu6}
+                         : dft_reading{nullptr, nullptr, false};
 }
 
 /* ---- sums over samples (reduce.cu) ---- */
 
-/* How a shard's rows fall into chunks, each summed by one thread per channel: a rule of the shard's rows alone,
- * so that no other thing changes a bit. About `target` of them, of `least` to `most` rows. */
+/* How a shard's rows fall into chunks, each summed by one thread per channel: a rule of the shard's rows
+ * alone, so that no other thing changes a bit. About `target` of them, of `least` to `most` rows. */
 struct dft_chunks {
   int pixels; /* rows of a sample */
   int least, most, target;
@@ -232,7 +234,7 @@ typedef struct dft_cuda_product {
   int64_t rows;
   int k, n, pixels;
   bool transposed;
-  bool half, half_out; /* bfloat16 x and w; y (and residual) */
+  bool half, half_out;  /* bfloat16 x and w; y (and residual) */
   const void *bias;     /* of y's type, or NULL */
   const void *residual; /* the same; may be y */
   bool relu;
@@ -259,8 +261,8 @@ void dft_cuda_depthwise_dx(const void *dy, const float *w, const void *skip, voi
 void dft_cuda_depthwise_dw(const void *x, dft_reading reading, const void *dy, const dft_conv *conv,
                            const dft_shard_map *map, float *dw, bool half);
 /* x of bfloat16 when half_in, else float32 whatever the output is. */
-void dft_cuda_stem_run(const void *x, bool half_in, const float *w, const dft_epilogue *epilogue, void *y, bool half,
-                       int samples, const dft_conv *conv);
+void dft_cuda_stem_run(const void *x, bool half_in, const float *w, const dft_epilogue *epilogue, void *y,
+                       bool half, int samples, const dft_conv *conv);
 /* to[count] = from[count] in the other type. */
 void dft_cuda_to_half(const float *from, void *to, int64_t count);
 /* Clamped, where asked for, on the way. */

@@ -1,4 +1,5 @@
-/* The frozen forward: host rows in and out, by tiles; while one is computed another is uploaded or downloaded. */
+/* The frozen forward: host rows in and out, by tiles; while one is computed another is uploaded or
+ * downloaded. */
 #include "frozen.h"
 #include "module.h"
 
@@ -89,7 +90,8 @@ static dft_status new_tiles(dft_frozen *f) {
   const size_t some = cuda.device.free_bytes() / 4, bytes = some < most_bytes ? some : most_bytes;
   const size_t fitting = bytes / sample;
   f->tile = fitting < 1 ? 1 : fitting > MOST_SAMPLES ? MOST_SAMPLES : (int)fitting;
-  for (int b = 0; b < FROZEN_BUFFERS; b++) DFT_TRY(dft_cuda_alloc((size_t)f->tile * most * one, &f->buffer[b]));
+  for (int b = 0; b < FROZEN_BUFFERS; b++)
+    DFT_TRY(dft_cuda_alloc((size_t)f->tile * most * one, &f->buffer[b]));
   for (int s = 0; s < FROZEN_SLOTS; s++) DFT_TRY(new_slot(f, &f->slot[s]));
   return DFT_OK;
 }
@@ -158,7 +160,8 @@ static bool start(dft_frozen *f, frozen_slot *s, const float *x, int first, int 
       !dft_cuda_check(cudaStreamWaitEvent(cuda.stream, s->up, 0), "upload"))
     return false;
   dft_cuda_frozen_layers(f, s->in, s->out, samples);
-  return cuda.error == DFT_OK && dft_cuda_check(cudaEventRecord(s->computed, cuda.stream), "frozen forward") &&
+  return cuda.error == DFT_OK &&
+         dft_cuda_check(cudaEventRecord(s->computed, cuda.stream), "frozen forward") &&
          dft_cuda_check(cudaStreamWaitEvent(cuda.down, s->computed, 0), "download") &&
          dft_cuda_check(cudaMemcpyAsync(s->host_out, s->out, (size_t)samples * (size_t)f->out * sizeof(float),
                                         cudaMemcpyDeviceToHost, cuda.down),

@@ -19,8 +19,8 @@ static int64_t values_in(const dft_conv *c) {
   return (int64_t)c->in_h * c->in_w * c->in_channels;
 }
 
-static void pointwise(const dft_frozen *f, const dft_folded *layer, const void *x, const void *residual, void *y,
-                      int samples) {
+static void pointwise(const dft_frozen *f, const dft_folded *layer, const void *x, const void *residual,
+                      void *y, int samples) {
   const dft_conv *c = &layer->conv;
   dft_cuda_product p = {};
   p.x = x;
@@ -37,8 +37,8 @@ static void pointwise(const dft_frozen *f, const dft_folded *layer, const void *
   dft_cuda_multiply(&p);
 }
 
-static tensor run_layer(const dft_frozen *f, const dft_folded *layer, tensor x, const void *block, bool images,
-                        int samples) {
+static tensor run_layer(const dft_frozen *f, const dft_folded *layer, tensor x, const void *block,
+                        bool images, int samples) {
   const dft_conv *c = &layer->conv;
   void *y = free_buffer(f, x.data, block);
   const void *residual = layer->residual ? block : nullptr;
@@ -47,10 +47,14 @@ static tensor run_layer(const dft_frozen *f, const dft_folded *layer, tensor x, 
     return tensor{y, layer->relu6};
   }
   if (layer->kind == DFT_DEPTHWISE) {
-    const dft_cuda_depthwise d = {x.data,   dft_reading{nullptr, nullptr, x.unclamped},
-                                  layer->weight, layer->bias,
-                                  residual, layer->relu6,
-                                  y,        samples,
+    const dft_cuda_depthwise d = {x.data,
+                                  dft_reading{nullptr, nullptr, x.unclamped},
+                                  layer->weight,
+                                  layer->bias,
+                                  residual,
+                                  layer->relu6,
+                                  y,
+                                  samples,
                                   *c};
     dft_cuda_depthwise_run(&d, f->half);
   } else {

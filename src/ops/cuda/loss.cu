@@ -44,7 +44,8 @@ struct loss_kernel {
 
 static void loss(const float *logits, const int *labels, const int *others, const float *weights, int samples,
                  int classes, float *losses, float *dlogits, unsigned char *correct) {
-  dft_launch("loss", samples, loss_kernel{logits, labels, others, weights, classes, losses, dlogits, correct});
+  dft_launch("loss", samples,
+             loss_kernel{logits, labels, others, weights, classes, losses, dlogits, correct});
 }
 
 /* A shard a thread. */
@@ -89,8 +90,8 @@ struct node_sums_kernel {
   }
 };
 
-static void step_sums(const float *losses, const unsigned char *correct, const dft_shard_map *map, const double *flags,
-                      double *sums) {
+static void step_sums(const float *losses, const unsigned char *correct, const dft_shard_map *map,
+                      const double *flags, double *sums) {
   const dft_chunks c = dft_cuda_chunks(map, 1, 1, 1, 1);
   double *shards = (double *)(void *)dft_cuda_partials(c, 4);
   if (shards == nullptr) return;

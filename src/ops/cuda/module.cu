@@ -1,6 +1,6 @@
 /* What the module exports. */
-#include "module.h"
 #include "device.h"
+#include "module.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -48,10 +48,11 @@ static dft_status describe(int index, dft_precision precision) {
     return dft_cuda_take();
   snprintf(d->name, sizeof d->name, "%.120s", properties.name);
   if (properties.major < 8)
-    return dft_fail(DFT_EUSAGE,
-                    "GPU %d (%s): of compute capability %d.%d, older than the 8.0 (Ampere) that dft needs; set "
-                    "distributed.backend: mpi",
-                    index, d->name, properties.major, properties.minor);
+    return dft_fail(
+        DFT_EUSAGE,
+        "GPU %d (%s): of compute capability %d.%d, older than the 8.0 (Ampere) that dft needs; set "
+        "distributed.backend: mpi",
+        index, d->name, properties.major, properties.minor);
   d->precision = precision;
   d->activation_bytes = precision == DFT_PRECISION_BFLOAT16 ? 2 : 4;
   cuda.processors = properties.multiProcessorCount;
@@ -101,9 +102,9 @@ static dft_status open(int index, dft_precision precision, const dft_ops **ops) 
 
 extern "C" const dft_module *dft_cuda_module(dft_fail_function fail) {
 #ifdef DFT_HAVE_NCCL
-  const dft_nccl *nccl = &dft_nccl_table;
+  const struct dft_nccl *nccl = &dft_nccl_table;
 #else
-  const dft_nccl *nccl = nullptr;
+  const struct dft_nccl *nccl = nullptr;
 #endif
   static dft_module module;
   program_fail = fail;

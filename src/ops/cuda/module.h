@@ -4,9 +4,8 @@
 
 extern "C" {
 #include "dft/device.h"
-#include "dft/nccl.h"
 #include "dft/status.h"
-extern const dft_nccl dft_nccl_table; /* src/comm/nccl, where it is built with NCCL */
+extern const struct dft_nccl dft_nccl_table; /* src/comm/nccl, where it is built with NCCL */
 const dft_module *dft_cuda_module(dft_fail_function fail);
 }
 

@@ -22,7 +22,8 @@ static dft_status poll(bool *finished) {
 
 static dft_status record(void) {
   DFT_TRY(dft_cuda_take());
-  if (!dft_cuda_check(cudaStreamBeginCapture(cuda.stream, cudaStreamCaptureModeThreadLocal), "recording a step"))
+  if (!dft_cuda_check(cudaStreamBeginCapture(cuda.stream, cudaStreamCaptureModeThreadLocal),
+                      "recording a step"))
     return dft_cuda_take();
   cuda.recording = true;
   return DFT_OK;
@@ -62,7 +63,8 @@ static void graph_free(dft_graph *graph) {
 static dft_status event_new(void **event) {
   cudaEvent_t made = nullptr;
   *event = nullptr;
-  if (!dft_cuda_check(cudaEventCreateWithFlags(&made, cudaEventDisableTiming), "making an event")) return dft_cuda_take();
+  if (!dft_cuda_check(cudaEventCreateWithFlags(&made, cudaEventDisableTiming), "making an event"))
+    return dft_cuda_take();
   *event = made;
   return DFT_OK;
 }

@@ -33,8 +33,8 @@ template <typename T, int V> struct pool_kernel {
 
 template <typename T>
 static void pool(const void *x, float *y, int samples, int pixels, int c, bool max, bool clamp) {
-  DFT_LAUNCH_CHANNELS("pool", pool_kernel, T, dft_aligned(x, (const void *)y), samples, c, (const T *)x, y, pixels, c,
-                      max, clamp);
+  DFT_LAUNCH_CHANNELS("pool", pool_kernel, T, dft_aligned(x, (const void *)y), samples, c, (const T *)x, y,
+                      pixels, c, max, clamp);
 }
 
 void dft_cuda_pool(const void *x, bool half, float *y, int samples, int pixels, int c, bool max, bool clamp) {
@@ -100,7 +100,8 @@ template <typename T, int V> struct max_dx_kernel {
 };
 
 template <typename T>
-static void pool_max_dx(const float *x, const float *y, const float *dy, float *dx, int samples, int pixels, int c) {
+static void pool_max_dx(const float *x, const float *y, const float *dy, float *dx, int samples, int pixels,
+                        int c) {
   DFT_LAUNCH_CHANNELS("pool_max_dx", max_dx_kernel, T, dft_aligned(x, y, dy, dx), samples, c,
                       (const T *)(const void *)x, y, dy, (T *)(void *)dx, pixels, c);
 }

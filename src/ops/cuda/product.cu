@@ -54,8 +54,8 @@ static bool set(cublasLtMatrixLayout_t layout, cublasLtMatrixLayoutAttribute_t a
                              "describing a matrix");
 }
 
-static bool layout(cublasLtMatrixLayout_t *made, bool half, int64_t rows, int64_t columns, int64_t ld, int batch,
-                   int64_t stride) {
+static bool layout(cublasLtMatrixLayout_t *made, bool half, int64_t rows, int64_t columns, int64_t ld,
+                   int batch, int64_t stride) {
   if (!dft_cuda_check_blas(cublasLtMatrixLayoutCreate(made, half ? CUDA_R_16BF : CUDA_R_32F, (uint64_t)rows,
                                                       (uint64_t)columns, ld),
                            "describing a matrix"))
@@ -68,11 +68,12 @@ static bool describe(const call *c, int64_t n, int batch, description *t) {
   const struct call::key *key = &c->key;
   const bool fast = cuda.device.precision == DFT_PRECISION_TF32 && !key->half;
   *t = description{nullptr, nullptr, nullptr, nullptr};
-  if (!dft_cuda_check_blas(cublasLtMatmulDescCreate(&t->product, fast ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
+  if (!dft_cuda_check_blas(cublasLtMatmulDescCreate(&t->product,
+                                                    fast ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
                                                     CUDA_R_32F),
                            "describing a product"))
     return false;
-  const int epilogue = key->bias ? key->relu ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_BIAS
+  const int epilogue = key->bias   ? key->relu ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_BIAS
                        : key->relu ? CUBLASLT_EPILOGUE_RELU
                                    : CUBLASLT_EPILOGUE_DEFAULT;
   const cublasOperation_t a = key->transposed_a ? CUBLAS_OP_T : CUBLAS_OP_N;
@@ -80,28 +81,32 @@ static bool describe(const call *c, int64_t n, int batch, description *t) {
   const int64_t k = key->k;
   return set(t->product, CUBLASLT_MATMUL_DESC_TRANSA, a) && set(t->product, CUBLASLT_MATMUL_DESC_TRANSB, b) &&
          set(t->product, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue) &&
-         (!key->bias || (set(t->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, c->bias) &&
-                         set(t->product, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, key->half_out ? CUDA_R_16BF : CUDA_R_32F))) &&
-         layout(&t->a, key->half, key->transposed_a ? k : key->m, key->transposed_a ? key->m : k, c->lda, batch,
-                c->stride_a) &&
-         layout(&t->b, key->half, key->transposed_b ? n : k, key->transposed_b ? k : n, c->ldb, batch, c->stride_b) &&
+         (!key->bias ||
+          (set(t->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, c->bias) &&
+           set(t->product, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, key->half_out ? CUDA_R_16BF : CUDA_R_32F))) &&
+         layout(&t->a, key->half, key->transposed_a ? k : key->m, key->transposed_a ? key->m : k, c->lda,
+                batch, c->stride_a) &&
+         layout(&t->b, key->half, key->transposed_b ? n : k, key->transposed_b ? k : n, c->ldb, batch,
+                c->stride_b) &&
          layout(&t->d, key->half_out, key->m, n, c->ldd, batch, c->stride_d);
 }
 
 /* ---- the choice ---- */
 
 template <typename T>
-static bool prefer(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t attribute, T value) {
-  return dft_cuda_check_blas(cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof value),
-                             "choosing a product");
+static bool prefer(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t attribute,
+                   T value) {
+  return dft_cuda_check_blas(
+      cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof value),
+      "choosing a product");
 }
 
 /* Sums that are split over blocks would depend on how many there are. */
 static bool unsplit(const cublasLtMatmulAlgo_t *algorithm) {
   int32_t parts = 1;
   size_t written;
-  return cublasLtMatmulAlgoConfigGetAttribute(algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof parts,
-                                              &written) == CUBLAS_STATUS_SUCCESS &&
+  return cublasLtMatmulAlgoConfigGetAttribute(algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts,
+                                              sizeof parts, &written) == CUBLAS_STATUS_SUCCESS &&
          parts <= 1;
 }
 
@@ -118,15 +123,15 @@ static bool pick(const description *t, const struct call::key *key, cublasLtMatm
       !prefer(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment) ||
       !prefer(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment))
     return false;
-  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(cuda.lt, t->product, t->a, t->b, t->d, t->d, preference,
-                                                               CANDIDATES, found, &count);
+  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(cuda.lt, t->product, t->a, t->b, t->d, t->d,
+                                                               preference, CANDIDATES, found, &count);
   for (int i = 0; status == CUBLAS_STATUS_SUCCESS && i < count; i++)
     if (found[i].state == CUBLAS_STATUS_SUCCESS && unsplit(&found[i].algo)) {
       *algorithm = found[i].algo;
       return true;
     }
-  dft_cuda_keep("GPU %d (%s): cuBLASLt has no product of %d x %d for this device (status %d)", cuda.device.index,
-                cuda.device.name, key->m, key->k, (int)status);
+  dft_cuda_keep("GPU %d (%s): cuBLASLt has no product of %d x %d for this device (status %d)",
+                cuda.device.index, cuda.device.name, key->m, key->k, (int)status);
   return false;
 }
 
@@ -155,8 +160,8 @@ static void multiply(const call *c) {
   if (algorithm != nullptr && describe(c, c->n, c->batch, &t)) {
     const float alpha = 1, beta = c->c != nullptr ? 1.0f : 0.0f;
     dft_cuda_check_blas(cublasLtMatmul(cuda.lt, t.product, &alpha, c->a, t.a, c->b, t.b, &beta,
-                                       c->c != nullptr ? c->c : c->d, t.d, c->d, t.d, algorithm, cuda.workspace,
-                                       DFT_CUDA_WORKSPACE_BYTES, cuda.stream),
+                                       c->c != nullptr ? c->c : c->d, t.d, c->d, t.d, algorithm,
+                                       cuda.workspace, DFT_CUDA_WORKSPACE_BYTES, cuda.stream),
                         "a product");
   }
   if (algorithm != nullptr) forget(&t);
@@ -197,8 +202,9 @@ void dft_cuda_multiply(const dft_cuda_product *p) {
   c.c = p->residual;
   c.d = p->y;
   c.bias = p->bias;
-  c.key.alignment = alignment_of((uintptr_t)c.a | (uintptr_t)c.b | (uintptr_t)c.c | (uintptr_t)c.d |
-                                 bytes_of(c.lda, p->half) | bytes_of(c.ldb, p->half) | bytes_of(c.ldd, p->half_out));
+  c.key.alignment =
+      alignment_of((uintptr_t)c.a | (uintptr_t)c.b | (uintptr_t)c.c | (uintptr_t)c.d |
+                   bytes_of(c.lda, p->half) | bytes_of(c.ldb, p->half) | bytes_of(c.ldd, p->half_out));
   multiply(&c);
 }
 
@@ -247,13 +253,15 @@ static void multiply_chunks(const dw_job *job, const chunk_run *run, float *part
   c.b = job->x + bytes_of(run->from * k, job->half);
   c.d = partials + run->slot * k * n;
   /* Of any chunk's place, not of this one's. */
-  c.key.alignment = alignment_of((uintptr_t)job->x | (uintptr_t)job->dy | (uintptr_t)partials | bytes_of(n, job->half) |
-                                 bytes_of(k, job->half) | bytes_of(k * n, false));
+  c.key.alignment = alignment_of((uintptr_t)job->x | (uintptr_t)job->dy | (uintptr_t)partials |
+                                 bytes_of(n, job->half) | bytes_of(k, job->half) | bytes_of(k * n, false));
   multiply(&c);
 }
 
-static void add_chunk(const dw_job *job, chunk_run *run, int64_t from, int64_t rows, int slot, float *partials) {
-  if (run->batch > 0 && run->rows == rows && run->from + run->batch * rows == from && run->slot + run->batch == slot) {
+static void add_chunk(const dw_job *job, chunk_run *run, int64_t from, int64_t rows, int slot,
+                      float *partials) {
+  if (run->batch > 0 && run->rows == rows && run->from + run->batch * rows == from &&
+      run->slot + run->batch == slot) {
     run->batch++;
     return;
   }
@@ -261,8 +269,8 @@ static void add_chunk(const dw_job *job, chunk_run *run, int64_t from, int64_t r
   *run = chunk_run{from, rows, 1, slot};
 }
 
-void dft_cuda_multiply_dw(const void *x, const void *dy, bool half, int pixels, int k, int n, const dft_shard_map *map,
-                          float *dw) {
+void dft_cuda_multiply_dw(const void *x, const void *dy, bool half, int pixels, int k, int n,
+                          const dft_shard_map *map, float *dw) {
   const dw_job job = {(const char *)x, (const char *)dy, half, k, n};
   const int64_t size = (int64_t)chunk_samples(pixels, k, n) * pixels;
   const dft_chunks chunks = dft_cuda_chunks(map, pixels, (int)size, (int)size, 1);
@@ -317,7 +325,8 @@ static void gemm(const float *x, const float *packed, float *y, int samples, int
   if (epilogue->relu6) dft_cuda_clamp(y, p.rows * n, false);
 }
 
-static void gemm_dw(const float *x, const float *dy, int pixels, int k, int n, const dft_shard_map *map, float *dw) {
+static void gemm_dw(const float *x, const float *dy, int pixels, int k, int n, const dft_shard_map *map,
+                    float *dw) {
   dft_cuda_multiply_dw(x, dy, false, pixels, k, n, map, dw);
 }
 

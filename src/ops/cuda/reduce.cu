@@ -31,7 +31,8 @@ static bool bounds_ready(void) {
   }
   if (dft_cuda_host_alloc(BOUNDS * sizeof(int), &memory) != DFT_OK) goto failed;
   bounds_host = (int *)memory;
-  if (!dft_cuda_check(cudaEventCreateWithFlags(&bounds_there, cudaEventDisableTiming), "making an event")) return false;
+  if (!dft_cuda_check(cudaEventCreateWithFlags(&bounds_there, cudaEventDisableTiming), "making an event"))
+    return false;
   if (dft_cuda_alloc(BOUNDS * sizeof(int), &memory) != DFT_OK) goto failed;
   bounds_device = (int *)memory;
   return true;
@@ -53,8 +54,8 @@ static void use_map(const dft_shard_map *map) {
   if (bounds_count > 0 && !dft_cuda_check(cudaEventSynchronize(bounds_there), "waiting for a map")) return;
   memcpy(bounds_host, wanted, (size_t)count * sizeof *wanted);
   bounds_count = count;
-  dft_cuda_check(cudaMemcpyAsync(bounds_device, bounds_host, (size_t)count * sizeof *wanted, cudaMemcpyHostToDevice,
-                                 cuda.stream),
+  dft_cuda_check(cudaMemcpyAsync(bounds_device, bounds_host, (size_t)count * sizeof *wanted,
+                                 cudaMemcpyHostToDevice, cuda.stream),
                  "uploading a map");
   dft_cuda_check(cudaEventRecord(bounds_there, cuda.stream), "uploading a map");
 }

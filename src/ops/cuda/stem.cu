@@ -19,7 +19,8 @@ template <typename X, typename T, int V> struct stem_kernel {
     if (bias != nullptr) dft_load_channels<V>(bias + channel, sum);
 #pragma unroll
     for (int tap = 0; tap < 9; tap++) {
-      const int ih = oh * conv.stride - conv.pad_top + tap / 3, iw = ow * conv.stride - conv.pad_left + tap % 3;
+      const int ih = oh * conv.stride - conv.pad_top + tap / 3,
+                iw = ow * conv.stride - conv.pad_left + tap % 3;
       if (ih < 0 || ih >= conv.in_h || iw < 0 || iw >= conv.in_w) continue;
       const X *p = image + ((int64_t)ih * conv.in_w + iw) * 3;
 #pragma unroll
@@ -56,15 +57,15 @@ static void forward(const void *x, bool half_in, const float *w, const dft_epilo
   const bool wide = dft_aligned(w, e->bias, e->residual, (const float *)y);
   const T *residual = (const T *)(const void *)e->residual;
   if (half_in)
-    DFT_LAUNCH_CHANNELS("stem", stem_same, T, wide, pixels, conv->channels, (const T *)x, w, e->bias, residual,
-                        e->relu6, (T *)y, *conv);
+    DFT_LAUNCH_CHANNELS("stem", stem_same, T, wide, pixels, conv->channels, (const T *)x, w, e->bias,
+                        residual, e->relu6, (T *)y, *conv);
   else
     DFT_LAUNCH_CHANNELS("stem", stem_images, T, wide, pixels, conv->channels, (const float *)x, w, e->bias,
                         residual, e->relu6, (T *)y, *conv);
 }
 
-void dft_cuda_stem_run(const void *x, bool half_in, const float *w, const dft_epilogue *epilogue, void *y, bool half,
-                       int samples, const dft_conv *conv) {
+void dft_cuda_stem_run(const void *x, bool half_in, const float *w, const dft_epilogue *epilogue, void *y,
+                       bool half, int samples, const dft_conv *conv) {
   if (half)
     forward<bf16>(x, half_in, w, epilogue, y, samples, conv);
   else
@@ -84,7 +85,8 @@ template <typename T, int V> struct stem_dw_kernel {
     float sum[3][V] = {{0}};
     for (int64_t pixel = from; pixel < to; pixel++) {
       const int ow = dft_divide(pixel, conv.out_w, &line), oh = dft_divide(line, conv.out_h, &sample);
-      const int ih = oh * conv.stride - conv.pad_top + tap / 3, iw = ow * conv.stride - conv.pad_left + tap % 3;
+      const int ih = oh * conv.stride - conv.pad_top + tap / 3,
+                iw = ow * conv.stride - conv.pad_left + tap % 3;
       if (ih < 0 || ih >= conv.in_h || iw < 0 || iw >= conv.in_w) continue;
       const T *p = x + ((sample * conv.in_h + ih) * conv.in_w + iw) * 3;
       float g[V];
@@ -103,13 +105,16 @@ template <typename T, int V> struct stem_dw_kernel {
 };
 
 template <typename T>
-static void stem_dw(const float *x, const float *dy, const dft_conv *conv, const dft_shard_map *map, float *dw) {
-  const dft_chunks chunks = dft_cuda_chunks(map, conv->out_h * conv->out_w, LEAST_PIXELS, MOST_PIXELS, CHUNKS);
+static void stem_dw(const float *x, const float *dy, const dft_conv *conv, const dft_shard_map *map,
+                    float *dw) {
+  const dft_chunks chunks =
+      dft_cuda_chunks(map, conv->out_h * conv->out_w, LEAST_PIXELS, MOST_PIXELS, CHUNKS);
   const int width = 27 * conv->channels;
   float *partials = dft_cuda_partials(chunks, width);
   if (partials == nullptr) return;
-  DFT_LAUNCH_CHANNELS("stem_dw", stem_dw_kernel, T, dft_aligned(dy), 9 * dft_chunk_count(chunks), conv->channels, chunks,
-                      (const T *)(const void *)x, (const T *)(const void *)dy, *conv, partials);
+  DFT_LAUNCH_CHANNELS("stem_dw", stem_dw_kernel, T, dft_aligned(dy), 9 * dft_chunk_count(chunks),
+                      conv->channels, chunks, (const T *)(const void *)x, (const T *)(const void *)dy, *conv,
+                      partials);
   dft_cuda_fold(chunks, map, partials, width, nullptr, dw);
 }
 

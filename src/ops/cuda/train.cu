@@ -70,8 +70,8 @@ static void train_forward(const dft_ops *ops, const dft_train_conv *t, float *z,
   if (t->kind == DFT_POINTWISE) {
     multiply(t, input(ops, t), false, nullptr, z);
   } else if (t->kind == DFT_DEPTHWISE) {
-    const dft_cuda_depthwise d = {t->x,  dft_reading_of(t->x_norm), t->weight, nullptr, nullptr, false, z,
-                                  samples, *g};
+    const dft_cuda_depthwise d = {
+        t->x, dft_reading_of(t->x_norm), t->weight, nullptr, nullptr, false, z, samples, *g};
     dft_cuda_depthwise_run(&d, is_half());
   } else {
     ops->stem(t->x, t->weight, z, samples, g, nullptr);
@@ -82,7 +82,8 @@ static void train_forward(const dft_ops *ops, const dft_train_conv *t, float *z,
 static void weight_gradient(const dft_ops *ops, const dft_train_conv *t, const float *dz, float *dw) {
   const dft_conv *g = &t->conv;
   if (t->kind == DFT_POINTWISE)
-    dft_cuda_multiply_dw(input(ops, t), dz, is_half(), g->in_h * g->in_w, g->in_channels, g->channels, t->map, dw);
+    dft_cuda_multiply_dw(input(ops, t), dz, is_half(), g->in_h * g->in_w, g->in_channels, g->channels, t->map,
+                         dw);
   else if (t->kind == DFT_DEPTHWISE)
     dft_cuda_depthwise_dw(t->x, dft_reading_of(t->x_norm), dz, g, t->map, dw, is_half());
   else

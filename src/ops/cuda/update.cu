@@ -24,7 +24,8 @@ __device__ __forceinline__ float z(float x) {
   return fabsf(x) < FLT_MIN ? copysignf(0.0f, x) : x;
 }
 
-__device__ __forceinline__ void move(const rule &r, const dft_update_tensor &t, float scale, float alpha_t, int64_t i) {
+__device__ __forceinline__ void move(const rule &r, const dft_update_tensor &t, float scale, float alpha_t,
+                                     int64_t i) {
   const float w = z(t.w[i]), kept = z(w - z(w * r.decay)), g = z(scale * z(t.gradient[i]));
   if (!r.sgd) {
     float m = z(t.slots[0][i]), v = z(t.slots[1][i]);
@@ -89,8 +90,8 @@ struct update_kernel {
   }
 };
 
-static void update(const dft_update_tensor *tensors, int count, const dft_update_rule *r, const double *totals,
-                   const float *alpha_t, int *done) {
+static void update(const dft_update_tensor *tensors, int count, const dft_update_rule *r,
+                   const double *totals, const float *alpha_t, int *done) {
   const int64_t threads = (int64_t)cuda.processors * 2048; /* as many as run at once */
   if (!dft_cuda_check(cudaMemsetAsync(cuda.flag, 0, sizeof *cuda.flag, cuda.stream), "update")) return;
   dft_launch("gradients' check", threads, finite_kernel{tensors, count, threads, cuda.flag});
@@ -113,8 +114,8 @@ static void adam(float *w, float *m, float *v, const float *grad, float scale, f
   dft_launch("adam", count, one_kernel{{w, {m, v}, grad, count}, r, scale, alpha_t});
 }
 
-static void sgd(float *w, float *velocity, const float *grad, float scale, float learning_rate, float momentum,
-                bool nesterov, float decay, int64_t count) {
+static void sgd(float *w, float *velocity, const float *grad, float scale, float learning_rate,
+                float momentum, bool nesterov, float decay, int64_t count) {
   const rule r = {true, nesterov, 0, 0, 0, learning_rate, momentum, decay};
   dft_launch("sgd", count, one_kernel{{w, {velocity, nullptr}, grad, count}, r, scale, 0});
 }
@@ -132,8 +133,8 @@ static bool all_finite(const float *x, int64_t count) {
   int not_finite = 1;
   bool good = dft_cuda_check(cudaMemsetAsync(cuda.flag, 0, sizeof *cuda.flag, cuda.stream), "all_finite");
   dft_launch("all_finite", count, all_finite_kernel{x, cuda.flag});
-  good = good && dft_cuda_check(cudaMemcpyAsync(&not_finite, cuda.flag, sizeof not_finite, cudaMemcpyDeviceToHost,
-                                                cuda.stream),
+  good = good && dft_cuda_check(cudaMemcpyAsync(&not_finite, cuda.flag, sizeof not_finite,
+                                                cudaMemcpyDeviceToHost, cuda.stream),
                                 "all_finite");
   return good && dft_cuda_check(cudaStreamSynchronize(cuda.stream), "all_finite") && !not_finite;
 }

@@ -54,7 +54,9 @@ template <typename T> static void to_activations(const float *x, void *y, int64_
 template <typename T> struct add_kernel {
   const T *x;
   T *y;
-  __device__ void operator()(int64_t i) const { y[i] = dft_from_float<T>(dft_to_float(y[i]) + dft_to_float(x[i])); }
+  __device__ void operator()(int64_t i) const {
+    y[i] = dft_from_float<T>(dft_to_float(y[i]) + dft_to_float(x[i]));
+  }
 };
 
 template <typename T> static void add(const float *x, float *y, int64_t count) {
@@ -137,8 +139,8 @@ struct dropout_kernel {
   }
 };
 
-static void dropout(const float *in, float *out, const int64_t *samples, uint64_t seed, uint32_t epoch, double rate,
-                    int count, int features) {
+static void dropout(const float *in, float *out, const int64_t *samples, uint64_t seed, uint32_t epoch,
+                    double rate, int count, int features) {
   const float keep = (float)(1.0 - rate);
   dft_launch("dropout", (int64_t)count * features,
              dropout_kernel{in, out, samples, seed, epoch, keep, 1.0f / keep, features});

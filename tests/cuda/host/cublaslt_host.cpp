@@ -1,8 +1,8 @@
 /* The products of cublasLt.h as loops. */
 #include "cuda_host.h"
-#include <cuda_bf16.h>
-#include <cublasLt.h>
 #include <cstring>
+#include <cublasLt.h>
+#include <cuda_bf16.h>
 
 struct cublasLtContext {
   int unused;
@@ -33,7 +33,8 @@ cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle) {
   return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *made, cublasComputeType_t compute, cudaDataType_t) {
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *made, cublasComputeType_t compute,
+                                        cudaDataType_t) {
   *made = new cublasLtMatmulDescOpaque_t;
   (*made)->compute = compute;
   return CUBLAS_STATUS_SUCCESS;
@@ -50,8 +51,9 @@ static cublasStatus_t take(void *field, size_t size, const void *value, size_t b
   return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t made, cublasLtMatmulDescAttributes_t attribute,
-                                              const void *value, size_t bytes) {
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t made,
+                                              cublasLtMatmulDescAttributes_t attribute, const void *value,
+                                              size_t bytes) {
   switch (attribute) {
   case CUBLASLT_MATMUL_DESC_TRANSA:
     return take(&made->a, sizeof made->a, value, bytes);
@@ -83,10 +85,12 @@ cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t made) {
   return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t made, cublasLtMatrixLayoutAttribute_t attribute,
-                                                const void *value, size_t bytes) {
-  return attribute == CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT ? take(&made->batch, sizeof made->batch, value, bytes)
-                                                         : take(&made->stride, sizeof made->stride, value, bytes);
+cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t made,
+                                                cublasLtMatrixLayoutAttribute_t attribute, const void *value,
+                                                size_t bytes) {
+  return attribute == CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT
+             ? take(&made->batch, sizeof made->batch, value, bytes)
+             : take(&made->stride, sizeof made->stride, value, bytes);
 }
 
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *made) {
@@ -100,24 +104,26 @@ cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t made) 
 }
 
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t made,
-                                                    cublasLtMatmulPreferenceAttributes_t attribute, const void *value,
-                                                    size_t bytes) {
+                                                    cublasLtMatmulPreferenceAttributes_t attribute,
+                                                    const void *value, size_t bytes) {
   if (attribute == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES)
     return take(&made->workspace, sizeof made->workspace, value, bytes);
   if (attribute == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK)
     return take(&made->reductions, sizeof made->reductions, value, bytes);
-  return take(&made->alignment[attribute - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES], sizeof *made->alignment, value,
-              bytes);
+  return take(&made->alignment[attribute - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES],
+              sizeof *made->alignment, value, bytes);
 }
 
 /* ---- kernels ---- */
 
 /* What a kernel is for: everything but a row count, batches and pointers. */
-static cublasLtMatmulAlgo_t kernel_for(const cublasLtMatmulDescOpaque_t *p, const cublasLtMatrixLayoutOpaque_t *a,
+static cublasLtMatmulAlgo_t kernel_for(const cublasLtMatmulDescOpaque_t *p,
+                                       const cublasLtMatrixLayoutOpaque_t *a,
                                        const cublasLtMatrixLayoutOpaque_t *d, uint32_t alignment) {
   cublasLtMatmulAlgo_t kernel = {};
   kernel.data[0] = 0x64667463;
-  kernel.data[1] = (uint64_t)p->compute << 32 | (uint64_t)p->epilogue << 8 | (uint64_t)p->a << 1 | (uint64_t)p->b;
+  kernel.data[1] =
+      (uint64_t)p->compute << 32 | (uint64_t)p->epilogue << 8 | (uint64_t)p->a << 1 | (uint64_t)p->b;
   kernel.data[2] = (uint64_t)a->rows << 32 | (uint64_t)a->columns;
   kernel.data[3] = (uint64_t)a->type << 32 | (uint64_t)d->type;
   kernel.data[4] = alignment;
@@ -126,27 +132,31 @@ static cublasLtMatmulAlgo_t kernel_for(const cublasLtMatmulDescOpaque_t *p, cons
 
 /* The types that cuBLASLt's tables allow: both factors alike, float32 out of either, bfloat16 out of itself;
  * a bias of the output's type. */
-static bool supported(const cublasLtMatmulDescOpaque_t *p, cudaDataType_t a, cudaDataType_t b, cudaDataType_t d) {
+static bool supported(const cublasLtMatmulDescOpaque_t *p, cudaDataType_t a, cudaDataType_t b,
+                      cudaDataType_t d) {
   if (a != b || (a == CUDA_R_32F && d != CUDA_R_32F)) return false;
   if (p->compute == CUBLAS_COMPUTE_32F_FAST_TF32 && a != CUDA_R_32F) return false;
   return (p->epilogue & CUBLASLT_EPILOGUE_BIAS) == 0 || (p->bias != nullptr && p->bias_type == d);
 }
 
-cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t product, cublasLtMatrixLayout_t a,
-                                              cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t d,
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t product,
+                                              cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                              cublasLtMatrixLayout_t, cublasLtMatrixLayout_t d,
                                               cublasLtMatmulPreference_t preference, int,
                                               cublasLtMatmulHeuristicResult_t *found, int *count) {
   *count = 0;
   if (!supported(product, a->type, b->type, d->type)) return CUBLAS_STATUS_NOT_SUPPORTED;
   uint32_t alignment = 256;
   for (uint32_t each : preference->alignment) alignment = each < alignment ? each : alignment;
-  found[0] = cublasLtMatmulHeuristicResult_t{kernel_for(product, a, d, alignment), 0, CUBLAS_STATUS_SUCCESS, 1};
+  found[0] =
+      cublasLtMatmulHeuristicResult_t{kernel_for(product, a, d, alignment), 0, CUBLAS_STATUS_SUCCESS, 1};
   *count = 1;
   return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *, cublasLtMatmulAlgoConfigAttributes_t,
-                                                    void *value, size_t bytes, size_t *written) {
+cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *,
+                                                    cublasLtMatmulAlgoConfigAttributes_t, void *value,
+                                                    size_t bytes, size_t *written) {
   const int32_t parts = 1;
   *written = sizeof parts;
   return take(value, sizeof parts, &parts, bytes);
@@ -161,11 +171,13 @@ struct matrix {
   bool transposed;
 
   size_t at(int64_t row, int64_t column, int batch) const {
-    return (size_t)(batch * layout.stride + (transposed ? row * layout.ld + column : column * layout.ld + row));
+    return (size_t)(batch * layout.stride +
+                    (transposed ? row * layout.ld + column : column * layout.ld + row));
   }
   float get(int64_t row, int64_t column, int batch) const {
     const size_t i = at(row, column, batch);
-    return layout.type == CUDA_R_32F ? ((const float *)data)[i] : __bfloat162float(((const __nv_bfloat16 *)data)[i]);
+    return layout.type == CUDA_R_32F ? ((const float *)data)[i]
+                                     : __bfloat162float(((const __nv_bfloat16 *)data)[i]);
   }
   void put(int64_t row, int64_t column, int batch, float value) const {
     const size_t i = at(row, column, batch);
@@ -185,7 +197,7 @@ struct product {
   cublasLtMatmulDescOpaque_t desc;
   float alpha, beta;
 };
-}
+} // namespace
 
 static float rounded_tf32(float value) {
   uint32_t bits;
@@ -231,10 +243,13 @@ static cublasStatus_t check(const product &p, const cublasLtMatmulAlgo_t *algori
   const int64_t kb = p.b.transposed ? p.b.layout.columns : p.b.layout.rows;
   const int64_t n = p.b.transposed ? p.b.layout.rows : p.b.layout.columns;
   if (k != kb || m != p.d.layout.rows || n != p.d.layout.columns) return CUBLAS_STATUS_INVALID_VALUE;
-  if (!supported(&p.desc, p.a.layout.type, p.b.layout.type, p.d.layout.type)) return CUBLAS_STATUS_NOT_SUPPORTED;
-  const cublasLtMatmulAlgo_t fitting = kernel_for(&p.desc, &p.a.layout, &p.d.layout, (uint32_t)algorithm->data[4]);
+  if (!supported(&p.desc, p.a.layout.type, p.b.layout.type, p.d.layout.type))
+    return CUBLAS_STATUS_NOT_SUPPORTED;
+  const cublasLtMatmulAlgo_t fitting =
+      kernel_for(&p.desc, &p.a.layout, &p.d.layout, (uint32_t)algorithm->data[4]);
   if (memcmp(&fitting, algorithm, sizeof fitting) != 0) return CUBLAS_STATUS_NOT_SUPPORTED;
-  const uintptr_t bits = (uintptr_t)p.a.data | (uintptr_t)p.b.data | (uintptr_t)p.c.data | (uintptr_t)p.d.data;
+  const uintptr_t bits =
+      (uintptr_t)p.a.data | (uintptr_t)p.b.data | (uintptr_t)p.c.data | (uintptr_t)p.d.data;
   if (bits % algorithm->data[4] != 0) return CUBLAS_STATUS_INVALID_VALUE;
   for (const matrix *each : {&p.a, &p.b, &p.c, &p.d})
     if (!each->on_device(size_of(*each))) return CUBLAS_STATUS_INVALID_VALUE;
@@ -244,8 +259,8 @@ static cublasStatus_t check(const product &p, const cublasLtMatmulAlgo_t *algori
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void *alpha, const void *a,
                               cublasLtMatrixLayout_t a_layout, const void *b, cublasLtMatrixLayout_t b_layout,
                               const void *beta, const void *c, cublasLtMatrixLayout_t c_layout, void *d,
-                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algorithm, void *, size_t,
-                              cudaStream_t stream) {
+                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algorithm, void *,
+                              size_t, cudaStream_t stream) {
   if (host_fails("fail_gemm", &host()->products)) return CUBLAS_STATUS_EXECUTION_FAILED;
   if (algorithm == nullptr) return CUBLAS_STATUS_INVALID_VALUE; /* dft always chooses */
   const product p = {{*a_layout, a, desc->a == CUBLAS_OP_T},

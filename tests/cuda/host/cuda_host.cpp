@@ -145,7 +145,8 @@ cudaError_t cudaMalloc(void **memory, size_t bytes) {
   *memory = nullptr;
   if (host_fails("fail_alloc", &host()->allocations) || bytes > device_bytes() - host()->memory_used)
     return host_error(cudaErrorMemoryAllocation);
-  if (posix_memalign(memory, 256, bytes) != 0) { /* exactly: what goes beyond is for the address sanitizer to see */
+  if (posix_memalign(memory, 256, bytes) !=
+      0) { /* exactly: what goes beyond is for the address sanitizer to see */
     *memory = nullptr;
     return host_error(cudaErrorMemoryAllocation);
   }
@@ -180,11 +181,12 @@ cudaError_t cudaFreeHost(void *memory) {
   return cudaSuccess;
 }
 
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream) {
   bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
   bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
-  if (bytes > 0 &&
-      (dft_host_cuda_is_device(to, bytes) != to_device || dft_host_cuda_is_device(from, bytes) != from_device)) {
+  if (bytes > 0 && (dft_host_cuda_is_device(to, bytes) != to_device ||
+                    dft_host_cuda_is_device(from, bytes) != from_device)) {
     fprintf(stderr, "host CUDA: a copy's pointers are not on the sides that it says\n");
     return host_error(cudaErrorInvalidValue);
   }
@@ -353,5 +355,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   if (event->captured != nullptr) return host_error(cudaErrorCapturedEvent);
   cudaError_t failure = host_failure();
-  return failure != cudaSuccess ? failure : *event->happened < event->recorded ? cudaErrorNotReady : cudaSuccess;
+  return failure != cudaSuccess               ? failure
+         : *event->happened < event->recorded ? cudaErrorNotReady
+                                              : cudaSuccess;
 }

@@ -23,7 +23,8 @@ struct CUstream_st {
   std::deque<std::function<void()>> queue;
   uint64_t enqueued = 0, done = 0;
   host_recording *capture = nullptr;
-  size_t last = 0, joined = 0; /* while capturing: closures up to its last one, up to what the origin waits for */
+  size_t last = 0,
+         joined = 0; /* while capturing: closures up to its last one, up to what the origin waits for */
 };
 
 struct CUevent_st {

@@ -29,7 +29,8 @@ cudaError_t host_capture_wait(CUstream_st *stream, CUevent_st *event) {
   }
   if (host()->capture != event->captured) return host_error(cudaErrorCapturedEvent);
   stream->capture = event->captured;
-  if (stream == stream->capture->origin && event->from->joined < event->position) event->from->joined = event->position;
+  if (stream == stream->capture->origin && event->from->joined < event->position)
+    event->from->joined = event->position;
   return cudaSuccess;
 }
 

@@ -7,7 +7,7 @@ build_packages=(
 )
 data_packages=(dataset-fashion-mnist)
 test_packages=(
-  libcmocka-dev protobuf-compiler clang clang-format clang-tidy libclang-rt-14-dev libomp-14-dev
+  g++ libcmocka-dev protobuf-compiler clang clang-format clang-tidy libclang-rt-14-dev libomp-14-dev
   python3-pil procps iproute2 munge slurmctld slurmd slurm-client
 )
 

@@ -2,6 +2,7 @@
  * direct convolution in double, the others against the reference, each sample's bits against company and
  * threads, and bfloat16's against the CPU's instructions and their emulations. */
 #include "../../src/ops/cpu/bfloat16.h"
+#include "device_set.h"
 #include "dft/ops.h"
 #include "kernels/mobilenet.h"
 
@@ -18,7 +19,12 @@
 typedef struct subject {
   const dft_ops *ops;
   bool bfloat16;
+  double relative, most; /* how far from the reference; a device keeps activations in bfloat16 too */
 } subject;
+
+static subject subject_of(const dft_ops *ops, bool bfloat16) {
+  return (subject){ops, bfloat16, bfloat16 ? 1e-2 : 2e-5, bfloat16 ? 1e-1 : 1e-3};
+}
 
 static void use_bfloat16(network *net, bool bfloat16) {
   for (int i = 0; i < net->count; i++)
@@ -178,7 +184,7 @@ static void compare(const subject *s, const network *net, int from, int to, int 
   y[out] = 12345;
   for (int run = 0; run < 2; run++) { /* nothing stays behind in the working memory */
     ops->frozen_run(frozen, x, y, samples);
-    assert_within(y, expected, out, s->bfloat16 ? 1e-2 : 2e-5, s->bfloat16 ? 1e-1 : 1e-3, ops->name);
+    assert_within(y, expected, out, s->relative, s->most, ops->name);
     assert_true(y[out] == 12345);
   }
   if (ops == dft_ops_get(DFT_KERNELS_AVX512BF16) || (ops == dft_ops_get(DFT_KERNELS_AMX) && !s->bfloat16)) {
@@ -426,12 +432,54 @@ static void test_refusals(void **state) {
   network_clear(&net);
 }
 
+/* A device's object that ends in pooling. */
+static void test_pooled(void **state) {
+  enum { SAMPLES = 5 };
+  const subject *s = *state;
+  network net;
+  network_build(&net, 0.35, 64, 64);
+  use_bfloat16(&net, s->bfloat16);
+  const dft_conv *last = &net.layers[net.count - 1].conv;
+  const int pixels = last->out_h * last->out_w, c = last->channels;
+  float *x = filled(SAMPLES * in_floats(net.layers), 1);
+  float *y = malloc((size_t)(SAMPLES * pixels * c) * sizeof *y);
+  float *want = malloc((size_t)(SAMPLES * c) * sizeof *want),
+        *got = malloc((size_t)(SAMPLES * c) * sizeof *got);
+  const dft_ops *plain = dft_ops_get(DFT_KERNELS_REFERENCE);
+  for (int max = 0; max < 2; max++) {
+    dft_frozen *whole = made(s->ops, net.layers, net.count), *pooled = made(s->ops, net.layers, net.count);
+    s->ops->frozen_run(whole, x, y, SAMPLES);
+    (max ? plain->pool_max : plain->pool_avg)(y, want, SAMPLES, pixels, c);
+    assert_int_equal(device_ops()->device->frozen_pool(pooled, max), DFT_OK);
+    s->ops->frozen_run(pooled, x, got, SAMPLES);
+    assert_within(got, want, (size_t)(SAMPLES * c), 1e-6, 1e-5, "pooled");
+    s->ops->frozen_free(whole), s->ops->frozen_free(pooled);
+  }
+  free(x), free(y), free(want), free(got);
+  network_clear(&net);
+}
+
+static int test_device(const dft_ops *ops) {
+  subject plain = subject_of(ops, false), bfloat16 = subject_of(ops, true);
+  if (device_ops()->device->precision == DFT_PRECISION_TF32) plain.relative = 3e-3, plain.most = 3e-2;
+  bfloat16.relative = 4e-2, bfloat16.most = 5e-1;
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_prestate(test_company, &plain),  cmocka_unit_test_prestate(test_company, &bfloat16),
+      cmocka_unit_test_prestate(test_refusals, &plain), cmocka_unit_test_prestate(test_pooled, &plain),
+      cmocka_unit_test_prestate(test_whole, &plain),    cmocka_unit_test_prestate(test_pooled, &bfloat16),
+      cmocka_unit_test_prestate(test_runs, &plain),     cmocka_unit_test_prestate(test_whole, &bfloat16),
+      cmocka_unit_test_prestate(test_stems, &plain),    cmocka_unit_test_prestate(test_stems, &bfloat16),
+  };
+  return cmocka_run_group_tests_name(ops->name, tests, NULL, NULL);
+}
+
 int main(void) {
-  subject reference = {dft_ops_get(DFT_KERNELS_REFERENCE), true};
+  subject reference = subject_of(dft_ops_get(DFT_KERNELS_REFERENCE), true);
   const struct CMUnitTest direct_test[] = {cmocka_unit_test_prestate(test_edge, &reference),
                                            cmocka_unit_test(test_direct),
                                            cmocka_unit_test(test_direct_bfloat16)};
   dft_ops_set_threads(2);
+  if (device_set() != NULL) return test_device(device_set());
   int failed = cmocka_run_group_tests_name("direct", direct_test, NULL, NULL);
   for (int kernels = 0; kernels < DFT_KERNELS_COUNT; kernels++) {
     dft_ops *ops = (dft_ops *)dft_ops_get((dft_kernels)kernels);
@@ -439,7 +487,7 @@ int main(void) {
       if (kernels == DFT_KERNELS_AMX) print_message("[  SKIPPED ] amx: this CPU, system or build has none\n");
       continue;
     }
-    subject plain = {ops, false}, bfloat16 = {ops, true};
+    subject plain = subject_of(ops, false), bfloat16 = subject_of(ops, true);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_prestate(test_company, &plain),
         cmocka_unit_test_prestate(test_company, &bfloat16),

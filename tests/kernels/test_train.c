@@ -161,8 +161,7 @@ static void check_layer(const dft_ops *ops, dft_conv_kind kind, const dft_conv *
   dft_ops_set_threads(2);
   run_layer(&l, ops, &map, &got);
   const size_t c = (size_t)g->channels, below = (size_t)g->in_channels;
-  assert_near(got.z, want.z, BATCH * out_values(g), 1e-5 * sqrt((double)weights_of(&l) / (double)c),
-                   "z");
+  assert_near(got.z, want.z, BATCH * out_values(g), 1e-5 * sqrt((double)weights_of(&l) / (double)c), "z");
   assert_near(got.dw, want.dw, weights_of(&l), 1e-4, "dw");
   assert_doubles_near(got.sums, want.sums, 2 * c, 1e-4, "sums");
   if (l.gives_dx) {

@@ -12,4 +12,4 @@ if clang-format --dry-run -Werror "$bad/bad.c" 2>/dev/null; then
   echo "self-test: a badly formatted file passed"
   exit 1
 fi
-find src include tests -name '*.[ch]' -print0 | xargs -0 -n 20 -P 2 clang-format --dry-run -Werror
+find src include tests -name '*.[ch]' -print0 -o -name '*.cu' -print0 -o -name '*.cpp' -print0 | xargs -0 -n 20 -P 2 clang-format --dry-run -Werror

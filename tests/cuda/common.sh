@@ -12,12 +12,15 @@ else
   device_module=$DFT_BUILD/tests/dft_cuda_host.so
   [ -e "$device_module" ] || skip "no $device_module in this build"
 fi
-# near WHAT A B TOLERANCE: every loss and accuracy of two history.csv, relative to 1 or the larger one.
+# near WHAT A B TOLERANCE [COLUMNS]: accuracies and losses (columns 3 to 6) of two history.csv, relative to 1 or the
+# larger one.
 near() {
-  awk -F, -v tolerance="$4" -v what="$1" '
+  awk -F, -v tolerance="$4" -v what="$1" -v columns="${5:-3 4 5 6}" '
+    BEGIN { count = split(columns, column, " ") }
     NR == FNR { for (i = 3; i <= 6; i++) want[FNR, i] = $i; rows = FNR; next }
     FNR > 1 {
-      for (i = 3; i <= 6; i++) {
+      for (k = 1; k <= count; k++) {
+        i = column[k]
         d = $i - want[FNR, i]; if (d < 0) d = -d
         scale = want[FNR, i] > 1 ? want[FNR, i] : 1
         if (d > most * scale) most = d / scale

@@ -16,7 +16,7 @@ both() {
     ok "$name on $ranks devices" on_device np $ranks "$work/config.yaml" run_dir="$work/$name-$ranks" "$@"
   done
   same "$work/$name-1/final.pb" "$work/$name-3/final.pb" "$name"
-  near "$name" "$work/$name-cpu/history.csv" "$work/$name-1/history.csv" "$tolerance"
+  near "$name" "$work/$name-cpu/history.csv" "$work/$name-1/history.csv" "$tolerance" "4 6"
 }
 both mixed 2e-3 data.augment.mixup=0.4 phases.1.epochs=2
 both views 2e-3 'data.augment={flip: horizontal}' cache.views=2 phases.0.epochs=3

@@ -237,7 +237,6 @@ typedef struct dft_cuda_product {
   bool half, half_out;  /* bfloat16 x and w; y (and residual) */
   const void *bias;     /* of y's type, or NULL */
   const void *residual; /* the same; may be y */
-  bool relu;
 } dft_cuda_product;
 void dft_cuda_multiply(const dft_cuda_product *p);
 /* dw[node][k][n]; x and dy both bfloat16 or both float32 */

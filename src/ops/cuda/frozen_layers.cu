@@ -1,8 +1,9 @@
-/* The layers of a frozen forward: products with bias and ReLU in their epilogues, the clamp at 6 taken by who
- * reads; depthwise and stem with everything fused. */
+/* The layers of a frozen forward: products with bias and residual in their epilogues, ReLU6 taken by who reads
+ * (cuBLASLt's own ReLU would make a zero of what is not a number, and a bad image would pass unseen); depthwise
+ * and stem with everything fused. */
 #include "frozen.h"
 
-/* A tensor on its way: `unclamped` when its reader has to clamp at 6. */
+/* A tensor on its way: `unclamped` when its reader has to take the ReLU6. */
 typedef struct tensor {
   const void *data;
   bool unclamped;
@@ -33,7 +34,6 @@ static void pointwise(const dft_frozen *f, const dft_folded *layer, const void *
   p.half = p.half_out = f->half;
   p.bias = layer->bias;
   p.residual = residual;
-  p.relu = layer->relu6;
   dft_cuda_multiply(&p);
 }
 

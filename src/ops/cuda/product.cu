@@ -12,7 +12,7 @@ typedef struct call {
   struct key {
     int m, k, n; /* -1: any number, chosen with `canonical` */
     int canonical, canonical_batch;
-    int transposed_a, transposed_b, half, half_out, bias, relu, onto, alignment;
+    int transposed_a, transposed_b, half, half_out, bias, onto, alignment;
   } key;
   int64_t lda, ldb, ldd, n;
   int batch;
@@ -73,9 +73,7 @@ static bool describe(const call *c, int64_t n, int batch, description *t) {
                                                     CUDA_R_32F),
                            "describing a product"))
     return false;
-  const int epilogue = key->bias   ? key->relu ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_BIAS
-                       : key->relu ? CUBLASLT_EPILOGUE_RELU
-                                   : CUBLASLT_EPILOGUE_DEFAULT;
+  const int epilogue = key->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
   const cublasOperation_t a = key->transposed_a ? CUBLAS_OP_T : CUBLAS_OP_N;
   const cublasOperation_t b = key->transposed_b ? CUBLAS_OP_T : CUBLAS_OP_N;
   const int64_t k = key->k;
@@ -190,7 +188,6 @@ void dft_cuda_multiply(const dft_cuda_product *p) {
   c.key.half = p->half;
   c.key.half_out = p->half_out;
   c.key.bias = p->bias != nullptr;
-  c.key.relu = p->relu;
   c.key.onto = p->residual != nullptr;
   c.lda = p->transposed ? p->k : p->n;
   c.ldb = p->k;

@@ -231,7 +231,6 @@ static void column(const product &p, int64_t j, int batch) {
     if (p.desc.epilogue & CUBLASLT_EPILOGUE_BIAS)
       value += p.desc.bias_type == CUDA_R_32F ? ((const float *)p.desc.bias)[i]
                                               : __bfloat162float(((const __nv_bfloat16 *)p.desc.bias)[i]);
-    if ((p.desc.epilogue & CUBLASLT_EPILOGUE_RELU) && !(value > 0)) value = 0;
     p.d.put(i, j, batch, value);
   }
 }

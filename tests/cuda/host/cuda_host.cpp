@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <string>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -22,6 +23,18 @@ long dft_host_cuda_option(const char *name, long otherwise) {
 host_state *host(void) {
   static host_state *state = new host_state; /* never freed: threads outlive main */
   return state;
+}
+
+/* Whether the environment has become another since this was asked last, and then counts from 1. */
+static bool fails_again(void) {
+  static std::string options;
+  static long count;
+  const char *now = getenv("DFT_HOST_CUDA");
+  if (options != (now != nullptr ? now : "")) {
+    options = now != nullptr ? now : "";
+    count = 0;
+  }
+  return ++count == dft_host_cuda_option("again_alloc", 0);
 }
 
 /* True at the Nth call with this counter. */
@@ -143,7 +156,8 @@ cudaError_t cudaMalloc(void **memory, size_t bytes) {
   if (host()->capture != nullptr) return host_misused();
   std::lock_guard<std::mutex> held(host()->memory_lock);
   *memory = nullptr;
-  if (host_fails("fail_alloc", &host()->allocations) || bytes > device_bytes() - host()->memory_used)
+  if (host_fails("fail_alloc", &host()->allocations) || fails_again() ||
+      bytes > device_bytes() - host()->memory_used)
     return host_error(cudaErrorMemoryAllocation);
   if (posix_memalign(memory, 256, bytes) !=
       0) { /* exactly: what goes beyond is for the address sanitizer to see */
@@ -171,7 +185,8 @@ cudaError_t cudaFree(void *memory) {
 
 cudaError_t cudaHostAlloc(void **memory, size_t bytes, unsigned) {
   if (host()->capture != nullptr) return host_misused();
-  *memory = host_fails("fail_alloc", &host()->allocations) ? nullptr : malloc(bytes > 0 ? bytes : 1);
+  *memory = host_fails("fail_alloc", &host()->allocations) || fails_again() ? nullptr
+                                                                            : malloc(bytes > 0 ? bytes : 1);
   return host_error(*memory != nullptr ? cudaSuccess : cudaErrorMemoryAllocation);
 }
 

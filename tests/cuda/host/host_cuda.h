@@ -7,10 +7,11 @@
  * Device memory is memory of the host that this file knows: copies check which side their pointers are on,
  * launches that no pointer among a kernel's arguments is the host's.
  *
- * DFT_HOST_CUDA, read at the first call, is a list of NAME=NUMBER with commas between:
+ * DFT_HOST_CUDA, read at each use, is a list of NAME=NUMBER with commas between:
  *   devices=N       of the host; 1. CUDA_VISIBLE_DEVICES chooses among them; each has its own UUID
  *   memory_mb=N     of each device; 4096
  *   fail_alloc=N    the Nth allocation, of the device or page-locked, finds no memory
+ *   again_alloc=N   the same, counted from when the variable was changed last
  *   fail_launch=N   the Nth kernel to run hits an illegal address; everything after fails, as on a device
  *   fail_gemm=N     the Nth product is refused by cuBLASLt
  *   slow_us=N       each closure of a stream takes so much longer: what does not wait reads too early

@@ -2,7 +2,7 @@
  * linked with it. comm/ opens one communicator over all ranks beside MPI's (dft_comm_use_nccl, comm.h) and
  * watches it; reduce/ sends the pieces of its plan through it.
  *
- * Everything but unique_id, open, state, abort and close only enqueues on `stream` (device.h's
+ * Everything but unique_id, open, state, cancel and close only enqueues on `stream` (device.h's
  * exchange_stream). Errors: DFT_EPEER for a peer's failure, DFT_EINTERNAL else, with NCCL's words. Main
  * thread.
  */
@@ -24,8 +24,8 @@ typedef struct dft_nccl {
   dft_status (*open)(const unsigned char id[DFT_NCCL_ID_BYTES], int rank, int ranks, dft_nccl_comm **comm);
   /* DFT_OK with *ready, or still under way, or what has gone wrong (ncclCommGetAsyncError). */
   dft_status (*state)(dft_nccl_comm *comm, bool *ready);
-  void (*abort)(dft_nccl_comm *comm); /* ends what is under way on all streams and frees; NULL is fine */
-  void (*close)(dft_nccl_comm *comm); /* after everything is done; NULL is fine */
+  void (*cancel)(dft_nccl_comm *comm); /* ends what is under way on all streams and frees; NULL is fine */
+  void (*close)(dft_nccl_comm *comm);  /* after everything is done; NULL is fine */
 
   /* Pieces between group_begin and group_end travel together. */
   dft_status (*group_begin)(void);

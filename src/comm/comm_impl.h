@@ -51,8 +51,8 @@ dft_status dft_comm_nccl_watch(dft_comm *comm, double now_s);
 void dft_comm_nccl_abort(dft_comm *comm);
 void dft_comm_nccl_close(dft_comm *comm);
 
-/* open.c: ends this process after a while, in what others do without asking us: they wait for every rank, lost
- * or not. seconds 0: takes it back. */
+/* open.c: ends this process after a while, in what others do without asking us: they wait for every rank,
+ * lost or not. seconds 0: takes it back. */
 void dft_comm_leave_after(double seconds, int code, const char *words);
 
 /* guard.c: a child process that ends this one when it has been stopped (SIGSTOP) for the timeout. */

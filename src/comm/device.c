@@ -26,7 +26,7 @@ void dft_comm_nccl_abort(dft_comm *comm) {
   dft_nccl_comm *nccl_comm = comm->nccl_comm;
   comm->nccl_comm = NULL;
   dft_comm_leave_after(comm->timeout_s, DFT_EPEER, "dft: error: a peer was lost, and NCCL does not end\n");
-  comm->nccl->abort(nccl_comm);
+  comm->nccl->cancel(nccl_comm);
   dft_comm_leave_after(0, 0, NULL);
 }
 

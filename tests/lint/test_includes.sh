@@ -14,7 +14,8 @@ declare -A level=(
 # Headers in include/dft that are not named like their module; the version is generated, and anyone's.
 declare -A module_of=(
   [status]=base [log]=base [arena]=base [file]=base [crc]=base [rng]=base [clock]=base [share]=base [version]=base
-  [prefetch]=data [fetch]=cache [pack]=data [shards]=ops [device]=ops [nccl]=comm [weights]=formats [buckets]=reduce
+  [nccl]=base # a table that comm uses and the GPU module fills
+  [prefetch]=data [fetch]=cache [pack]=data [shards]=ops [device]=ops [weights]=formats [buckets]=reduce
 )
 # Foreign headers that one module alone knows.
 declare -A owner=(

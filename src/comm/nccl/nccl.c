@@ -62,7 +62,7 @@ static dft_status state(dft_nccl_comm *comm, bool *ready) {
   return check(result, comm, "exchanging");
 }
 
-static void abort_comm(dft_nccl_comm *comm) {
+static void cancel(dft_nccl_comm *comm) {
   if (comm != NULL) (void)ncclCommAbort(own(comm)); /* nothing more can be done about its errors */
 }
 
@@ -78,7 +78,7 @@ static void close_comm(dft_nccl_comm *comm) {
   if (status == DFT_OK && ready)
     (void)ncclCommDestroy(own(comm));
   else
-    abort_comm(comm);
+    cancel(comm);
 }
 
 static dft_status group_begin(void) {
@@ -110,7 +110,7 @@ const dft_nccl dft_nccl_table = {
     .unique_id = unique_id,
     .open = open_comm,
     .state = state,
-    .abort = abort_comm,
+    .cancel = cancel,
     .close = close_comm,
     .group_begin = group_begin,
     .group_end = group_end,

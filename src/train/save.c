@@ -1,6 +1,10 @@
 /* Checkpoints are written beside training: between two steps rank 0 copies the state, and a thread of its own
  * encodes and writes the copy while the next steps run. At most one is under way. What goes wrong is told at
- * the next step, at the next save, or when the run waits for it at its end. */
+ * the next step, at the next save, or when the run waits for it at its end.
+ *
+ * While the writer needs a core of its own, the steps make do with one thread less: threads that wait for one
+ * another spin, and a pair that shares a core with a third waits for whole time slices. */
+#include "dft/clock.h"
 #include "train.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -8,12 +12,16 @@
 #include <stdlib.h>
 #include <time.h>
 
+static const double busy_s = 0.1; /* then it waits for the disk, or needs little of what the steps do */
+
 struct dft_writer {
   dft_store *store;
   int keep;
   pthread_t thread;
   bool running; /* started and not joined */
   atomic_bool done;
+  int threads;    /* of the steps, while it has one of them; else 0 */
+  double began_s; /* when it took it */
   unsigned names;
   dft_state state;
   dft_status status;
@@ -28,6 +36,17 @@ static void *write_state(void *context) {
   return NULL;
 }
 
+static void take_thread(dft_writer *w) {
+  w->threads = dft_ops_threads();
+  w->began_s = dft_now_s();
+  dft_ops_set_threads(w->threads - 1);
+}
+
+static void give_back(dft_writer *w) {
+  if (w->threads > 0) dft_ops_set_threads(w->threads);
+  w->threads = 0;
+}
+
 /* Waits for the write under way, if there is one, giving signs of life: a slow disk is no lost rank. */
 static dft_status finish(dft_run *run) {
   dft_writer *w = run->writer;
@@ -38,6 +57,7 @@ static dft_status finish(dft_run *run) {
   }
   pthread_join(w->thread, NULL);
   w->running = false;
+  give_back(w);
   dft_state_free(&w->state);
   return w->status == DFT_OK ? DFT_OK : dft_fail(w->status, "%s", w->error);
 }
@@ -57,8 +77,10 @@ static dft_status begin(dft_run *run, unsigned names) {
     status = dft_fail(DFT_EINTERNAL, "cannot start a thread to write checkpoints");
   if (status != DFT_OK)
     dft_state_free(&w->state);
-  else
+  else {
     w->running = true;
+    take_thread(w);
+  }
   return status;
 }
 
@@ -72,8 +94,10 @@ dft_status dft_save_wait(dft_run *run) {
 }
 
 void dft_save_poll(dft_run *run) {
-  const dft_writer *w = run->writer;
-  if (w != NULL && w->running && atomic_load(&w->done)) dft_defer(run, finish(run));
+  dft_writer *w = run->writer;
+  if (w == NULL || !w->running) return;
+  if (atomic_load(&w->done)) dft_defer(run, finish(run));
+  if (dft_now_s() - w->began_s > busy_s) give_back(w);
 }
 
 void dft_save_close(dft_run *run) {

@@ -34,6 +34,7 @@ struct dft_comm {
   dft_comm_block *blocks;
   const dft_nccl *nccl;
   dft_nccl_comm *nccl_comm; /* NULL: none, or no more */
+  dft_nccl_comm *nccl_lost; /* being aborted */
   double nccl_asked_s;      /* when its state was asked for last */
 };
 

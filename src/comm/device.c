@@ -2,6 +2,7 @@
  * Its calls come back at once; what has gone wrong shows in its state. */
 #include "comm_impl.h"
 #include "dft/clock.h"
+#include <pthread.h>
 #include <stdio.h>
 
 static const double watch_s = 0.004;   /* asking for the state takes a lock and some 0.1 us */
@@ -20,14 +21,32 @@ dft_status dft_comm_give_up(dft_comm *comm, dft_status status) {
   return lost(comm, status);
 }
 
-/* Aborting may itself wait for what is lost. */
+/* If NCCL or CUDA do not let go, this process ends without them. */
+static void leave_with_words(const dft_comm *comm, const char *message) {
+  static char words[DFT_TEXT_BYTES + 32];
+  snprintf(words, sizeof words, "dft: error: %s\n", message);
+  dft_comm_leave_after(comm->timeout_s, DFT_EPEER, words);
+}
+
+static void *cancel(void *context) {
+  dft_comm *comm = context;
+  comm->nccl->cancel(comm->nccl_lost);
+  return NULL;
+}
+
+/* ncclCommAbort first frees the GPU, then waits until no recorded step knows the communicator
+ * (commDestroySync in NCCL's init.cc): the main thread must go on to free those. The communicator outlives
+ * the thread: a broken one ends with the process. */
 void dft_comm_nccl_abort(dft_comm *comm) {
   if (comm->nccl_comm == NULL) return;
-  dft_nccl_comm *nccl_comm = comm->nccl_comm;
+  leave_with_words(comm, comm->lost);
+  comm->nccl_lost = comm->nccl_comm;
   comm->nccl_comm = NULL;
-  dft_comm_leave_after(comm->timeout_s, DFT_EPEER, "dft: error: a peer was lost, and NCCL does not end\n");
-  comm->nccl->cancel(nccl_comm);
-  dft_comm_leave_after(0, 0, NULL);
+  pthread_t thread;
+  if (pthread_create(&thread, NULL, cancel, comm) == 0)
+    pthread_detach(thread);
+  else
+    (void)cancel(comm);
 }
 
 void dft_comm_nccl_close(dft_comm *comm) {
@@ -82,7 +101,12 @@ dft_status dft_comm_use_nccl(dft_comm *comm, const dft_nccl *nccl) {
   comm->nccl = nccl;
   dft_status status = dft_comm_agree(comm, nccl->open(id, comm->rank, comm->size, &comm->nccl_comm));
   if (status == DFT_OK) status = await_opening(comm);
-  if (status != DFT_OK) dft_comm_nccl_abort(comm);
+  if (status != DFT_OK && comm->nccl_comm != NULL) { /* nothing is recorded yet */
+    leave_with_words(comm, dft_error());
+    nccl->cancel(comm->nccl_comm);
+    comm->nccl_comm = NULL;
+    dft_comm_leave_after(0, 0, NULL);
+  }
   return status;
 }
 

@@ -333,7 +333,9 @@ ncclResult_t ncclCommFinalize(ncclComm_t comm) {
 }
 
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
-  while (comm->n->running > 0) nap();
+  comm->pending = nullptr;
+  while (comm->n->running > 0 || comm->n.use_count() > 1)
+    nap(); /* graphs that know it, as NCCL waits for them */
   delete comm;
   return ncclSuccess;
 }

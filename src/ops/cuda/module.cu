@@ -50,8 +50,8 @@ static dft_status describe(int index, dft_precision precision) {
   if (properties.major < 8)
     return dft_fail(
         DFT_EUSAGE,
-        "GPU %d (%s): of compute capability %d.%d, older than the 8.0 (Ampere) that dft needs; set "
-        "distributed.backend: mpi",
+        "GPU %d (%s): of compute capability %d.%d, older than the 8.0 (Ampere) that dft needs; hide it by "
+        "CUDA_VISIBLE_DEVICES= to compute on the CPU",
         index, d->name, properties.major, properties.minor);
   d->precision = precision;
   d->activation_bytes = precision == DFT_PRECISION_BFLOAT16 ? 2 : 4;

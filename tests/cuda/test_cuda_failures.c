@@ -144,7 +144,7 @@ static bool unjoined(void) {
 
 /* Memory that ends at any of its allocations: no object, nothing lost, and a second try works. */
 static bool frozen_without_memory(void) {
-  static const float weight[8 * 16], bias[16];
+  static const float weight[9 * 16], bias[16]; /* of either layer */
   const dft_folded layers[] = {
       {.kind = DFT_POINTWISE,
        .conv = {2, 2, 2, 2, 8, 16, 1, 0, 0},

@@ -61,7 +61,8 @@ enable_language(CUDA)
 message(STATUS "GPU kernels: CUDA ${CUDAToolkit_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}")
 
 add_library(dft_cuda MODULE ${DFT_CUDA_SOURCES} ${DFT_CUDA_C_SOURCES})
-set_target_properties(dft_cuda PROPERTIES PREFIX "" CUDA_RUNTIME_LIBRARY Static)
+# Where cuBLASLt and NCCL were found is where the installed module looks for them too.
+set_target_properties(dft_cuda PROPERTIES PREFIX "" CUDA_RUNTIME_LIBRARY Static INSTALL_RPATH_USE_LINK_PATH ON)
 target_compile_definitions(dft_cuda PRIVATE DFT_HAVE_NCCL _GNU_SOURCE)
 target_include_directories(dft_cuda PRIVATE ${PROJECT_SOURCE_DIR}/include)
 target_include_directories(dft_cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS} ${DFT_NCCL_INCLUDE})

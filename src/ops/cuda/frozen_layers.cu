@@ -1,6 +1,6 @@
-/* The layers of a frozen forward: products with bias and residual in their epilogues, ReLU6 taken by who reads
- * (cuBLASLt's own ReLU would make a zero of what is not a number, and a bad image would pass unseen); depthwise
- * and stem with everything fused. */
+/* The layers of a frozen forward: products with bias and residual in their epilogues, ReLU6 taken by who
+ * reads (cuBLASLt's own ReLU would make a zero of what is not a number, and a bad image would pass unseen);
+ * depthwise and stem with everything fused. */
 #include "frozen.h"
 
 /* A tensor on its way: `unclamped` when its reader has to take the ReLU6. */

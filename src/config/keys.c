@@ -220,7 +220,8 @@ const dft_key dft_keys[] = {
              "auto: 8, or the next one. A checkpoint keeps its own."},
     {"distributed.reduction", DFT_KEY_WORD, AT(distributed.reduction), .words = "ordered fast",
      .preset = "ordered", DECIDES,
-     .help = "ordered: same bits for any number of ranks; fast: plain MPI_Allreduce, for comparison."},
+     .help = "ordered: same bits for any number of ranks; fast: plain MPI_Allreduce or ncclAllReduce, for "
+             "comparison."},
     {"distributed.timeout_s", DFT_KEY_REAL, AT(distributed.timeout_s), FROM(0, 1e9), .low_open = true,
      .preset = "300",
      .help = "Seconds without progress of a peer after which the run ends with exit code 76."},

@@ -18,6 +18,7 @@ faulty() {
   ! pgrep -f "exchange_tool .*$work" >/dev/null || broken "$1: processes survive"
 }
 at='\(host [^)]*\) in step'
+failed='NCCL, exchanging: (internal error|remote process exited)' # whose words come first may vary
 faulty "nothing" 3 x=0 0 ""
 faulty "one rank cannot open NCCL" 3 nccl_open=1,nccl_rank=1 1 "NCCL, opening: internal error"
 faulty "one rank never comes up" 3 nccl_never=1,nccl_rank=1 76 "NCCL does not come up: not ready after 2 s on rank [0-2]"

@@ -178,6 +178,15 @@ def cpu_name():
         return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
 
 
+def written_by_hand(path):
+    """What follows the tables, from "## What bounds it" on: kept."""
+    if not os.path.exists(path):
+        return ""
+    with open(path) as old:
+        _, heading, rest = old.read().partition("\n## What bounds it")
+    return heading + rest
+
+
 def report(options, values, results, empty_s, loads):
     quiet = max(loads) < QUIET
     lines = ["# dft beside Keras and PyTorch", "",
@@ -197,8 +206,9 @@ def report(options, values, results, empty_s, loads):
     lines += rates_table(values) + [""]
     if results:
         lines += seed_table(results, empty_s)
+    notes = written_by_hand(options.output)
     with open(options.output, "w") as out:
-        out.write("\n".join(lines) + "\n")
+        out.write("\n".join(lines) + "\n" + notes)
     note(f"wrote {options.output}")
 
 

@@ -211,19 +211,27 @@ static int64_t size_of(const matrix &m) {
   return m.layout.type == CUDA_R_32F ? 4 : 2;
 }
 
-/* A column of D: its sums side by side, each in the order of k. */
-static void column(const product &p, int64_t j, int batch) {
+/* op(A) of one batch as float32, [k][m]. */
+static std::vector<float> factors_of(const product &p, int batch) {
   const int64_t m = p.d.layout.rows, k = p.a.transposed ? p.a.layout.rows : p.a.layout.columns;
-  const bool tf32 = p.desc.compute == CUBLAS_COMPUTE_32F_FAST_TF32;
-  std::vector<float> sums((size_t)m), factors((size_t)m);
+  std::vector<float> factors((size_t)(m * k));
+  for (int64_t l = 0; l < k; l++)
+    for (int64_t i = 0; i < m; i++) factors[(size_t)(l * m + i)] = p.a.get(i, l, batch);
+  if (p.desc.compute == CUBLAS_COMPUTE_32F_FAST_TF32)
+    for (float &each : factors) each = rounded_tf32(each);
+  return factors;
+}
+
+/* A column of D: its sums side by side, each in the order of k. */
+static void column(const product &p, const std::vector<float> &factors, int64_t j, int batch) {
+  const int64_t m = p.d.layout.rows, k = p.a.transposed ? p.a.layout.rows : p.a.layout.columns;
+  std::vector<float> sums((size_t)m);
   for (int64_t l = 0; l < k; l++) {
-    for (int64_t i = 0; i < m; i++) factors[(size_t)i] = p.a.get(i, l, batch);
     float factor = p.b.get(l, j, batch);
-    if (tf32) {
-      factor = rounded_tf32(factor);
-      for (float &each : factors) each = rounded_tf32(each);
-    }
-    for (int64_t i = 0; i < m; i++) sums[(size_t)i] += factors[(size_t)i] * factor;
+    if (p.desc.compute == CUBLAS_COMPUTE_32F_FAST_TF32) factor = rounded_tf32(factor);
+    const float *row = factors.data() + l * m;
+    float *to = sums.data();
+    for (int64_t i = 0; i < m; i++) to[i] += row[i] * factor;
   }
   for (int64_t i = 0; i < m; i++) {
     float value = p.alpha * sums[(size_t)i];
@@ -272,8 +280,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
   const cublasStatus_t status = check(p, algorithm);
   if (status != CUBLAS_STATUS_SUCCESS) return status;
   dft_host_cuda_run(stream, true, [p] {
-    for (int batch = 0; batch < p.d.layout.batch; batch++)
-      for (int64_t j = 0; j < p.d.layout.columns; j++) column(p, j, batch);
+    for (int batch = 0; batch < p.d.layout.batch; batch++) {
+      const std::vector<float> factors = factors_of(p, batch);
+      for (int64_t j = 0; j < p.d.layout.columns; j++) column(p, factors, j, batch);
+    }
   });
   return CUBLAS_STATUS_SUCCESS;
 }

@@ -11,7 +11,7 @@ ok "on the CPU" on_cpu np 1 "$work/config.yaml" $keep
 ok "on a device" on_device np 1 "$work/config.yaml" run_dir="$work/one" $keep
 grep -q "cuda" "$work/out" || fail "the device was not used: $(cat "$work/out")"
 near "device and CPU" "$work/cpu/history.csv" "$work/one/history.csv" 2e-3
-cmp -s "$work/cpu/final.pb" "$work/one/final.pb" && fail "device and CPU wrote the same bytes: was it the device?"
+! cmp -s "$work/cpu/final.pb" "$work/one/final.pb" || fail "device and CPU wrote the same bytes: was it the device?"
 
 # other CONFIG-WORDS NP KEY=VALUE...: must be the bytes of "one"
 other() {
@@ -76,5 +76,5 @@ for precision in tf32 bfloat16; do
   done
   same "$work/${precision}1/final.pb" "$work/${precision}2/final.pb" "$precision at 1 and 2"
   near "$precision" "$work/cpu/history.csv" "$work/${precision}1/history.csv" 0.02 "4 6"
-  cmp -s "$work/one/final.pb" "$work/${precision}1/final.pb" && fail "$precision changes nothing"
+  ! cmp -s "$work/one/final.pb" "$work/${precision}1/final.pb" || fail "$precision changes nothing"
 done

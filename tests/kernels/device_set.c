@@ -47,7 +47,7 @@ static float from_half(uint16_t half) {
 }
 
 void device_rounded(float *values, size_t count) {
-  if (device_ops()->device->activation_bytes == 2)
+  if (device_ops() != NULL && device_ops()->device->activation_bytes == 2)
     for (size_t i = 0; i < count; i++) values[i] = from_half(half_of(values[i]));
 }
 

@@ -3,7 +3,7 @@
 # dft asks for, and holds machine code for every architecture that CMake names, and PTX for later ones.
 source "$DFT_SOURCE/tests/common.sh"
 module=$DFT_BUILD/dft_cuda.so
-grep -q '^CMAKE_CUDA_COMPILER:' "$DFT_BUILD/CMakeCache.txt" || skip "this build has no nvcc: GPU kernels are not compiled here"
+grep -q '^DFT_NVCC:FILEPATH=/' "$DFT_BUILD/CMakeCache.txt" || skip "this build has no nvcc: GPU kernels are not compiled here"
 [ -e "$module" ] || skip "$module is not built"
 nm -D --defined-only "$module" | grep -q ' T dft_cuda_module$' || fail "it does not export dft_cuda_module"
 ldd "$module" | grep -q cudart && fail "the CUDA runtime is not linked in"

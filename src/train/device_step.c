@@ -19,15 +19,12 @@ bool dft_device_holds(const dft_run *run, const dft_loaded *b, int64_t view) {
   return true;
 }
 
-/* How many samples the global batch has, and whether some rank failed to load its part: known to all before
- * the device starts. */
+/* How many samples the global batch has: known to all before the device starts. */
 static dft_status count_batch(dft_run *run, bool may_leave_out, double *global) {
-  double sums[] = {run->phase.batch.map.samples, run->pending != DFT_OK};
   *global = (double)dft_batch_at(run, run->at.position);
   if (!may_leave_out) return DFT_OK;
-  DFT_TRY(dft_comm_sum_f64(run->comm, sums, 2));
-  *global = sums[0];
-  return DFT_OK;
+  *global = run->phase.batch.map.samples;
+  return dft_comm_sum_f64(run->comm, global, 1);
 }
 
 static void tell_inputs(dft_run *run, dft_device_run *d) {

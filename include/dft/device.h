@@ -63,6 +63,9 @@ typedef struct dft_device {
   void (*upload)(void *device, const void *host, size_t bytes); /* host memory stays untouched until done */
   void (*download)(void *host, const void *device, size_t bytes);
   void (*copy)(void *to, const void *from, size_t bytes); /* device to device */
+  /* An upload beside everything else, and what makes all enqueued from now on wait for those so far. */
+  void (*upload_beside)(void *device, const void *host, size_t bytes);
+  void (*wait_beside)(void);
 
   /* Order. */
   dft_status (*finish)(void);         /* waits for everything enqueued; the first error since the last */

@@ -38,6 +38,7 @@ static dft_status open_buffers(const dft_run *run, dft_device_run *d) {
   d->inputs_bytes = lay_out(&d->host, NULL, n);
   d->inputs_device = block(d, d->inputs_bytes, &status);
   d->rows = block(d, n * row * sizeof(float), &status);
+  for (int i = 0; i < 2; i++) d->ahead[i] = block(d, n * row * sizeof(float), &status);
   d->x = d->rows; /* pooled features stay float32 */
   if (d->device->activation_bytes != sizeof(float) && ph->first < run->model->unit_count)
     d->x = block(d, n * row * (size_t)d->device->activation_bytes, &status);

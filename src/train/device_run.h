@@ -40,7 +40,10 @@ struct dft_device_run {
   void *inputs_host, *inputs_device;
   size_t inputs_bytes;
   step_inputs host, on; /* pointers into the two */
-  float *rows;          /* device [n][boundary] float32 */
+  float *rows;          /* device [n][boundary] float32, of this step */
+  float *ahead[2];      /* the same as they come in beside a step, in turn: one is still read by that step */
+  int arriving;         /* which of them the next batch is in */
+  bool came_ahead;      /* this step's rows are there */
   void *x;              /* the same as activations; rows itself where those are float32 */
   float *loss, *dlogits;
   unsigned char *correct;

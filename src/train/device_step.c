@@ -69,7 +69,13 @@ static void send_batch(dft_run *run, dft_device_run *d) {
     d->device->gather(d->store.rows, d->on.slots, d->rows, b->map.samples, row);
     return;
   }
-  d->device->upload(d->rows, b->x, (size_t)b->map.samples * (size_t)row * sizeof(float));
+  const size_t bytes = (size_t)b->map.samples * (size_t)row * sizeof(float);
+  if (d->came_ahead) {
+    d->device->wait_beside();
+    d->device->copy(d->rows, d->ahead[d->arriving], bytes); /* a recorded step reads from one place */
+  } else {
+    d->device->upload(d->rows, b->x, bytes);
+  }
   if (kept) d->device->scatter(d->rows, d->on.slots, d->store.rows, b->map.samples, row);
 }
 
@@ -143,12 +149,16 @@ static dft_status launch(dft_run *run, dft_device_run *d, double global) {
   return DFT_OK;
 }
 
-/* The next batch of the epoch, beside the device's work. What was waited for counts as the step's only when
- * the device had nothing left to do. */
+/* The next batch of the epoch, loaded and sent beside the device's work. What was waited for counts as the
+ * step's only when the device had nothing left to do. */
 static dft_status load_next(dft_run *run, dft_device_run *d, dft_waited *waited) {
   const int64_t next = run->at.position + dft_batch_at(run, run->at.position);
   if (dft_batch_at(run, next) <= 0) return DFT_OK;
   dft_batch_load(run, &d->next, next);
+  const size_t row = (size_t)dft_model_boundary(run->model, run->phase.first) * sizeof(float);
+  d->arriving = !d->arriving;
+  if (!d->next.held)
+    d->device->upload_beside(d->ahead[d->arriving], d->next.x, (size_t)d->next.map.samples * row);
   const dft_waited beside = dft_take_work(run);
   bool finished = false;
   DFT_TRY(d->device->poll(&finished));
@@ -161,7 +171,8 @@ static dft_status load_next(dft_run *run, dft_device_run *d, dft_waited *waited)
 static dft_status step(dft_run *run, dft_device_run *d, bool may_leave_out, dft_waited *waited) {
   dft_phase *ph = &run->phase;
   double global = 0;
-  if (d->next.position == run->at.position && d->next.epoch == run->at.epoch) {
+  d->came_ahead = d->next.position == run->at.position && d->next.epoch == run->at.epoch;
+  if (d->came_ahead) {
     swap(&ph->batch, &d->next);
   } else {
     dft_batch_load(run, &ph->batch, run->at.position);

@@ -101,6 +101,17 @@ static void download(void *host, const void *device, size_t bytes) {
   move(host, device, bytes, cudaMemcpyDeviceToHost, "download");
 }
 
+static void upload_beside(void *device, const void *host, size_t bytes) {
+  if (bytes > 0)
+    dft_cuda_check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, cuda.up),
+                   "upload beside the step");
+}
+
+static void wait_beside(void) {
+  dft_cuda_check(cudaEventRecord(cuda.mark, cuda.up), "upload beside the step");
+  dft_cuda_check(cudaStreamWaitEvent(cuda.stream, cuda.mark, 0), "upload beside the step");
+}
+
 static void copy(void *to, const void *from, size_t bytes) {
   move(to, from, bytes, cudaMemcpyDeviceToDevice, "copy");
 }
@@ -115,4 +126,6 @@ void dft_cuda_table_memory(void) {
   d->upload = upload;
   d->download = download;
   d->copy = copy;
+  d->upload_beside = upload_beside;
+  d->wait_beside = wait_beside;
 }

@@ -1,8 +1,9 @@
 /* A processor beside the host (a GPU) that a kernel set runs on: its memory, the order of its work, and the
  * parts of a training step that the host does itself where it has the tensors at hand.
  *
- * The code is in a module, dft_cuda.so, which is loaded only where a device is to be seen; nothing else of
- * dft knows CUDA. DFT_CUDA_MODULE names another file (the tests' module runs the same sources on the host).
+ * The code is in a module (module.h), dft_cuda.so, which is loaded only where a device is to be seen; nothing
+ * else of dft knows CUDA. DFT_CUDA_MODULE names another file (the tests' module runs the same sources on the
+ * host).
  *
  * Memory: "device" pointers come from `alloc` and may be read by kernels alone; all tensors that the training
  * operations of a device's dft_ops get are such pointers, but for shard maps and structs, which are read

@@ -1,11 +1,10 @@
 #include "decode.h"
+#include "dft/module.h"
 #include "rows.h"
-#include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* ---- formats ---- */
 
@@ -68,42 +67,15 @@ static dft_status recognise(const void *bytes, size_t count, const char *name, c
 
 static pthread_once_t module_once = PTHREAD_ONCE_INIT;
 static const dft_raster_reader *module_reader;
-static char module_error[1024];
-
-/* True when there is nothing more to try: it is loaded, or there but of no use. */
-static bool try_module(const char *path) {
-  if (access(path, R_OK) != 0) return false;
-  void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-  if (module == NULL) {
-    snprintf(module_error, sizeof module_error, "%s", dlerror());
-    return true;
-  }
-  module_reader = dlsym(module, DFT_RASTER_MODULE_SYMBOL);
-  if (module_reader == NULL)
-    snprintf(module_error, sizeof module_error, "%s: of another version of dft", path);
-  return true;
-}
+static char module_error[DFT_MODULE_TEXT_BYTES];
 
 static void load_module(void) {
-  static const char *const places[] = {"", "../", DFT_MODULE_FROM_BIN "/"};
-  const char *named = getenv("DFT_DECODE_MODULE");
-  if (named != NULL && *named != '\0') {
-    if (!try_module(named)) snprintf(module_error, sizeof module_error, "%s: no such file", named);
-    return;
-  }
-  char program[2048], path[4096];
-  ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
-  if (length > 0) {
-    program[length] = '\0';
-    *(strrchr(program, '/') + 1) = '\0';
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-      snprintf(path, sizeof path, "%s%sdft_decode.so", program, places[i]);
-      if (try_module(path)) return;
-    }
-  }
-  if (!try_module(DFT_MODULE_DIRECTORY "/dft_decode.so"))
-    snprintf(module_error, sizeof module_error, "dft_decode.so is neither beside the program nor in %s",
-             DFT_MODULE_DIRECTORY);
+  char text[DFT_MODULE_TEXT_BYTES];
+  void *reader;
+  const bool loaded =
+      dft_module_load("dft_decode.so", "DFT_DECODE_MODULE", DFT_RASTER_MODULE_SYMBOL, &reader, text);
+  module_reader = reader;
+  snprintf(module_error, sizeof module_error, loaded ? "%s: of another version of dft" : "%s", text);
 }
 
 static dft_status find_reader(const format *f, const char *name, const dft_raster_reader **reader) {

@@ -25,8 +25,7 @@
  *
  * JPEG goes through libjpeg and BMP through a reader of our own; the others through libvips, which is in a
  * module of its own (module/), loaded when the first such image is met: it brings along some hundred
- * libraries. It is looked for as $DFT_DECODE_MODULE, or beside the running program, in its ../, in ../lib/dft
- * (the installation's), and in the installation's directory as configured.
+ * libraries (dft/module.h; its environment variable is DFT_DECODE_MODULE).
  *
  * Errors: DFT_EDATA with one line that begins with `name`: empty, no image, a format that is not supported,
  * truncated, damaged, more than DFT_DECODE_MAX_PIXELS pixels or DFT_DECODE_MAX_SIDE on a side (refused before

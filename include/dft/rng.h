@@ -32,7 +32,6 @@ float dft_rng_float(uint32_t bits); /* uniform in [0, 1), 24 bits */
 /* values[i] = dft_rng_float of number i % 4 of block first + i / 4. */
 void dft_rng_floats(uint64_t seed, dft_stream stream, uint32_t sub, uint64_t first, float *values,
                     size_t count);
-double dft_rng_double(dft_philox b); /* uniform in [0, 1), 53 bits, of v[0] and v[1] */
 /* Standard normal of one block by Box-Muller (the cosine branch, in double). */
 double dft_rng_normal(dft_philox b);
 

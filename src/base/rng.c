@@ -1,22 +1,22 @@
 #include "dft/rng.h"
 #include <math.h>
 
-/* Multipliers and Weyl constants of Philox4x32 (Salmon et al., SC'11, table 2 and section 4.2). */
+enum { ROUNDS = 10, LANES = 16 };
+static const uint32_t weyl_0 = 0x9E3779B9u, weyl_1 = 0xBB67AE85u; /* from a round's key to the next one's */
+
+/* A round of Philox4x32 (Salmon et al., SC'11, section 4.2; this and weyl_*: its table 2). */
+static inline dft_philox turn(dft_philox c, uint32_t k0, uint32_t k1) {
+  const uint64_t p0 = (uint64_t)0xD2511F53u * c.v[0], p1 = (uint64_t)0xCD9E8D57u * c.v[2];
+  return (dft_philox){
+      {(uint32_t)(p1 >> 32) ^ c.v[1] ^ k0, (uint32_t)p1, (uint32_t)(p0 >> 32) ^ c.v[3] ^ k1, (uint32_t)p0}};
+}
+
 dft_philox dft_rng_block(uint64_t seed, dft_stream stream, uint32_t sub, uint64_t index) {
   uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
   dft_philox c = {{(uint32_t)index, (uint32_t)(index >> 32), sub, (uint32_t)stream}};
-  for (int round = 0; round < 10; round++) {
-    uint64_t p0 = (uint64_t)0xD2511F53u * c.v[0];
-    uint64_t p1 = (uint64_t)0xCD9E8D57u * c.v[2];
-    c = (dft_philox){
-        {(uint32_t)(p1 >> 32) ^ c.v[1] ^ k0, (uint32_t)p1, (uint32_t)(p0 >> 32) ^ c.v[3] ^ k1, (uint32_t)p0}};
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
-  }
+  for (int round = 0; round < ROUNDS; round++, k0 += weyl_0, k1 += weyl_1) c = turn(c, k0, k1);
   return c;
 }
-
-enum { LANES = 16 };
 
 /* Blocks first, first + 1, ... side by side: v[word][block]. */
 static void side_by_side(uint64_t seed, dft_stream stream, uint32_t sub, uint64_t first,
@@ -29,13 +29,10 @@ static void side_by_side(uint64_t seed, dft_stream stream, uint32_t sub, uint64_
     v[2][i] = sub;
     v[3][i] = (uint32_t)stream;
   }
-  for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u)
+  for (int round = 0; round < ROUNDS; round++, k0 += weyl_0, k1 += weyl_1)
     for (int i = 0; i < LANES; i++) {
-      const uint64_t p0 = (uint64_t)0xD2511F53u * v[0][i], p1 = (uint64_t)0xCD9E8D57u * v[2][i];
-      v[0][i] = (uint32_t)(p1 >> 32) ^ v[1][i] ^ k0;
-      v[1][i] = (uint32_t)p1;
-      v[2][i] = (uint32_t)(p0 >> 32) ^ v[3][i] ^ k1;
-      v[3][i] = (uint32_t)p0;
+      const dft_philox c = turn((dft_philox){{v[0][i], v[1][i], v[2][i], v[3][i]}}, k0, k1);
+      for (int word = 0; word < 4; word++) v[word][i] = c.v[word];
     }
 }
 
@@ -52,10 +49,6 @@ void dft_rng_floats(uint64_t seed, dft_stream stream, uint32_t sub, uint64_t fir
 
 float dft_rng_float(uint32_t bits) {
   return (float)(bits >> 8) * 0x1p-24f;
-}
-
-double dft_rng_double(dft_philox b) {
-  return (double)(((uint64_t)b.v[0] << 21) ^ (b.v[1] >> 11)) * 0x1p-53;
 }
 
 double dft_rng_normal(dft_philox b) {

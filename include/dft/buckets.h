@@ -25,7 +25,6 @@ dft_status dft_buckets_ready(dft_buckets *b, int tensor);
 /* Waits for all buckets; then dft_buckets_at's node 0 holds the totals. Makes the buckets ready for the next
  * step. */
 dft_status dft_buckets_wait(dft_buckets *b);
-int dft_buckets_count(const dft_buckets *b);
 int64_t dft_buckets_bytes(const dft_buckets *b); /* of all buckets, one node: what a step exchanges */
 uint64_t dft_buckets_hash(const dft_buckets *b);
 

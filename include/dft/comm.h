@@ -4,8 +4,7 @@
  * Waiting polls, and gives the core away. Every rank passes signs of life on (a few bytes to 2*log2(N) others
  * every timeout_s/16), whether it waits or works, so that a wait ends with DFT_EPEER when and only when
  *   - some rank has shown no sign of life for timeout_s: "rank 3 (host n2): no progress for 300 s in step 17,
- *     noticed by rank 0 (host n1)", naming the lost rank even if this one waits for another that waits for
- * it;
+ *     noticed by rank 0 (host n1)", naming the lost rank even if this one waits for one that waits for it;
  *   - or all ranks have been waiting for timeout_s.
  * A slow rank is no lost rank as long as its main thread comes by: it calls dft_comm_tick, or anything that
  * waits or polls, more often than timeout_s. Only the main thread calls (MPI_THREAD_FUNNELED).

@@ -1,11 +1,12 @@
 /* From files to batches: source -> selection -> sampler -> loader.
  *
- *   source      raw samples of one file set: idx (plain or gzip, told by content), npy, random; or a manifest
- * of image files: a folder per class (image_folder), WebDataset shards (tar) selection   which of them, with
- * which label: classes_subset, split, limit_per_class, limit, in this order sampler     position in an epoch
- * -> sample: a keyed permutation, pure and O(1) loader      sample, view -> float32 image [height][width][3]:
- * resize (Keras' bilinear, half-pixel centres, no antialiasing), grey to RGB, augmentation (training data
- * with data.augment), preprocessing of the values, whatever their type
+ *   source      raw samples of one file set: idx (plain or gzip, told by content), npy, random; or a
+ *               manifest of image files: a folder per class (image_folder), WebDataset shards (tar)
+ *   selection   which of them, with which label: classes_subset, split, limit_per_class, limit, in this order
+ *   sampler     position in an epoch -> sample: a keyed permutation, pure and O(1)
+ *   loader      sample, view -> float32 image [height][width][3]: resize (Keras' bilinear, half-pixel
+ *               centres, no antialiasing), grey to RGB, augmentation (training data with data.augment),
+ *               preprocessing of the values, whatever their type
  *
  * Images: idx u8, npy u8 or f32 (little endian, C order, versions 1 to 3), [N,H,W] or [N,H,W,1] (grey) or
  * [N,H,W,3]. Labels: idx u8; npy integers [N] or [N,1], or one-hot [N,C] of any number type. Images without

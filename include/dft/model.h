@@ -2,10 +2,11 @@
  *
  * The network is a chain of "units": a convolution (stem, depthwise or pointwise), its BatchNorm, an optional
  * ReLU6 and an optional residual. Units are grouped in blocks; a frozen part always ends at a block's start,
- * where one narrow tensor is enough to go on. A phase splits the chain in prefix   units [0, first): no
- * trainable layer; runs folded, one sample at a time (frozen.c) tail     units [first, units), the pooling
- * layer and the head: forward, backward (tail_forward.c, tail_backward.c) With only the head trainable the
- * prefix reaches through the pooling layer: boundary = pooled features.
+ * where one narrow tensor is enough to go on. A phase splits the chain in
+ *   prefix   units [0, first): no trainable layer; runs folded, one sample at a time (folded.c)
+ *   tail     units [first, units), the pooling layer and the head: forward (tail_forward.c), backward
+ *            (tail_backward.c)
+ * With only the head trainable the prefix reaches through the pooling layer: boundary = pooled features.
  *
  * Source of names, shapes, padding and channel rounding: keras/src/applications/mobilenet_v2.py (Sandler et
  * al. 2018).
@@ -53,7 +54,7 @@ typedef struct dft_param {
   int64_t shape[DFT_MAX_RANK];
   int64_t elements;
   float *data;
-  float *live;    /* where the training kernels have it: `data`, or on a device during a phase (model_live) */
+  float *live;    /* where the training kernels have it: `data`, or on a device during a phase (mirror.c) */
   bool statistic; /* moving_*: never has a gradient */
   bool trainable; /* in the current phase; false for statistics */
 } dft_param;

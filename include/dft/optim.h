@@ -1,9 +1,11 @@
 /* Optimizers, as Keras 3 defines them, over the trainable parameters of one phase.
  *
- *   adam   alpha_t = lr*sqrt(1-b2^t)/(1-b1^t); m += (g-m)(1-b1); v += (g^2-v)(1-b2); w -=
- * alpha_t*m/(sqrt(v)+epsilon) adamw  w -= lr*weight_decay*w, then adam sgd    momentum 0: w -= lr*g; else
- * velocity = momentum*velocity - lr*g; w += velocity (nesterov: w += momentum*velocity - lr*g) Source:
- * keras/src/optimizers/{adam,adamw,sgd}.py (Kingma & Ba 2015, section 2's efficient form).
+ *   adam    alpha_t = lr*sqrt(1-b2^t)/(1-b1^t); m += (g-m)(1-b1); v += (g^2-v)(1-b2);
+ *           w -= alpha_t*m/(sqrt(v)+epsilon)
+ *   adamw   w -= lr*weight_decay*w, then adam
+ *   sgd     momentum 0: w -= lr*g; else velocity = momentum*velocity - lr*g; w += velocity (nesterov:
+ *           w += momentum*velocity - lr*g)
+ * Source: keras/src/optimizers/{adam,adamw,sgd}.py (Kingma & Ba 2015, section 2's efficient form).
  *
  * A phase starts with a fresh optimizer, as Keras' compile gives. Not collective: every rank applies the same
  * reduced gradient.

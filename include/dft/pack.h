@@ -1,9 +1,9 @@
 /* Packs a folder of class folders into tar shards in WebDataset's layout, for file systems that dislike many
  * small files.
  *
- *   OUT/shard-000000.tar ...   for each sample 00000017.jpg (its bytes as they are) and 00000017.cls (its
- * class) OUT/classes.txt            the class folders' names, a line each OUT/samples.csv key,class,file:
- * where each sample came from
+ *   OUT/shard-000000.tar ...   for each sample 00000017.jpg (its bytes as they are), 00000017.cls (its class)
+ *   OUT/classes.txt            the class folders' names, a line each
+ *   OUT/samples.csv            key,class,file: where each sample came from
  *
  * Samples keep the folder's order (dft/data.h) and bytes, so training from OUT gives the same bits. The same
  * folder gives the same bytes: times, owners and permissions are not kept. A file of zero bytes keeps its

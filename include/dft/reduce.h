@@ -16,10 +16,10 @@
  *   one rank: nothing is copied, enqueued or waited for;
  *   with NCCL (dft_comm_use_nccl): start enqueues the whole plan on the exchange's stream, behind what is on
  *     the first stream, wait makes the first stream wait for it; the host waits for neither, so that a step
- * can be recorded as a graph. Once such a buffer's size has passed, nothing is allocated, and what is
+ *     can be recorded as a graph. Once such a buffer's size has passed, nothing is allocated, and what is
  *     recorded stays usable until the reducer is freed;
  *   else (MPI): the buffer comes to the host when the device has come so far (in poll where it has, in wait
- * for certain), is reduced there, and is enqueued to go back. Not for recording.
+ *     for certain), is reduced there, and is enqueued to go back. Not for recording.
  */
 #ifndef DFT_REDUCE_H
 #define DFT_REDUCE_H

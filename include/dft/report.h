@@ -1,10 +1,11 @@
 /* What a run tells: the console in Keras' own words, history.csv, log.jsonl, TensorBoard events, report.html.
  *
  * Only rank 0 reports. Console lines are Keras 3's:
- *   verbose 1: "Epoch 1/3", then a bar redrawn in place "10/10 ━━━━ 0s 21ms/step - accuracy: 0.2000 -
- * loss: 1.7041 - val_..." verbose 2: "Epoch 1/3" / "10/10 - 0s - 21ms/step - accuracy: 0.2000 - loss: 1.7041
- * - val_accuracy: ... - val_loss: ..." verbose auto: 1 on a terminal, else 2. Under mpirun a rank's stdout is
- * always a pty: the parent mpirun's stdout is looked at.
+ *   verbose 1: "Epoch 1/3", then a bar redrawn in place:
+ *              "10/10 ━━━━ 0s 21ms/step - accuracy: 0.2000 - loss: 1.7041 - val_..."
+ *   verbose 2: "Epoch 1/3" / "10/10 - 0s - 21ms/step - accuracy: 0.2000 - loss: 1.7041 - val_accuracy: ..."
+ *   verbose auto: 1 on a terminal, else 2. Under mpirun a rank's stdout is always a pty: the parent
+ *              mpirun's stdout is looked at.
  *
  * TensorBoard events are Keras': train/ with epoch_accuracy, epoch_loss and epoch_learning_rate, validation/
  * with epoch_accuracy and epoch_loss, by epoch from 0. report.html is one page without scripts or other

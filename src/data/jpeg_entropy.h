@@ -30,11 +30,13 @@
 enum { DFT_HUFFMAN_BITS = 11, DFT_HUFFMAN_DC_BITS = 10, DFT_HUFFMAN_SKIP_BITS = 13 };
 
 /* What the next bits are, as far as one lookup tells; packed, because it is one load. From the lowest bit:
- *   length    8: bits of all of it, at most DFT_HUFFMAN_MOST_BITS (26 of them in a DC table)
- *   advance   8: coefficients up to the next, those of value 0 included; DFT_HUFFMAN_END more: then the block
- * ends first     8: place of the first coefficient, from the next one on; 64: there is none last      8: of
- * the last, which may be the first base     16: of the last value: it is base + those `length` bits, modulo
- * 2^16, which removes the code and the offset of negative values at once (in a DC table 32 bits, to the top)
+ *   length    8: bits of all of it, at most DFT_HUFFMAN_MOST_BITS (in a DC table 20)
+ *   advance   8: coefficients up to the next, those of value 0 included; DFT_HUFFMAN_END more: then the
+ *                block ends
+ *   first     8: place of the first coefficient, from the next one on; 64: there is none
+ *   last      8: of the last, which may be the first
+ *   base     16: of the last value: it is base + those `length` bits, modulo 2^16, which removes the code
+ *                and the offset of negative values at once (in a DC table 32 bits, to the top)
  *   value    16: the first value, where it is not the last
  * An entry that tells nothing (a long code, or none) advances by DFT_HUFFMAN_NOTHING. */
 typedef uint64_t dft_huffman_entry;

@@ -119,10 +119,6 @@ dft_status dft_buckets_wait(dft_buckets *b) {
   return DFT_OK;
 }
 
-int dft_buckets_count(const dft_buckets *b) {
-  return b->count;
-}
-
 int64_t dft_buckets_bytes(const dft_buckets *b) {
   int64_t bytes = 0;
   for (int i = 0; i < b->count; i++) bytes += b->buckets[i].count * (int64_t)sizeof(float);

@@ -163,10 +163,6 @@ dft_status dft_word_value(const char *path, const char *word, const char *const 
 dft_status dft_model_of_state(const dft_state *state, const char *path, dft_model **model);
 dft_status dft_read_checkpoint(dft_comm *comm, const char *path, dft_state *state);
 
-/* rows.c: boundary rows x[count][boundary] of samples of a dataset. */
-dft_status dft_boundary_rows(dft_run *run, const dft_dataset *data, const int64_t *samples, int count,
-                             float *x);
-
 /* ahead.c: images of later steps and evaluations are decoded beside this one. Results do not depend on it. */
 dft_status dft_ahead_open(dft_run *run, int threads); /* threads 0: nothing is read ahead */
 void dft_ahead_close(dft_run *run);                   /* before the datasets are */

@@ -4,10 +4,11 @@
  *
  * For each of the seed's two phases and for all layers, rank 0 prints, tab-separated,
  *
- *     exchange  PHASE  BYTES  blocking|overlapped      each reduction of a step, in order (np 1)
- *     compute   PHASE  SECONDS                          CPU time of forward, loss and backward, one thread
- * (np 1) measured  PHASE  RANKS  SECONDS  BYTES  MESSAGES  the exchange of a step alone, sent by the busiest
- * rank
+ *     exchange  PHASE  BYTES  blocking|overlapped        each reduction of a step, in order (np 1)
+ *     compute   PHASE  SECONDS                           CPU time of forward, loss and backward, one thread
+ *                                                        (np 1)
+ *     measured  PHASE  RANKS  SECONDS  BYTES  MESSAGES   the exchange of a step alone, sent by the busiest
+ *                                                        rank
  *
  * blocking: BatchNorm's sums, which the layer waits for; overlapped: gradients, which travel while backward
  * goes on. Seconds are the median of the steps. */
@@ -26,7 +27,6 @@
 enum {
   CLASSES = 5,
   MOST = 256,             /* reductions, parameters and steps */
-  LOSS_SUMS = 5,          /* src/train: loss, correct, count, stop, failed */
   BUCKET_BYTES = 1 << 20, /* as in src/train/phase.c */
   MOST_IMAGES = 1024,
   LATENCY_SUMS = 100,
@@ -135,14 +135,14 @@ static dft_status train(bench *b, dft_tail *tail, int images, int steps, double 
   double seconds[MOST];
   dft_status status = DFT_OK;
   for (int s = 0; s < steps && status == DFT_OK; s++) {
-    double sums[DFT_MAX_NODES * LOSS_SUMS] = {0}, start_s = cpu_s();
+    double sums[DFT_MAX_NODES * DFT_STEP_SUMS] = {0}, start_s = cpu_s();
     float *logits = NULL;
     b->listing = s == 0;
     status = dft_tail_forward(tail, &batch, x, &logits);
     if (status != DFT_OK) break;
     dft_cross_entropy(logits, labels, images, CLASSES, loss, dlogits, correct);
-    list(b, DFT_F64, LOSS_SUMS, false);
-    status = dft_reduce(b->reducer, DFT_F64, sums, LOSS_SUMS);
+    list(b, DFT_F64, DFT_STEP_SUMS, false);
+    status = dft_reduce(b->reducer, DFT_F64, sums, DFT_STEP_SUMS);
     if (status == DFT_OK) status = dft_tail_backward(tail, &batch, x, dlogits);
     if (status == DFT_OK) status = dft_buckets_wait(b->buckets);
     if (b->listing) list_buckets(b, tail);

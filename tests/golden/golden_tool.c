@@ -1,8 +1,7 @@
 /* The C side of test_trajectory.sh.
  *
- *   golden_tool inputs ALPHA SIZE DIR       writes DIR/weights.pb and train_ and validation_ images and
- * labels
- *                                           (.npy), as make_goldens.py gave them to Keras
+ *   golden_tool inputs ALPHA SIZE DIR       writes DIR/weights.pb, and train_ and validation_ images and
+ *                                           labels (.npy), as make_goldens.py gave them to Keras
  *   golden_tool compare GOLDEN ALPHA SIZE HISTORY.csv WEIGHTS PREDICTIONS.npy
  *                                           holds a run against tests/golden/data/GOLDEN.bin; exit 1 and a
  *                                           line for each thing that is further from Keras than allowed

@@ -95,6 +95,19 @@ static bool refused_product(void) {
   return true;
 }
 
+/* Asking too early is no failure, not of the next launch either. */
+static bool asked_early(void) {
+  void *x;
+  bool finished = true;
+  REQUIRE(opened());
+  REQUIRE(dev->alloc(400, &x) == DFT_OK);
+  dev->to_activations(x, x, 100);
+  REQUIRE(dev->poll(&finished) == DFT_OK && !finished);
+  dev->to_activations(x, x, 100);
+  REQUIRE(dev->finish() == DFT_OK && dev->poll(&finished) == DFT_OK && finished);
+  return true;
+}
+
 /* The first failure is told, not what follows from it. */
 static bool wrong_sides(void) {
   void *x;
@@ -197,6 +210,7 @@ static const struct {
     {"the first allocation", "fail_alloc=1", open_first_allocation},
     {"opened twice", "devices=2", open_twice},
     {"a lost device", "fail_launch=1", lost_device},
+    {"asked too early", "slow_us=100000", asked_early},
     {"a refused product", "fail_gemm=2", refused_product},
     {"pointers of the wrong side", "", wrong_sides},
     {"an exchange left alone", "", unjoined},

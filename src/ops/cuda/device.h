@@ -17,6 +17,7 @@ extern "C" {
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 #include <math.h>
+#include <type_traits>
 
 typedef __nv_bfloat16 bf16;
 
@@ -55,17 +56,18 @@ dft_status dft_cuda_host_alloc(size_t bytes, void **memory);
 #ifdef DFT_CUDA_ON_HOST
 template <typename K>
 void dft_launch_on(cudaStream_t stream, const char *name, int64_t count, const K &kernel) {
+  static_assert(std::is_trivially_copyable<K>::value && sizeof(K) + sizeof count <= 4096,
+                "what a launch takes along");
 #if defined __GNUC__ && !defined __clang__
   K clean = kernel;
   __builtin_clear_padding(&clean); /* what is left there could look like a pointer */
   if (!dft_host_cuda_arguments(&clean, sizeof clean, name)) return;
-#else
-  (void)name;
 #endif
   if (count <= 0) return;
   dft_host_cuda_run(stream, true, [kernel, count] {
     for (int64_t i = 0; i < count; i++) kernel(i);
   });
+  dft_cuda_check(cudaGetLastError(), name);
 }
 #else
 template <typename K> __global__ void __launch_bounds__(256) dft_kernel(const K kernel, const int64_t count) {

@@ -16,7 +16,10 @@ static dft_status finish(void) {
 static dft_status poll(bool *finished) {
   const cudaError_t state = cudaStreamQuery(cuda.stream);
   *finished = state != cudaErrorNotReady;
-  if (*finished) dft_cuda_check(state, "asking the GPU");
+  if (*finished)
+    dft_cuda_check(state, "asking the GPU");
+  else
+    (void)cudaGetLastError(); /* "not ready" too is kept, and the next launch would be blamed for it */
   return dft_cuda_take();
 }
 

@@ -46,8 +46,9 @@ bool host_fails(const char *name, std::atomic<long> *counter) {
 
 static thread_local cudaError_t last_error;
 
+/* "Not ready" is kept as well: as on a device, the next launch finds it if nobody takes it. */
 cudaError_t host_error(cudaError_t error) {
-  if (error != cudaSuccess && error != cudaErrorNotReady) last_error = error;
+  if (error != cudaSuccess) last_error = error;
   return error;
 }
 
@@ -81,6 +82,7 @@ const char *cudaGetErrorString(cudaError_t error) {
                {cudaErrorMemoryAllocation, "out of memory"},
                {cudaErrorNoDevice, "no CUDA-capable device is detected"},
                {cudaErrorInvalidDevice, "invalid device ordinal"},
+               {cudaErrorNotReady, "device not ready"},
                {cudaErrorIllegalAddress, "an illegal memory access was encountered"},
                {cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing"},
                {cudaErrorStreamCaptureInvalidated, "operation failed due to a previous error during capture"},
@@ -310,7 +312,8 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
   if (stream->capture != nullptr) return host_misused();
   std::lock_guard<std::mutex> held(host()->lock);
   cudaError_t failure = host_failure();
-  return failure != cudaSuccess ? failure : stream->done < stream->enqueued ? cudaErrorNotReady : cudaSuccess;
+  if (failure != cudaSuccess) return failure;
+  return host_error(stream->done < stream->enqueued ? cudaErrorNotReady : cudaSuccess);
 }
 
 cudaError_t cudaDeviceSynchronize(void) {
@@ -370,7 +373,6 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   if (event->captured != nullptr) return host_error(cudaErrorCapturedEvent);
   cudaError_t failure = host_failure();
-  return failure != cudaSuccess               ? failure
-         : *event->happened < event->recorded ? cudaErrorNotReady
-                                              : cudaSuccess;
+  if (failure != cudaSuccess) return failure;
+  return host_error(*event->happened < event->recorded ? cudaErrorNotReady : cudaSuccess);
 }

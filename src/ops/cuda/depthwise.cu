@@ -3,18 +3,20 @@
 
 enum { LEAST_PIXELS = 64, MOST_PIXELS = 1024, CHUNKS = 256 };
 
-/* Which output pixel, or input pixel, i is. */
-struct place {
-  int64_t sample;
-  int row, column;
-};
-
-__device__ __forceinline__ place place_of(int64_t pixel, int height, int width) {
-  place p;
-  int64_t line;
-  p.column = dft_divide(pixel, width, &line);
-  p.row = dft_divide(line, height, &p.sample);
-  return p;
+/* Calls take(tap, input pixel) for the taps of an output that are in the image, in order. */
+template <typename F>
+__device__ __forceinline__ void each_tap(const dft_conv &conv, const dft_place &output, const F &take) {
+#pragma unroll
+  for (int kh = 0; kh < 3; kh++) {
+    const int ih = output.row * conv.stride - conv.pad_top + kh;
+    if (ih < 0 || ih >= conv.in_h) continue;
+#pragma unroll
+    for (int kw = 0; kw < 3; kw++) {
+      const int iw = output.column * conv.stride - conv.pad_left + kw;
+      if (iw < 0 || iw >= conv.in_w) continue;
+      take(kh * 3 + kw, (int64_t)ih * conv.in_w + iw);
+    }
+  }
 }
 
 template <typename T, int V> struct depthwise_kernel {
@@ -28,44 +30,20 @@ template <typename T, int V> struct depthwise_kernel {
   __device__ void operator()(int64_t i) const {
     int64_t pixel;
     const int c = conv.channels, channel = dft_divide(i, c / V, &pixel) * V;
-    const place p = place_of(pixel, conv.out_h, conv.out_w);
+    const dft_place p = dft_place_of(pixel, conv.out_h, conv.out_w);
     const T *image = x + p.sample * conv.in_h * conv.in_w * c + channel;
     float sum[V] = {0}, scale[V], shift[V];
     if (bias != nullptr) dft_load_channels<V>(bias + channel, sum);
-    if (reading.scale != nullptr) {
-      dft_load_channels<V>(reading.scale + channel, scale);
-      dft_load_channels<V>(reading.shift + channel, shift);
-    }
+    dft_load_reading<V>(reading, channel, scale, shift);
+    each_tap(conv, p, [&](int tap, int64_t input) {
+      float value[V], weight[V];
+      dft_load<V>(image + input * c, value);
+      dft_load_channels<V>(w + tap * c + channel, weight);
+      dft_read<V>(reading, scale, shift, value);
 #pragma unroll
-    for (int kh = 0; kh < 3; kh++) {
-      const int ih = p.row * conv.stride - conv.pad_top + kh;
-      if (ih < 0 || ih >= conv.in_h) continue;
-#pragma unroll
-      for (int kw = 0; kw < 3; kw++) {
-        const int iw = p.column * conv.stride - conv.pad_left + kw;
-        if (iw < 0 || iw >= conv.in_w) continue;
-        float value[V], weight[V];
-        dft_load<V>(image + ((int64_t)ih * conv.in_w + iw) * c, value);
-        dft_load_channels<V>(w + (kh * 3 + kw) * c + channel, weight);
-        dft_read<V>(reading, scale, shift, value);
-#pragma unroll
-        for (int j = 0; j < V; j++) sum[j] = fmaf(value[j], weight[j], sum[j]);
-      }
-    }
-    finish(pixel * c + channel, sum);
-  }
-  __device__ void finish(int64_t at, float *sum) const {
-    if (residual != nullptr) {
-      float added[V];
-      dft_load<V>(residual + at, added);
-#pragma unroll
-      for (int j = 0; j < V; j++) sum[j] += added[j];
-    }
-    if (relu6) {
-#pragma unroll
-      for (int j = 0; j < V; j++) sum[j] = dft_relu6(sum[j]);
-    }
-    dft_store<V>(y + at, sum);
+      for (int j = 0; j < V; j++) sum[j] = fmaf(value[j], weight[j], sum[j]);
+    });
+    dft_finish<V>(y, pixel * c + channel, sum, residual, relu6);
   }
 };
 
@@ -95,7 +73,7 @@ template <typename T, int V> struct depthwise_dx_kernel {
   __device__ void operator()(int64_t i) const {
     int64_t pixel;
     const int c = conv.channels, channel = dft_divide(i, c / V, &pixel) * V;
-    const place p = place_of(pixel, conv.in_h, conv.in_w);
+    const dft_place p = dft_place_of(pixel, conv.in_h, conv.in_w);
     const T *image = dy + p.sample * conv.out_h * conv.out_w * c + channel;
     float sum[V] = {0};
 #pragma unroll
@@ -113,14 +91,7 @@ template <typename T, int V> struct depthwise_dx_kernel {
         for (int j = 0; j < V; j++) sum[j] = fmaf(value[j], weight[j], sum[j]);
       }
     }
-    const int64_t at = pixel * c + channel;
-    if (skip != nullptr) {
-      float added[V];
-      dft_load<V>(skip + at, added);
-#pragma unroll
-      for (int j = 0; j < V; j++) sum[j] += added[j];
-    }
-    dft_store<V>(dx + at, sum);
+    dft_finish<V>(dx, pixel * c + channel, sum, skip, false);
   }
 };
 
@@ -150,11 +121,8 @@ template <typename T, int V> struct depthwise_dw_kernel {
     const int c = conv.channels, channel = dft_divide(i, c / V, &index) * V;
     if (!dft_chunk(chunks, index, &from, &to)) return;
     float sum[9][V] = {{0}}, scale[V], shift[V];
-    if (reading.scale != nullptr) {
-      dft_load_channels<V>(reading.scale + channel, scale);
-      dft_load_channels<V>(reading.shift + channel, shift);
-    }
-    place p = place_of(from, conv.out_h, conv.out_w);
+    dft_load_reading<V>(reading, channel, scale, shift);
+    dft_place p = dft_place_of(from, conv.out_h, conv.out_w);
     for (int64_t pixel = from; pixel < to; pixel++) {
       add_pixel(p, pixel, channel, scale, shift, sum);
       if (++p.column < conv.out_w) continue;
@@ -166,27 +134,19 @@ template <typename T, int V> struct depthwise_dw_kernel {
 #pragma unroll
     for (int k = 0; k < 9; k++) dft_store_channels<V>(partials + (index * 9 + k) * c + channel, sum[k]);
   }
-  __device__ __forceinline__ void add_pixel(const place &p, int64_t pixel, int channel, const float *scale,
-                                            const float *shift, float sum[9][V]) const {
+  __device__ __forceinline__ void add_pixel(const dft_place &p, int64_t pixel, int channel,
+                                            const float *scale, const float *shift, float sum[9][V]) const {
     const int c = conv.channels;
     const T *image = x + p.sample * conv.in_h * conv.in_w * c + channel;
     float g[V];
     dft_load<V>(dy + pixel * c + channel, g);
+    each_tap(conv, p, [&](int tap, int64_t input) {
+      float value[V];
+      dft_load<V>(image + input * c, value);
+      dft_read<V>(reading, scale, shift, value);
 #pragma unroll
-    for (int kh = 0; kh < 3; kh++) {
-      const int ih = p.row * conv.stride - conv.pad_top + kh;
-      if (ih < 0 || ih >= conv.in_h) continue;
-#pragma unroll
-      for (int kw = 0; kw < 3; kw++) {
-        const int iw = p.column * conv.stride - conv.pad_left + kw;
-        if (iw < 0 || iw >= conv.in_w) continue;
-        float value[V];
-        dft_load<V>(image + ((int64_t)ih * conv.in_w + iw) * c, value);
-        dft_read<V>(reading, scale, shift, value);
-#pragma unroll
-        for (int j = 0; j < V; j++) sum[kh * 3 + kw][j] = fmaf(value[j], g[j], sum[kh * 3 + kw][j]);
-      }
-    }
+      for (int j = 0; j < V; j++) sum[tap][j] = fmaf(value[j], g[j], sum[tap][j]);
+    });
   }
 };
 

@@ -156,6 +156,22 @@ __device__ __forceinline__ float dft_relu6(float x) {
   return x < 0 ? 0 : x > 6 ? 6 : x;
 }
 
+/* y[at...] = values, plus what is at the same place of `residual` (or NULL), clamped where asked for. */
+template <int V, typename T>
+__device__ __forceinline__ void dft_finish(T *y, int64_t at, float *values, const T *residual, bool relu6) {
+  if (residual != nullptr) {
+    float added[V];
+    dft_load<V>(residual + at, added);
+#pragma unroll
+    for (int i = 0; i < V; i++) values[i] += added[i];
+  }
+  if (relu6) {
+#pragma unroll
+    for (int i = 0; i < V; i++) values[i] = dft_relu6(values[i]);
+  }
+  dft_store<V>(y + at, values);
+}
+
 /* i = *quotient*by + remainder; 64-bit division is slow on a GPU, and seldom needed. */
 __device__ __forceinline__ int dft_divide(int64_t i, int by, int64_t *quotient) {
   if ((uint64_t)i >> 32 == 0) {
@@ -165,6 +181,20 @@ __device__ __forceinline__ int dft_divide(int64_t i, int by, int64_t *quotient) 
   }
   *quotient = i / by;
   return (int)(i % by);
+}
+
+/* Which pixel of a batch of images. */
+struct dft_place {
+  int64_t sample;
+  int row, column;
+};
+
+__device__ __forceinline__ dft_place dft_place_of(int64_t pixel, int height, int width) {
+  dft_place p;
+  int64_t line;
+  p.column = dft_divide(pixel, width, &line);
+  p.row = dft_divide(line, height, &p.sample);
+  return p;
 }
 
 /* How a stored value is read: as it is, clamped, or through a BatchNorm (dft_norm). */
@@ -181,6 +211,15 @@ __device__ __forceinline__ void dft_read(const dft_reading &reading, const float
     if (reading.scale != nullptr) x[i] = x[i] * scale[i] + shift[i];
     if (reading.relu6) x[i] = dft_relu6(x[i]);
   }
+}
+
+/* The vectors that dft_read wants; without a BatchNorm they stay as they are. */
+template <int V>
+__device__ __forceinline__ void dft_load_reading(const dft_reading &reading, int channel, float *scale,
+                                                 float *shift) {
+  if (reading.scale == nullptr) return;
+  dft_load_channels<V>(reading.scale + channel, scale);
+  dft_load_channels<V>(reading.shift + channel, shift);
 }
 
 static inline dft_reading dft_reading_of(const dft_norm *norm) {

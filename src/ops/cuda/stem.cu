@@ -3,6 +3,15 @@
 
 enum { LEAST_PIXELS = 64, MOST_PIXELS = 1024, CHUNKS = 256 };
 
+/* The pixel of its image that an output takes through tap 3*row + column; false: it is outside. */
+__device__ __forceinline__ bool tap_input(const dft_conv &conv, const dft_place &output, int tap,
+                                          int64_t *input) {
+  const int ih = output.row * conv.stride - conv.pad_top + tap / 3;
+  const int iw = output.column * conv.stride - conv.pad_left + tap % 3;
+  *input = (int64_t)ih * conv.in_w + iw;
+  return ih >= 0 && ih < conv.in_h && iw >= 0 && iw < conv.in_w;
+}
+
 template <typename X, typename T, int V> struct stem_kernel {
   const X *x;
   const float *w, *bias;
@@ -11,18 +20,17 @@ template <typename X, typename T, int V> struct stem_kernel {
   T *y;
   dft_conv conv;
   __device__ void operator()(int64_t i) const {
-    int64_t pixel, line, sample;
+    int64_t pixel;
     const int c = conv.channels, channel = dft_divide(i, c / V, &pixel) * V;
-    const int ow = dft_divide(pixel, conv.out_w, &line), oh = dft_divide(line, conv.out_h, &sample);
-    const X *image = x + sample * conv.in_h * conv.in_w * 3;
+    const dft_place output = dft_place_of(pixel, conv.out_h, conv.out_w);
+    const X *image = x + output.sample * conv.in_h * conv.in_w * 3;
     float sum[V] = {0};
     if (bias != nullptr) dft_load_channels<V>(bias + channel, sum);
 #pragma unroll
     for (int tap = 0; tap < 9; tap++) {
-      const int ih = oh * conv.stride - conv.pad_top + tap / 3,
-                iw = ow * conv.stride - conv.pad_left + tap % 3;
-      if (ih < 0 || ih >= conv.in_h || iw < 0 || iw >= conv.in_w) continue;
-      const X *p = image + ((int64_t)ih * conv.in_w + iw) * 3;
+      int64_t input;
+      if (!tap_input(conv, output, tap, &input)) continue;
+      const X *p = image + input * 3;
 #pragma unroll
       for (int in = 0; in < 3; in++) {
         const float value = dft_to_float(p[in]);
@@ -32,18 +40,7 @@ template <typename X, typename T, int V> struct stem_kernel {
         for (int j = 0; j < V; j++) sum[j] = fmaf(value, weight[j], sum[j]);
       }
     }
-    const int64_t at = pixel * c + channel;
-    if (residual != nullptr) {
-      float added[V];
-      dft_load<V>(residual + at, added);
-#pragma unroll
-      for (int j = 0; j < V; j++) sum[j] += added[j];
-    }
-    if (relu6) {
-#pragma unroll
-      for (int j = 0; j < V; j++) sum[j] = dft_relu6(sum[j]);
-    }
-    dft_store<V>(y + at, sum);
+    dft_finish<V>(y, pixel * c + channel, sum, residual, relu6);
   }
 };
 
@@ -79,16 +76,15 @@ template <typename T, int V> struct stem_dw_kernel {
   dft_conv conv;
   float *partials;
   __device__ void operator()(int64_t i) const {
-    int64_t part, index, from, to, line, sample;
+    int64_t part, index, from, to;
     const int c = conv.channels, channel = dft_divide(i, c / V, &part) * V, tap = dft_divide(part, 9, &index);
     if (!dft_chunk(chunks, index, &from, &to)) return;
     float sum[3][V] = {{0}};
     for (int64_t pixel = from; pixel < to; pixel++) {
-      const int ow = dft_divide(pixel, conv.out_w, &line), oh = dft_divide(line, conv.out_h, &sample);
-      const int ih = oh * conv.stride - conv.pad_top + tap / 3,
-                iw = ow * conv.stride - conv.pad_left + tap % 3;
-      if (ih < 0 || ih >= conv.in_h || iw < 0 || iw >= conv.in_w) continue;
-      const T *p = x + ((sample * conv.in_h + ih) * conv.in_w + iw) * 3;
+      const dft_place output = dft_place_of(pixel, conv.out_h, conv.out_w);
+      int64_t input;
+      if (!tap_input(conv, output, tap, &input)) continue;
+      const T *p = x + (output.sample * conv.in_h * conv.in_w + input) * 3;
       float g[V];
       dft_load<V>(dy + pixel * c + channel, g);
 #pragma unroll

@@ -1,12 +1,12 @@
-/* BatchNorm: its sums, its map, its gradient; and what is as small: sums of rows, vectors of channels. */
+/* BatchNorm: its sums (and those of rows), its map, its gradient, its vectors of channels. */
 #include "device.h"
 
 enum { LEAST_ROWS = 32, MOST_ROWS = 1024, CHUNKS = 256 };
 
-/* partials[chunk][2][c] = sum z, sum z^2 */
-template <typename T, int V> struct sums_kernel {
+/* partials[chunk][2][c] = sum x, sum x^2; without squares [chunk][c] */
+template <typename T, int V, bool with_squares> struct sums_kernel {
   dft_chunks chunks;
-  const T *z;
+  const T *x;
   int c;
   float *partials;
   __device__ void operator()(int64_t i) const {
@@ -14,25 +14,40 @@ template <typename T, int V> struct sums_kernel {
     const int channel = dft_divide(i, c / V, &index) * V;
     if (!dft_chunk(chunks, index, &from, &to)) return;
     float sum[V] = {0}, squares[V] = {0};
-    const T *p = z + from * c + channel;
+    const T *p = x + from * c + channel;
     for (int64_t row = from; row < to; row++, p += c) {
-      float x[V];
-      dft_load<V>(p, x);
+      float value[V];
+      dft_load<V>(p, value);
 #pragma unroll
-      for (int j = 0; j < V; j++) sum[j] += x[j], squares[j] = fmaf(x[j], x[j], squares[j]);
+      for (int j = 0; j < V; j++) {
+        sum[j] += value[j];
+        if (with_squares) squares[j] = fmaf(value[j], value[j], squares[j]);
+      }
     }
-    float *out = partials + index * 2 * c + channel;
+    float *out = partials + index * (with_squares ? 2 : 1) * c + channel;
     dft_store_channels<V>(out, sum);
-    dft_store_channels<V>(out + c, squares);
+    if (with_squares) dft_store_channels<V>(out + c, squares);
   }
 };
+
+template <typename T, int V> using bn_sums_kernel = sums_kernel<T, V, true>;
+template <typename T, int V> using row_sums_kernel = sums_kernel<T, V, false>;
+
+static void row_sums(const float *x, int pixels, int c, const dft_shard_map *map, float *sums) {
+  const dft_chunks chunks = dft_cuda_chunks(map, pixels, LEAST_ROWS, MOST_ROWS, CHUNKS);
+  float *partials = dft_cuda_partials(chunks, c);
+  if (partials == nullptr) return;
+  DFT_LAUNCH_CHANNELS("row_sums", row_sums_kernel, float, dft_aligned(x), dft_chunk_count(chunks), c, chunks,
+                      x, c, partials);
+  dft_cuda_fold(chunks, map, partials, c, nullptr, sums);
+}
 
 template <typename T>
 static void bn_sums(const float *z, int pixels, int c, const dft_shard_map *map, double *sums) {
   const dft_chunks chunks = dft_cuda_chunks(map, pixels, LEAST_ROWS, MOST_ROWS, CHUNKS);
   float *partials = dft_cuda_partials(chunks, 2 * c);
   if (partials == nullptr) return;
-  DFT_LAUNCH_CHANNELS("bn_sums", sums_kernel, T, dft_aligned(z), dft_chunk_count(chunks), c, chunks,
+  DFT_LAUNCH_CHANNELS("bn_sums", bn_sums_kernel, T, dft_aligned(z), dft_chunk_count(chunks), c, chunks,
                       (const T *)z, c, partials);
   dft_cuda_fold(chunks, map, partials, 2 * c, sums, nullptr);
 }
@@ -243,38 +258,6 @@ static void bn_commit(float *mean, float *variance, const dft_batch_norm_vectors
                       const int *done) {
   dft_launch("bn_commit", c,
              commit_kernel{mean, variance, *v, (float)momentum, (float)(1.0 - momentum), done});
-}
-
-/* ---- sums of rows ---- */
-
-template <typename T, int V> struct rows_kernel {
-  dft_chunks chunks;
-  const T *x;
-  int c;
-  float *partials;
-  __device__ void operator()(int64_t i) const {
-    int64_t index, from, to;
-    const int channel = dft_divide(i, c / V, &index) * V;
-    if (!dft_chunk(chunks, index, &from, &to)) return;
-    float sum[V] = {0};
-    const T *p = x + from * c + channel;
-    for (int64_t row = from; row < to; row++, p += c) {
-      float value[V];
-      dft_load<V>(p, value);
-#pragma unroll
-      for (int j = 0; j < V; j++) sum[j] += value[j];
-    }
-    dft_store_channels<V>(partials + index * c + channel, sum);
-  }
-};
-
-static void row_sums(const float *x, int pixels, int c, const dft_shard_map *map, float *sums) {
-  const dft_chunks chunks = dft_cuda_chunks(map, pixels, LEAST_ROWS, MOST_ROWS, CHUNKS);
-  float *partials = dft_cuda_partials(chunks, c);
-  if (partials == nullptr) return;
-  DFT_LAUNCH_CHANNELS("row_sums", rows_kernel, float, dft_aligned(x), dft_chunk_count(chunks), c, chunks, x,
-                      c, partials);
-  dft_cuda_fold(chunks, map, partials, c, nullptr, sums);
 }
 
 void dft_cuda_table_batchnorm(bool half) {

@@ -3,36 +3,26 @@
 
 #include "dft/rng.h"
 
-template <typename X, typename Y> struct convert_kernel {
+template <typename X, typename Y, int V> struct convert_kernel {
   const X *x;
   Y *y;
   bool relu6;
   __device__ void operator()(int64_t i) const {
-    const float value = dft_to_float(x[i]);
-    y[i] = dft_from_float<Y>(relu6 ? dft_relu6(value) : value);
+    float value[V];
+    dft_load<V>(x + V * i, value);
+#pragma unroll
+    for (int j = 0; j < V; j++)
+      if (relu6) value[j] = dft_relu6(value[j]);
+    dft_store<V>(y + V * i, value);
   }
 };
 
 /* Four at a time where that is possible. */
-template <typename X, typename Y> struct convert_four_kernel {
-  const X *x;
-  Y *y;
-  bool relu6;
-  __device__ void operator()(int64_t i) const {
-    float value[4];
-    dft_load<4>(x + 4 * i, value);
-#pragma unroll
-    for (int j = 0; j < 4; j++)
-      if (relu6) value[j] = dft_relu6(value[j]);
-    dft_store<4>(y + 4 * i, value);
-  }
-};
-
 template <typename X, typename Y> static void convert(const void *x, void *y, int64_t count, bool relu6) {
   if (count % 4 == 0 && dft_aligned((const void *)x, (const void *)y))
-    dft_launch("convert", count / 4, convert_four_kernel<X, Y>{(const X *)x, (Y *)y, relu6});
+    dft_launch("convert", count / 4, convert_kernel<X, Y, 4>{(const X *)x, (Y *)y, relu6});
   else
-    dft_launch("convert", count, convert_kernel<X, Y>{(const X *)x, (Y *)y, relu6});
+    dft_launch("convert", count, convert_kernel<X, Y, 1>{(const X *)x, (Y *)y, relu6});
 }
 
 void dft_cuda_to_half(const float *from, void *to, int64_t count) {

@@ -117,6 +117,11 @@ dft_status dft_comm_device_send(dft_comm *comm, int peer, const void *data, size
 dft_status dft_comm_device_receive(dft_comm *comm, int peer, void *data, size_t bytes, void *stream);
 dft_status dft_comm_device_sum_f32(dft_comm *comm, float *data, size_t count, void *stream);
 dft_status dft_comm_device_sum_f64(dft_comm *comm, double *data, size_t count, void *stream);
+/* While this rank waits for its GPU, which may be waiting for a peer: to be called over and over, `first` at
+ * the first time (device.h, while_waiting; `comm` is a dft_comm). Like dft_comm_pause, but what it finds is
+ * told by dft_comm_alive: DFT_EPEER once the communicator is broken. */
+void dft_comm_watch(void *comm, bool first);
+dft_status dft_comm_alive(dft_comm *comm);
 /* For an error of this rank alone, in the midst of an exchange that the others cannot be told of: breaks the
  * communicator with dft_error() as the words and returns DFT_EPEER. In a world of one, or with DFT_OK, it
  * returns `status`. */

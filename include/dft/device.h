@@ -71,6 +71,10 @@ typedef struct dft_device {
   /* Order. */
   dft_status (*finish)(void);         /* waits for everything enqueued; the first error since the last */
   dft_status (*poll)(bool *finished); /* the same without waiting */
+  /* Whatever waits here calls this over and over until it need not: what is enqueued may be waiting for a
+   * peer, and someone has to notice when it is lost. `first`: the first call of a wait. NULL: nobody to look
+   * after. */
+  void (*while_waiting)(void (*look)(void *context, bool first), void *context);
 
   /* Graphs: between `record` and `recorded` nothing runs, and nothing may be allocated or waited for; each
    * `replay` runs what was enqueued between, with the pointers and numbers of then. */
@@ -127,7 +131,7 @@ struct dft_nccl; /* dft/nccl.h */
 
 /* What the module exports is dft_cuda_module, a dft_module_get. Its errors go through `fail`, the program's
  * dft_fail. */
-#define DFT_MODULE_VERSION 1
+#define DFT_MODULE_VERSION 2
 typedef struct dft_module {
   int version;          /* DFT_MODULE_VERSION of its build */
   int (*devices)(void); /* to be seen by this process; 0 also when the driver is missing or too old */

@@ -36,14 +36,13 @@ struct dft_comm {
   dft_nccl_comm *nccl_comm; /* NULL: none, or no more */
   dft_nccl_comm *nccl_lost; /* being aborted */
   double nccl_asked_s;      /* when its state was asked for last */
+  dft_pause watching;       /* of dft_comm_watch */
 };
 
 /* Turns an MPI error into DFT_EPEER (DFT_OK passes). `peer` -1: any. */
 dft_status dft_comm_check(dft_comm *comm, int mpi_error, const char *doing, int peer);
 /* Marks the communicator broken and records the message. */
 dft_status dft_comm_break(dft_comm *comm, const char *message);
-/* DFT_EPEER with the recorded message when broken. */
-dft_status dft_comm_alive(dft_comm *comm);
 /* Waits for one MPI request with the timeout. */
 dft_status dft_comm_finish(dft_comm *comm, MPI_Request *request, const char *doing, int peer);
 

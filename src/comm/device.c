@@ -4,6 +4,7 @@
 #include "dft/clock.h"
 #include <pthread.h>
 #include <stdio.h>
+#include <time.h>
 
 static const double watch_s = 0.004;   /* asking for the state takes a lock and some 0.1 us */
 static const double opening_s = 0.050; /* between two talks of the ranks about how far they are */
@@ -59,6 +60,15 @@ dft_status dft_comm_nccl_watch(dft_comm *comm, double now_s) {
   comm->nccl_asked_s = now_s;
   bool ready;
   return lost(comm, comm->nccl->state(comm->nccl_comm, &ready));
+}
+
+void dft_comm_watch(void *context, bool first) {
+  dft_comm *comm = context;
+  if (first) comm->watching = (dft_pause){0};
+  if (comm->broken) /* the abort lets go of the GPU soon */
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+  else
+    (void)dft_comm_pause(comm, &comm->watching, false, -1);
 }
 
 /* How far this rank is: the ranks go on together when the slowest is ready or one has failed. */

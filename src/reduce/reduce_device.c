@@ -128,7 +128,7 @@ dft_status dft_reducer_finish(dft_reducer *r) {
     DFT_TRY(dft_comm_pause(r->comm, &pause, false, -1));
   }
   dft_comm_tick(r->comm);
-  return DFT_OK;
+  return dft_comm_alive(r->comm); /* what an abort has let go is finished too */
 }
 
 void dft_reduction_free_device(const dft_reducer *r, dft_reduction_handle *h) {

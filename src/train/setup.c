@@ -120,7 +120,9 @@ static dft_status open_device(dft_comm *comm, const dft_module *module, int devi
   DFT_TRY(dft_comm_agree(comm, module->open(device, precision, &compute->ops)));
   compute->device = compute->ops->device;
   DFT_TRY(compare_names(comm, compute->device));
-  return compute->choice.nccl ? dft_comm_use_nccl(comm, module->nccl) : DFT_OK;
+  if (!compute->choice.nccl) return DFT_OK;
+  compute->device->while_waiting(dft_comm_watch, comm);
+  return dft_comm_use_nccl(comm, module->nccl);
 }
 
 static dft_status choose_kernels(dft_comm *comm, dft_backend backend, dft_precision precision,

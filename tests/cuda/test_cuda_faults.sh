@@ -45,6 +45,12 @@ ended 76 "NCCL fails in a run"
 says "rank [0-2] $at [0-9]+: $failed" "NCCL fails in a run"
 goes_on "NCCL failed in a run" 4
 
+# The first epoch: the next batch's frozen work waits on the GPU behind a step that waits for its peers.
+rm -r "$work/run"
+DFT_HOST_CUDA=devices=4,nccl_stuck=3 start_np 2 "${run[@]}" run_dir="$work/run"
+ended 76 "a group is never done in the first epoch"
+says "no progress for 3 s in step" "a group is never done in the first epoch"
+
 rm -r "$work/run"
 start_np 3 "${run[@]}" run_dir="$work/run"
 until_step "$work/run" 9

@@ -39,6 +39,40 @@ dft_status dft_cuda_take(void) {
   return error == DFT_OK ? DFT_OK : dft_fail(error, "%s", cuda.message);
 }
 
+/* ---- waiting ---- */
+
+static void while_waiting(void (*look)(void *context, bool first), void *context) {
+  cuda.look = look;
+  cuda.look_context = context;
+}
+
+/* True when `state`, of what is waited for, says to go on waiting. */
+static bool not_yet(cudaError_t state, bool *first) {
+  if (state != cudaErrorNotReady) return false;
+  (void)cudaGetLastError();
+  cuda.look(cuda.look_context, *first);
+  *first = false;
+  return true;
+}
+
+bool dft_cuda_wait(cudaStream_t stream, const char *what) {
+  if (cuda.look == nullptr) return dft_cuda_check(cudaStreamSynchronize(stream), what);
+  bool first = true;
+  cudaError_t state;
+  while (not_yet(state = cudaStreamQuery(stream), &first)) {
+  }
+  return dft_cuda_check(state, what);
+}
+
+bool dft_cuda_wait_event(cudaEvent_t event, const char *what) {
+  if (cuda.look == nullptr) return dft_cuda_check(cudaEventSynchronize(event), what);
+  bool first = true;
+  cudaError_t state;
+  while (not_yet(state = cudaEventQuery(event), &first)) {
+  }
+  return dft_cuda_check(state, what);
+}
+
 /* ---- memory ---- */
 
 static size_t free_bytes(void) {
@@ -63,13 +97,17 @@ dft_status dft_cuda_alloc(size_t bytes, void **memory) {
   if (!dft_cuda_check(error, "allocating memory")) return dft_cuda_take();
   dft_cuda_check(cudaMemsetAsync(*memory, 0, bytes, cuda.stream), "clearing memory");
   /* Other streams may be the first to use it. */
-  if (dft_cuda_check(cudaStreamSynchronize(cuda.stream), "clearing memory")) return DFT_OK;
+  if (dft_cuda_wait(cuda.stream, "clearing memory")) return DFT_OK;
   cudaFree(*memory);
   *memory = nullptr;
   return dft_cuda_take();
 }
 
+/* cudaFree waits for the whole device, and for nobody else. */
 static void free_memory(void *memory) {
+  if (memory == nullptr) return;
+  dft_cuda_wait(cuda.stream, "freeing memory");
+  dft_cuda_wait(cuda.exchange, "freeing memory");
   dft_cuda_check(cudaFree(memory), "freeing memory");
 }
 
@@ -128,4 +166,5 @@ void dft_cuda_table_memory(void) {
   d->copy = copy;
   d->upload_beside = upload_beside;
   d->wait_beside = wait_beside;
+  d->while_waiting = while_waiting;
 }

@@ -33,6 +33,8 @@ struct dft_cuda {
   int *flag;       /* on the device: something was not finite */
   int processors;
   bool recording;
+  void (*look)(void *context, bool first); /* while waiting; or NULL */
+  void *look_context;
   dft_status error; /* the first since the last finish or poll */
   char message[1024];
 };
@@ -48,6 +50,9 @@ bool dft_cuda_check_blas(cublasStatus_t error, const char *what);
 void dft_cuda_keep(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* What has been kept, and forgets it. */
 dft_status dft_cuda_take(void);
+/* Wait, looking after the peers (while_waiting); nothing else here may block for long. */
+bool dft_cuda_wait(cudaStream_t stream, const char *what);
+bool dft_cuda_wait_event(cudaEvent_t event, const char *what);
 dft_status dft_cuda_alloc(size_t bytes, void **memory);
 dft_status dft_cuda_host_alloc(size_t bytes, void **memory);
 

@@ -55,7 +55,7 @@ static dft_status upload_parameters(dft_frozen *f, const dft_folded *layers) {
     layer->bias = place(layer->bias, (size_t)layer->conv.channels, half, (float *)staging, &at);
   }
   /* The caller's memory is read until here. */
-  dft_cuda_check(cudaStreamSynchronize(cuda.stream), "uploading frozen weights");
+  dft_cuda_wait(cuda.stream, "uploading frozen weights");
   dft_cuda_check(cudaFree(staging), "freeing memory");
   return dft_cuda_take();
 }
@@ -173,7 +173,7 @@ static bool complete(const dft_frozen *f, frozen_slot *s, float *y) {
   if (s->samples == 0) return true;
   const int samples = s->samples;
   s->samples = 0;
-  if (!dft_cuda_check(cudaEventSynchronize(s->down), "frozen forward")) return false;
+  if (!dft_cuda_wait_event(s->down, "frozen forward")) return false;
   memcpy(y + s->first * f->out, s->host_out, (size_t)samples * (size_t)f->out * sizeof(float));
   return true;
 }
@@ -193,10 +193,7 @@ static void frozen_run(dft_frozen *f, const float *x, float *y, int samples) {
   }
   if (good) return;
   /* Nothing may still move when the caller's memory goes. */
-  cudaStreamSynchronize(cuda.up);
-  cudaStreamSynchronize(cuda.stream);
-  cudaStreamSynchronize(cuda.down);
-  (void)cudaGetLastError();
+  for (cudaStream_t stream : {cuda.up, cuda.stream, cuda.down}) dft_cuda_wait(stream, "frozen forward");
 }
 
 void dft_cuda_table_frozen(void) {

@@ -9,7 +9,7 @@ struct dft_graph {
 };
 
 static dft_status finish(void) {
-  dft_cuda_check(cudaStreamSynchronize(cuda.stream), "waiting for the GPU");
+  dft_cuda_wait(cuda.stream, "waiting for the GPU");
   return dft_cuda_take();
 }
 
@@ -56,7 +56,7 @@ static void replay(dft_graph *graph) {
 
 static void graph_free(dft_graph *graph) {
   if (graph == nullptr) return;
-  dft_cuda_check(cudaStreamSynchronize(cuda.stream), "freeing a recorded step");
+  dft_cuda_wait(cuda.stream, "freeing a recorded step");
   dft_cuda_check(cudaGraphExecDestroy(graph->exec), "freeing a recorded step");
   free(graph);
 }

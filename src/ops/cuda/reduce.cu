@@ -51,7 +51,7 @@ static void use_map(const dft_shard_map *map) {
     return;
   }
   /* The last upload may still be reading. */
-  if (bounds_count > 0 && !dft_cuda_check(cudaEventSynchronize(bounds_there), "waiting for a map")) return;
+  if (bounds_count > 0 && !dft_cuda_wait_event(bounds_there, "waiting for a map")) return;
   memcpy(bounds_host, wanted, (size_t)count * sizeof *wanted);
   bounds_count = count;
   dft_cuda_check(cudaMemcpyAsync(bounds_device, bounds_host, (size_t)count * sizeof *wanted,

@@ -136,7 +136,7 @@ static bool all_finite(const float *x, int64_t count) {
   good = good && dft_cuda_check(cudaMemcpyAsync(&not_finite, cuda.flag, sizeof not_finite,
                                                 cudaMemcpyDeviceToHost, cuda.stream),
                                 "all_finite");
-  return good && dft_cuda_check(cudaStreamSynchronize(cuda.stream), "all_finite") && !not_finite;
+  return good && dft_cuda_wait(cuda.stream, "all_finite") && !not_finite;
 }
 
 void dft_cuda_table_update(void) {

@@ -1,26 +1,12 @@
 """Runs dft and PyTorch's modes in turn on one GPU and writes a Markdown table of medians; see gpu.sh."""
 import argparse
-import json
 import os
 import statistics
 import subprocess
 import sys
-import tempfile
 
-CONFIG = """
-run_dir: {run_dir}
-model: {{classes: 5}}
-data:
-  format: npy
-  batch_size: {batch}
-  preprocessing: none
-  train: {{images: {data}/images.npy, labels: {data}/labels.npy}}
-phases:
-  - {{name: bench, epochs: {epochs}, {unfreeze}optimizer: {{name: adam, learning_rate: 0.00001}}}}
-compute: {{precision: {precision}}}
-checkpoint: {{every_epochs: 0}}
-log: {{verbose: 0, tensorboard: false}}
-"""
+import dft_runs
+
 # dft's trainable layers and PyTorch's works: with the frozen part in each step, and with its output kept by hand
 WORKS = {
     "phase1": ("phase one, epochs after the first", "", ("phase1", "phase1hand")),
@@ -33,16 +19,8 @@ PEERS = ("eager", "graph", "compile")
 def dft(program, work, batch, precision, data, images):
     """Images per second of the epochs after the second."""
     epochs = max(4, 40 * batch // images)
-    with tempfile.TemporaryDirectory() as folder:
-        config = os.path.join(folder, "bench.yaml")
-        with open(config, "w") as out:
-            out.write(CONFIG.format(run_dir=folder + "/run", batch=batch, data=data, epochs=epochs,
-                                    precision=precision, unfreeze=WORKS[work][1]))
-        done = subprocess.run([program, config], capture_output=True, text=True)
-        if done.returncode != 0:
-            raise SystemExit(f"dft, {work}: exit code {done.returncode}\n{done.stderr}")
-        with open(folder + "/run/log.jsonl") as lines:
-            events = [json.loads(line) for line in lines]
+    events = dft_runs.run([program], None, [f"compute.precision={precision}"], data=data, batch=batch, epochs=epochs,
+                          unfreeze=WORKS[work][1])
     if events[0].get("device", "cpu") == "cpu":
         raise SystemExit("dft ran on the CPU: no table")
     seconds = [e["seconds"] for e in events if e["type"] == "epoch"][2:]

@@ -16,8 +16,6 @@ data:
   train: {{images: {data}/images.npy, labels: {data}/labels.npy}}
 phases:
   - {{name: bench, epochs: {epochs}, {unfreeze}optimizer: {{name: adam, learning_rate: 0.00001}}}}
-cache: {{mode: {cache}}}
-compute: {{prefix: {prefix}}}
 checkpoint: {{every_epochs: 0}}
 log: {{verbose: 0, tensorboard: false}}
 """
@@ -45,25 +43,25 @@ def command(program, ranks):
     return ([program] if ranks == 1 else ["mpirun", "-np", str(ranks), program]), env
 
 
-def measure(program, ranks, work, data):
-    """Images per second, or None where this version of dft does not have it."""
-    kind, batch = work.split("_")
-    if kind not in WORKS:
-        return None
-    unfreeze, epochs, cache, prefix = WORKS[kind]
+def run(words, env, keys, **values):
+    """A run with CONFIG and keys, as in cache.mode=off: the events of its log."""
     with tempfile.TemporaryDirectory() as folder:
         config = os.path.join(folder, "bench.yaml")
         with open(config, "w") as out:
-            out.write(CONFIG.format(run_dir=folder + "/run", batch=batch, data=data, epochs=epochs, cache=cache,
-                                    prefix=prefix, unfreeze=unfreeze))
-        words, env = command(program, ranks)
-        done = subprocess.run([*words, config], env=env, capture_output=True, text=True)
-        if done.returncode == 2 and "not in this version" in done.stderr:
-            return None
+            out.write(CONFIG.format(run_dir=folder + "/run", **values))
+        done = subprocess.run([*words, config, *keys], env=env, capture_output=True, text=True)
         if done.returncode != 0:
-            raise SystemExit(f"dft, {work}: exit code {done.returncode}\n{done.stderr}")
+            raise SystemExit(f"dft, {values} {keys}: exit code {done.returncode}\n{done.stderr}")
         with open(folder + "/run/log.jsonl") as lines:
-            events = [json.loads(line) for line in lines]
+            return [json.loads(line) for line in lines]
+
+
+def measure(program, ranks, work, data):
+    """Images per second."""
+    kind, batch = work.split("_")
+    unfreeze, epochs, cache, prefix = WORKS[kind]
+    events = run(*command(program, ranks), [f"cache.mode={cache}", f"compute.prefix={prefix}"], data=data, batch=batch,
+                 epochs=epochs, unfreeze=unfreeze)
     if kind.startswith("forward"):  # whole steps that fill the cache (the head is a thousandth of it); two to warm up
         times = [e["data_s"] + e["compute_s"] + e["communication_s"] for e in events if e["type"] == "step"][2:]
         return int(batch) * len(times) / sum(times)

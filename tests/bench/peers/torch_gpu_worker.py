@@ -8,7 +8,7 @@ import contextlib
 import sys
 
 import torch
-from torch_model import net
+from torch_model import PHASES, net
 from worker import batches, data, serve
 
 mode, _, kind_of_floats = sys.argv[2].partition("-")
@@ -29,7 +29,7 @@ def precision():
 
 
 def training_step(kind, size):
-    phase = {"phase1": "head", "phase1hand": "head", "phase2": "tail", "phase2hand": "tail", "all": "all"}[kind]
+    phase = PHASES[kind]
     model = net(phase).to(device)
     learn = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(learn, lr=1e-3 if phase == "head" else 1e-5, fused=True, capturable=mode == "graph")

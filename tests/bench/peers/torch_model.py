@@ -4,6 +4,8 @@ import torchvision
 from worker import CLASSES, CORES
 
 FRONT = 16  # features[:16] end where Keras' block_14 ends
+# what trains in a work; "hand": what does not is computed once, beforehand
+PHASES = {"phase1": "head", "phase1hand": "head", "phase2": "tail", "phase2hand": "tail", "all": "all"}
 
 
 class Net(torch.nn.Module):

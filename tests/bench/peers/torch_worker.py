@@ -8,7 +8,7 @@ import os
 import sys
 
 import torch
-from torch_model import adam, images, net, threads
+from torch_model import PHASES, adam, images, net, threads
 from worker import CORES, batches, data, rate, serve
 
 mode = sys.argv[2]
@@ -53,7 +53,7 @@ def forward_step(size):
 
 
 def training_step(kind, size):
-    phase = {"phase1": "head", "phase1hand": "head", "phase2": "tail", "phase2hand": "tail", "all": "all"}[kind]
+    phase = PHASES[kind]
     model = net(phase)
     optimizer = adam(model, 1e-3 if phase == "head" else 1e-5)
     inputs = x

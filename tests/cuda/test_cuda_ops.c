@@ -27,6 +27,27 @@ static void to_host(void *host, const void *memory, size_t bytes) {
   ok(dev->finish());
 }
 
+/* ---- products ---- */
+
+/* More rows than one grid of some of cuBLASLt's kernels has room for: none is forgotten. */
+static void test_many_rows(void **state) {
+  (void)state;
+  enum { ROWS = 65535 * 32 + 5, N = 2 };
+  const float w[N * N] = {1, 2, 3, 4};
+  float *x = malloc(ROWS * N * sizeof *x), *y = malloc(ROWS * N * sizeof *y);
+  for (int i = 0; i < ROWS * N; i++) x[i] = (float)(i % 1000);
+  float *xd = on_device(x, ROWS * N * sizeof *x), *wd = on_device(w, sizeof w);
+  float *yd = on_device(NULL, ROWS * N * sizeof *y);
+  ops->gemm(xd, wd, yd, ROWS, 1, N, N, &(dft_epilogue){0});
+  to_host(y, yd, ROWS * N * sizeof *y);
+  for (int r = 0; r < ROWS; r++) {
+    const float *in = x + r * N, *out = y + r * N;
+    if (out[0] != in[0] + 3 * in[1] || out[1] != 2 * in[0] + 4 * in[1]) fail_msg("row %d", r);
+  }
+  dev->free(xd), dev->free(wd), dev->free(yd);
+  free(x), free(y);
+}
+
 /* ---- memory and order ---- */
 
 static void test_memory(void **state) {
@@ -505,12 +526,12 @@ int main(void) {
   }
   dev = ops->device;
   printf("%s\n", dev->name);
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_memory),      cmocka_unit_test(test_graph),
-      cmocka_unit_test(test_exchange),    cmocka_unit_test(test_rows),
-      cmocka_unit_test(test_dropout),     cmocka_unit_test(test_loss),
-      cmocka_unit_test(test_step_sums),   cmocka_unit_test(test_update),
-      cmocka_unit_test(test_no_update),   cmocka_unit_test(test_vectors),
-      cmocka_unit_test(test_activations), cmocka_unit_test(test_recorded_layer)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_many_rows),     cmocka_unit_test(test_memory),
+                                     cmocka_unit_test(test_graph),         cmocka_unit_test(test_exchange),
+                                     cmocka_unit_test(test_rows),          cmocka_unit_test(test_dropout),
+                                     cmocka_unit_test(test_loss),          cmocka_unit_test(test_step_sums),
+                                     cmocka_unit_test(test_update),        cmocka_unit_test(test_no_update),
+                                     cmocka_unit_test(test_vectors),       cmocka_unit_test(test_activations),
+                                     cmocka_unit_test(test_recorded_layer)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

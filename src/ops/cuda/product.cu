@@ -22,7 +22,10 @@ typedef struct call {
   const void *bias; /* of d's type: cuBLASLt has no other with bfloat16 */
 } call;
 
-enum { CHOICES = 512, CANDIDATES = 8, CANONICAL_SAMPLES = 256, CANONICAL_BATCH = 64 };
+enum { CHOICES = 512, CANDIDATES = 16, CANONICAL_SAMPLES = 256, CANONICAL_BATCH = 64 };
+/* Of one call. Many of cuBLASLt's kernels have a block row per 32 columns (our rows) or per matrix, and a
+ * grid has at most 65,535 of them. */
+static const int most_rows = 1 << 20, most_batch = 1 << 15;
 
 static struct choice {
   struct call::key key;
@@ -108,8 +111,27 @@ static bool unsplit(const cublasLtMatmulAlgo_t *algorithm) {
          parts <= 1;
 }
 
-static bool pick(const description *t, const struct call::key *key, cublasLtMatmulPreference_t preference,
+/* Whether a kernel does all that it may be asked for: a few rows as well as most, one matrix as well as many.
+ */
+static bool does_all(const call *c, const cublasLtMatmulAlgo_t *algorithm) {
+  const bool rows = c->key.n < 0;
+  const int64_t asked[] = {1, rows ? c->key.canonical : CANONICAL_BATCH, rows ? most_rows : most_batch};
+  bool does = true;
+  for (int i = 0; i < 3 && does; i++) {
+    description t;
+    cublasLtMatmulHeuristicResult_t result;
+    does = describe(c, rows ? asked[i] : c->key.n, rows ? 1 : (int)asked[i], &t) &&
+           cublasLtMatmulAlgoCheck(cuda.lt, t.product, t.a, t.b, t.d, t.d, algorithm, &result) ==
+               CUBLAS_STATUS_SUCCESS &&
+           result.workspaceSize <= DFT_CUDA_WORKSPACE_BYTES;
+    forget(&t);
+  }
+  return does;
+}
+
+static bool pick(const description *t, const call *c, cublasLtMatmulPreference_t preference,
                  cublasLtMatmulAlgo_t *algorithm) {
+  const struct call::key *key = &c->key;
   cublasLtMatmulHeuristicResult_t found[CANDIDATES];
   int count = 0;
   const uint32_t alignment = (uint32_t)key->alignment, none = CUBLASLT_REDUCTION_SCHEME_NONE;
@@ -123,11 +145,17 @@ static bool pick(const description *t, const struct call::key *key, cublasLtMatm
     return false;
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(cuda.lt, t->product, t->a, t->b, t->d, t->d,
                                                                preference, CANDIDATES, found, &count);
-  for (int i = 0; status == CUBLAS_STATUS_SUCCESS && i < count; i++)
-    if (found[i].state == CUBLAS_STATUS_SUCCESS && unsplit(&found[i].algo)) {
-      *algorithm = found[i].algo;
-      return true;
-    }
+  const cublasLtMatmulAlgo_t *first = nullptr, *best = nullptr;
+  for (int i = 0; status == CUBLAS_STATUS_SUCCESS && i < count && best == nullptr; i++) {
+    if (found[i].state != CUBLAS_STATUS_SUCCESS || !unsplit(&found[i].algo)) continue;
+    if (first == nullptr) first = &found[i].algo;
+    if (does_all(c, &found[i].algo)) best = &found[i].algo;
+  }
+  if (best == nullptr) best = first; /* what it is asked for may still be within what it does */
+  if (best != nullptr) {
+    *algorithm = *best;
+    return true;
+  }
   dft_cuda_keep("GPU %d (%s): cuBLASLt has no product of %d x %d for this device (status %d)",
                 cuda.device.index, cuda.device.name, key->m, key->k, (int)status);
   return false;
@@ -143,7 +171,7 @@ static const cublasLtMatmulAlgo_t *choose(const call *c) {
   made->key = c->key;
   bool good = describe(c, c->key.n < 0 ? c->key.canonical : c->key.n, c->key.canonical_batch, &t) &&
               dft_cuda_check_blas(cublasLtMatmulPreferenceCreate(&preference), "choosing a product") &&
-              pick(&t, &c->key, preference, &made->algorithm);
+              pick(&t, c, preference, &made->algorithm);
   if (preference != nullptr) cublasLtMatmulPreferenceDestroy(preference);
   forget(&t);
   if (!good) return nullptr;
@@ -182,7 +210,7 @@ void dft_cuda_multiply(const dft_cuda_product *p) {
   c.key.m = p->n;
   c.key.k = p->k;
   c.key.n = -1;
-  c.key.canonical = CANONICAL_SAMPLES * p->pixels;
+  c.key.canonical = p->pixels < most_rows / CANONICAL_SAMPLES ? CANONICAL_SAMPLES * p->pixels : most_rows;
   c.key.canonical_batch = 1;
   c.key.transposed_a = p->transposed;
   c.key.half = p->half;
@@ -192,17 +220,20 @@ void dft_cuda_multiply(const dft_cuda_product *p) {
   c.lda = p->transposed ? p->k : p->n;
   c.ldb = p->k;
   c.ldd = p->n;
-  c.n = p->rows;
   c.batch = 1;
   c.a = p->w;
-  c.b = p->x;
-  c.c = p->residual;
-  c.d = p->y;
   c.bias = p->bias;
-  c.key.alignment =
-      alignment_of((uintptr_t)c.a | (uintptr_t)c.b | (uintptr_t)c.c | (uintptr_t)c.d |
-                   bytes_of(c.lda, p->half) | bytes_of(c.ldb, p->half) | bytes_of(c.ldd, p->half_out));
-  multiply(&c);
+  c.key.alignment = alignment_of((uintptr_t)p->w | (uintptr_t)p->x | (uintptr_t)p->residual |
+                                 (uintptr_t)p->y | (uintptr_t)p->bias | bytes_of(c.lda, p->half) |
+                                 bytes_of(c.ldb, p->half) | bytes_of(c.ldd, p->half_out));
+  for (int64_t from = 0; from < p->rows; from += most_rows) {
+    const size_t out = bytes_of(from * p->n, p->half_out);
+    c.n = p->rows - from < most_rows ? p->rows - from : most_rows;
+    c.b = (const char *)p->x + bytes_of(from * p->k, p->half);
+    c.c = p->residual != nullptr ? (const char *)p->residual + out : nullptr;
+    c.d = (char *)p->y + out;
+    multiply(&c);
+  }
 }
 
 /* ---- dw = x^T.dy ---- */
@@ -257,8 +288,8 @@ static void multiply_chunks(const dw_job *job, const chunk_run *run, float *part
 
 static void add_chunk(const dw_job *job, chunk_run *run, int64_t from, int64_t rows, int slot,
                       float *partials) {
-  if (run->batch > 0 && run->rows == rows && run->from + run->batch * rows == from &&
-      run->slot + run->batch == slot) {
+  if (run->batch > 0 && run->rows == rows && run->batch < most_batch &&
+      run->from + run->batch * rows == from && run->slot + run->batch == slot) {
     run->batch++;
     return;
   }

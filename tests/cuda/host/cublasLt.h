@@ -1,6 +1,7 @@
 /* The part of cuBLASLt that dft uses: products of column-major float32 or bfloat16 matrices, batched, with
  * beta, bias and ReLU, summed in float32 (tf32: of factors rounded to it). See host_cuda.h. A kernel that was
- * chosen for one description and is used for another is refused. */
+ * chosen for one description and is used for another is refused, and so are more columns or matrices than a
+ * grid has rows of blocks for. */
 #ifndef DFT_TESTS_CUBLASLT_H
 #define DFT_TESTS_CUBLASLT_H
 
@@ -81,6 +82,11 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
                                               cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
                                               cublasLtMatmulPreference_t preference, int wanted,
                                               cublasLtMatmulHeuristicResult_t *found, int *count);
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDesc_t product,
+                                       cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                       cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                       const cublasLtMatmulAlgo_t *algorithm,
+                                       cublasLtMatmulHeuristicResult_t *result);
 cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *algorithm,
                                                     cublasLtMatmulAlgoConfigAttributes_t attribute,
                                                     void *value, size_t bytes, size_t *written);

@@ -154,6 +154,27 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   return CUBLAS_STATUS_SUCCESS;
 }
 
+/* Whether the kernel is for these, and a grid of it has room. */
+static cublasStatus_t fits(const cublasLtMatmulDescOpaque_t *p, const cublasLtMatrixLayoutOpaque_t *a,
+                           const cublasLtMatrixLayoutOpaque_t *b, const cublasLtMatrixLayoutOpaque_t *d,
+                           const cublasLtMatmulAlgo_t *algorithm) {
+  const cublasLtMatmulAlgo_t fitting = kernel_for(p, a, d, (uint32_t)algorithm->data[4]);
+  const bool room = d->columns <= 65535 * 32 && d->batch <= 65535;
+  return supported(p, a->type, b->type, d->type) && room && memcmp(&fitting, algorithm, sizeof fitting) == 0
+             ? CUBLAS_STATUS_SUCCESS
+             : CUBLAS_STATUS_NOT_SUPPORTED;
+}
+
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t product,
+                                       cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                       cublasLtMatrixLayout_t, cublasLtMatrixLayout_t d,
+                                       const cublasLtMatmulAlgo_t *algorithm,
+                                       cublasLtMatmulHeuristicResult_t *result) {
+  const cublasStatus_t status = fits(product, a, b, d, algorithm);
+  *result = cublasLtMatmulHeuristicResult_t{*algorithm, 0, status, 1};
+  return status;
+}
+
 cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *,
                                                     cublasLtMatmulAlgoConfigAttributes_t, void *value,
                                                     size_t bytes, size_t *written) {
@@ -250,11 +271,8 @@ static cublasStatus_t check(const product &p, const cublasLtMatmulAlgo_t *algori
   const int64_t kb = p.b.transposed ? p.b.layout.columns : p.b.layout.rows;
   const int64_t n = p.b.transposed ? p.b.layout.rows : p.b.layout.columns;
   if (k != kb || m != p.d.layout.rows || n != p.d.layout.columns) return CUBLAS_STATUS_INVALID_VALUE;
-  if (!supported(&p.desc, p.a.layout.type, p.b.layout.type, p.d.layout.type))
-    return CUBLAS_STATUS_NOT_SUPPORTED;
-  const cublasLtMatmulAlgo_t fitting =
-      kernel_for(&p.desc, &p.a.layout, &p.d.layout, (uint32_t)algorithm->data[4]);
-  if (memcmp(&fitting, algorithm, sizeof fitting) != 0) return CUBLAS_STATUS_NOT_SUPPORTED;
+  const cublasStatus_t status = fits(&p.desc, &p.a.layout, &p.b.layout, &p.d.layout, algorithm);
+  if (status != CUBLAS_STATUS_SUCCESS) return status;
   const uintptr_t bits =
       (uintptr_t)p.a.data | (uintptr_t)p.b.data | (uintptr_t)p.c.data | (uintptr_t)p.d.data;
   if (bits % algorithm->data[4] != 0) return CUBLAS_STATUS_INVALID_VALUE;

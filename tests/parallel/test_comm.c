@@ -5,8 +5,6 @@
 #include <signal.h>
 #include <unistd.h>
 
-static int rank, size;
-
 static void everyone_knows_the_places(void) {
   CHECK(size >= 1 && rank >= 0 && rank < size, "rank %d of %d", rank, size);
   CHECK(dft_comm_local_size(world) == size && dft_comm_local_rank(world) == rank, " ");
@@ -201,13 +199,7 @@ static int lose_peer(const char *how) {
 }
 
 int main(int argc, char **argv) {
-  if (dft_comm_open(&world) != DFT_OK) {
-    fprintf(stderr, "dft: %s\n", dft_error());
-    return 2;
-  }
-  rank = dft_comm_rank(world);
-  size = dft_comm_size(world);
-  dft_comm_set_timeout(world, 30);
+  open_world(30);
   if (argc > 1 && strcmp(argv[1], "transport") == 0) {
     if (rank == 0) printf("transport %s %s\n", getenv("OMPI_MCA_pml"), getenv("OMPI_MCA_btl"));
     dft_comm_close(world);

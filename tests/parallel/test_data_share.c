@@ -8,7 +8,6 @@
 
 enum { SAMPLES = 60, SIDE = 32, VALUES = 3 * SIDE * SIDE };
 
-static int rank;
 static char directory[64];
 
 static void put(const char *name, const unsigned char *data, unsigned count) {
@@ -123,9 +122,7 @@ static void folders_are_listed_once(void) {
 }
 
 int main(void) {
-  if (dft_comm_open(&world) != DFT_OK) return 1;
-  rank = dft_comm_rank(world);
-  dft_comm_set_timeout(world, 60);
+  open_world(60);
   if (rank == 0) {
     strcpy(directory, "/tmp/dft-test-share-XXXXXX");
     CHECK(mkdtemp(directory) != NULL, " ");

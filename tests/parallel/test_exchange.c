@@ -46,10 +46,7 @@ static void sums_have_the_bits_of_the_tree(int shards) {
       OK(dft_reduce(r, (dft_dtype)type, data, counts[c]));
       check_there(r, (dft_dtype)type, shards, counts[c], c, data);
       device->free(data);
-      int64_t sent = (int64_t)dft_reducer_stats(r).bytes_sent;
-      OK(dft_comm_max(world, &sent));
-      const uint64_t told = dft_reduce_bytes(size, shards, counts[c] * width((dft_dtype)type));
-      CHECK((uint64_t)sent == told, "%lld bytes sent, %llu told", (long long)sent, (unsigned long long)told);
+      check_bytes_sent(r, (dft_dtype)type, shards, counts[c]);
     }
   dft_reducer_free(r);
 }
@@ -201,13 +198,7 @@ int main(void) {
     printf("SKIPPED: %s\n", why);
     return 77;
   }
-  if (dft_comm_open(&world) != DFT_OK) {
-    fprintf(stderr, "dft: %s\n", dft_error());
-    return 2;
-  }
-  rank = dft_comm_rank(world);
-  size = dft_comm_size(world);
-  dft_comm_set_timeout(world, 30);
+  open_world(30);
   const dft_ops *ops = NULL;
   OK(module->open(dft_comm_local_rank(world) % module->devices(), DFT_PRECISION_FLOAT32, &ops));
   device = ops->device;

@@ -16,10 +16,7 @@ static void sums_have_the_bits_of_the_tree(int shards) {
       OK(dft_reduce(r, (dft_dtype)type, data, counts[c]));
       check((dft_dtype)type, shards, counts[c], c, data);
       free(data);
-      int64_t sent = (int64_t)dft_reducer_stats(r).bytes_sent;
-      OK(dft_comm_max(world, &sent));
-      const uint64_t told = dft_reduce_bytes(size, shards, counts[c] * width((dft_dtype)type));
-      CHECK((uint64_t)sent == told, "%lld bytes sent, %llu told", (long long)sent, (unsigned long long)told);
+      check_bytes_sent(r, (dft_dtype)type, shards, counts[c]);
     }
   dft_reducer_free(r);
 }
@@ -103,13 +100,7 @@ static void more_ranks_than_shards_are_refused(void) {
 }
 
 int main(void) {
-  if (dft_comm_open(&world) != DFT_OK) {
-    fprintf(stderr, "dft: %s\n", dft_error());
-    return 2;
-  }
-  rank = dft_comm_rank(world);
-  size = dft_comm_size(world);
-  dft_comm_set_timeout(world, 30);
+  open_world(30);
   for (int shards = 8; shards <= 64; shards *= shards == 16 ? 4 : 2)
     if (shards >= size) sums_have_the_bits_of_the_tree(shards);
   several_are_under_way_at_once();

@@ -5,8 +5,6 @@
 #include "dft/reduce.h"
 #include "world.h"
 
-static int rank, size;
-
 /* Magnitudes from 1e-4 to 1e4, so that another order of summation gives other bits. */
 static double shard_value(int shard, int64_t i, int salt) {
   const uint64_t h =
@@ -56,6 +54,14 @@ static void check(dft_dtype type, int shards, size_t count, int salt, const void
     CHECK(memcmp((const char *)data + i * width(type), &expected, width(type)) == 0,
           "%d shards, %zu of %zu, type %d", shards, i, count, (int)type);
   }
+}
+
+/* Since the reducer's reset the rank that sent most has sent what is told of one such reduction. */
+static void check_bytes_sent(const dft_reducer *r, dft_dtype type, int shards, size_t count) {
+  int64_t sent = (int64_t)dft_reducer_stats(r).bytes_sent;
+  OK(dft_comm_max(world, &sent));
+  const uint64_t told = dft_reduce_bytes(size, shards, count * width(type));
+  CHECK((uint64_t)sent == told, "%lld bytes sent, %llu told", (long long)sent, (unsigned long long)told);
 }
 
 #endif

@@ -9,6 +9,7 @@
 #include <string.h>
 
 static dft_comm *world;
+static int rank, size;
 
 #define CHECK(condition, ...)                                                                                \
   do {                                                                                                       \
@@ -21,5 +22,15 @@ static dft_comm *world;
   } while (0)
 
 #define OK(call) CHECK((call) == DFT_OK, " ")
+
+static void open_world(double timeout_s) {
+  if (dft_comm_open(&world) != DFT_OK) {
+    fprintf(stderr, "dft: %s\n", dft_error());
+    exit(2);
+  }
+  rank = dft_comm_rank(world);
+  size = dft_comm_size(world);
+  dft_comm_set_timeout(world, timeout_s);
+}
 
 #endif

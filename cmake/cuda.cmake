@@ -46,15 +46,11 @@ elseif(DFT_CUDA_MISSING)
   return()
 endif()
 
-# Ampere, Ada, Hopper, Blackwell; what comes later compiles the last one's PTX when it starts.
-set(DFT_CUDA_ARCHITECTURES 80 86 89 90)
+# Ampere, Ada, Hopper, Blackwell; what lies between or comes later compiles Hopper's PTX when it starts.
+set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90)
 if(CUDAToolkit_VERSION VERSION_GREATER_EQUAL 12.8)
-  list(APPEND DFT_CUDA_ARCHITECTURES 100 120)
+  list(APPEND CMAKE_CUDA_ARCHITECTURES 100-real 120-real)
 endif()
-list(TRANSFORM DFT_CUDA_ARCHITECTURES APPEND -real)
-list(GET DFT_CUDA_ARCHITECTURES -1 DFT_CUDA_NEWEST)
-string(REPLACE -real -virtual DFT_CUDA_NEWEST ${DFT_CUDA_NEWEST})
-set(CMAKE_CUDA_ARCHITECTURES ${DFT_CUDA_ARCHITECTURES} ${DFT_CUDA_NEWEST})
 set(CMAKE_CUDA_STANDARD 17)
 set(CMAKE_CUDA_FLAGS_RELEASE "-O2")
 enable_language(CUDA)

@@ -135,7 +135,8 @@ struct dft_nccl; /* dft/nccl.h */
 typedef struct dft_module {
   int version;          /* DFT_MODULE_VERSION of its build */
   int (*devices)(void); /* to be seen by this process; 0 also when the driver is missing or too old */
-  /* The CUDA UUID of one of them, whatever number other processes know it by. */
+  /* The CUDA UUID of one of them, whatever number other processes know it by; the same for slices (MIG) of
+   * one GPU, between which NCCL cannot be. */
   void (*identity)(int index, unsigned char uuid[16]);
   /* One per process; DFT_EINTERNAL or DFT_EUSAGE in words. Stays open until the process ends. */
   dft_status (*open)(int index, dft_precision precision, const struct dft_ops **ops);

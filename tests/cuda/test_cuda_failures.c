@@ -63,6 +63,15 @@ static bool open_twice(void) {
   return true;
 }
 
+/* Slices of a GPU are one GPU to NCCL. */
+static bool slices(void) {
+  unsigned char first[16], second[16], none[16] = {0};
+  REQUIRE((module = dft_device_module(NULL)) != NULL);
+  module->identity(0, first), module->identity(1, second);
+  REQUIRE(memcmp(first, second, sizeof first) == 0 && memcmp(first, none, sizeof first) != 0);
+  return true;
+}
+
 /* A kernel that reads where it may not: everything after fails too, in words. */
 static bool lost_device(void) {
   void *x;
@@ -209,6 +218,7 @@ static const struct {
     {"no memory to open", "memory_mb=8", open_without_memory},
     {"the first allocation", "fail_alloc=1", open_first_allocation},
     {"opened twice", "devices=2", open_twice},
+    {"slices of a device", "devices=2,slices=1", slices},
     {"a lost device", "fail_launch=1", lost_device},
     {"asked too early", "slow_us=100000", asked_early},
     {"a refused product", "fail_gemm=2", refused_product},

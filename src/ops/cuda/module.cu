@@ -29,13 +29,17 @@ static int devices(void) {
   return error == cudaSuccess ? count : 0;
 }
 
+/* Slices of one GPU (MIG) have UUIDs of their own, but NCCL refuses two ranks on one bus address. */
 static void identity(int index, unsigned char uuid[16]) {
   cudaDeviceProp properties;
   memset(uuid, 0, 16);
-  if (cudaGetDeviceProperties(&properties, index) == cudaSuccess)
-    memcpy(uuid, &properties.uuid, 16);
-  else
+  if (cudaGetDeviceProperties(&properties, index) != cudaSuccess) {
     (void)cudaGetLastError();
+    return;
+  }
+  const int bus[4] = {-1, properties.pciDomainID, properties.pciBusID, properties.pciDeviceID};
+  const bool slice = strstr(properties.name, " MIG ") != nullptr;
+  memcpy(uuid, slice ? (const void *)bus : &properties.uuid, 16);
 }
 
 static dft_status describe(int index, dft_precision precision) {
@@ -63,9 +67,17 @@ static bool stream(cudaStream_t *made) {
   return dft_cuda_check(cudaStreamCreateWithFlags(made, cudaStreamNonBlocking), "making a stream");
 }
 
+/* Before the training stream's kernels that wait for a place on the GPU: peers wait for this one. */
+static bool urgent_stream(cudaStream_t *made) {
+  int lowest = 0, highest = 0;
+  return dft_cuda_check(cudaDeviceGetStreamPriorityRange(&lowest, &highest), "making a stream") &&
+         dft_cuda_check(cudaStreamCreateWithPriority(made, cudaStreamNonBlocking, highest),
+                        "making a stream");
+}
+
 static dft_status prepare(void) {
   void *flag;
-  if (!stream(&cuda.stream) || !stream(&cuda.exchange) || !stream(&cuda.up) || !stream(&cuda.down) ||
+  if (!stream(&cuda.stream) || !urgent_stream(&cuda.exchange) || !stream(&cuda.up) || !stream(&cuda.down) ||
       !dft_cuda_check(cudaEventCreateWithFlags(&cuda.mark, cudaEventDisableTiming), "making an event") ||
       !dft_cuda_check_blas(cublasLtCreate(&cuda.lt), "opening cuBLASLt"))
     return dft_cuda_take();

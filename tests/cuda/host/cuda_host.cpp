@@ -129,7 +129,9 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device) {
   memset(properties, 0, sizeof *properties);
   if (device < 0 || device >= (int)devices.size()) return host_error(cudaErrorInvalidDevice);
   const int number = devices[(size_t)device];
-  snprintf(properties->name, sizeof properties->name, "GPU played on the host");
+  const bool slices = dft_host_cuda_option("slices", 0) != 0;
+  snprintf(properties->name, sizeof properties->name, "GPU played on the host%s", slices ? " MIG 1g" : "");
+  properties->pciBusID = slices ? 1 : number + 1;
   memset(properties->uuid.bytes, number + 1, sizeof properties->uuid.bytes);
   properties->totalGlobalMem = device_bytes();
   properties->major = 9;
@@ -267,6 +269,15 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
   host()->streams.push_back(*stream);
   std::thread(serve, *stream).detach();
   return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetStreamPriorityRange(int *lowest, int *highest) {
+  *lowest = *highest = 0;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, int) {
+  return cudaStreamCreateWithFlags(stream, flags);
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {

@@ -9,6 +9,7 @@
  *
  * DFT_HOST_CUDA, read at each use, is a list of NAME=NUMBER with commas between:
  *   devices=N       of the host; 1. CUDA_VISIBLE_DEVICES chooses among them; each has its own UUID
+ *   slices=1        they are slices (MIG) of one GPU
  *   memory_mb=N     of each device; 4096
  *   fail_alloc=N    the Nth allocation, of the device or page-locked, finds no memory
  *   again_alloc=N   the same, counted from when the variable was changed last

@@ -1,6 +1,5 @@
-/* The open device: its memory, and the errors of everything enqueued. */
+/* The open device: its memory, the errors of everything enqueued, and waiting for it. */
 #include "device.h"
-#include "module.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -46,31 +45,23 @@ static void while_waiting(void (*look)(void *context, bool first), void *context
   cuda.look_context = context;
 }
 
-/* True when `state`, of what is waited for, says to go on waiting. */
-static bool not_yet(cudaError_t state, bool *first) {
-  if (state != cudaErrorNotReady) return false;
-  (void)cudaGetLastError();
-  cuda.look(cuda.look_context, *first);
-  *first = false;
-  return true;
+template <typename H>
+static bool wait_for(cudaError_t (*wait)(H), cudaError_t (*ask)(H), H handle, const char *what) {
+  if (cuda.look == nullptr) return dft_cuda_check(wait(handle), what);
+  cudaError_t state;
+  for (bool first = true; (state = ask(handle)) == cudaErrorNotReady; first = false) {
+    (void)cudaGetLastError();
+    cuda.look(cuda.look_context, first);
+  }
+  return dft_cuda_check(state, what);
 }
 
 bool dft_cuda_wait(cudaStream_t stream, const char *what) {
-  if (cuda.look == nullptr) return dft_cuda_check(cudaStreamSynchronize(stream), what);
-  bool first = true;
-  cudaError_t state;
-  while (not_yet(state = cudaStreamQuery(stream), &first)) {
-  }
-  return dft_cuda_check(state, what);
+  return wait_for(cudaStreamSynchronize, cudaStreamQuery, stream, what);
 }
 
 bool dft_cuda_wait_event(cudaEvent_t event, const char *what) {
-  if (cuda.look == nullptr) return dft_cuda_check(cudaEventSynchronize(event), what);
-  bool first = true;
-  cudaError_t state;
-  while (not_yet(state = cudaEventQuery(event), &first)) {
-  }
-  return dft_cuda_check(state, what);
+  return wait_for(cudaEventSynchronize, cudaEventQuery, event, what);
 }
 
 /* ---- memory ---- */
@@ -121,6 +112,10 @@ dft_status dft_cuda_host_alloc(size_t bytes, void **memory) {
   }
   memset(*memory, 0, bytes);
   return DFT_OK;
+}
+
+bool dft_cuda_event(cudaEvent_t *event) {
+  return dft_cuda_check(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "making an event");
 }
 
 static void host_free(void *memory) {

@@ -55,6 +55,11 @@ bool dft_cuda_wait(cudaStream_t stream, const char *what);
 bool dft_cuda_wait_event(cudaEvent_t event, const char *what);
 dft_status dft_cuda_alloc(size_t bytes, void **memory);
 dft_status dft_cuda_host_alloc(size_t bytes, void **memory);
+bool dft_cuda_event(cudaEvent_t *event); /* for order, without times */
+/* Blocks that lie one after the other begin at multiples of 256 bytes, as cudaMalloc's do. */
+static inline size_t dft_cuda_round_up(size_t bytes) {
+  return (bytes + 255) / 256 * 256;
+}
 
 /* ---- launches ---- */
 
@@ -233,6 +238,8 @@ static inline dft_reading dft_reading_of(const dft_norm *norm) {
 }
 
 /* ---- sums over samples (reduce.cu) ---- */
+
+enum { DFT_CUDA_LEVELS = 14 }; /* room for the partial sums of DFT_MAX_SHARDS shards in a tree */
 
 /* How a shard's rows fall into chunks, each summed by one thread per channel: a rule of the shard's rows
  * alone, so that no other thing changes a bit. About `target` of them, of `least` to `most` rows. */

@@ -1,20 +1,12 @@
 /* The frozen forward: host rows in and out, by tiles; while one is computed another is uploaded or
  * downloaded. */
 #include "frozen.h"
-#include "module.h"
 
-extern "C" {
-#include "../folded.h"
-}
 #include <stdlib.h>
 #include <string.h>
 
 enum { MOST_SAMPLES = 256 };
 static const size_t most_bytes = (size_t)512 << 20; /* of one object's tiles */
-
-static size_t aligned(size_t bytes) {
-  return (bytes + 255) / 256 * 256;
-}
 
 static bool is_half(const dft_frozen *f, const dft_folded *layer) {
   return f->half && layer->kind == DFT_POINTWISE;
@@ -22,7 +14,8 @@ static bool is_half(const dft_frozen *f, const dft_folded *layer) {
 
 static size_t parameter_bytes(const dft_frozen *f, const dft_folded *layer) {
   const size_t one = is_half(f, layer) ? sizeof(bf16) : sizeof(float);
-  return aligned(dft_folded_weights(layer) * one) + aligned((size_t)layer->conv.channels * one);
+  return dft_cuda_round_up(dft_folded_weights(layer) * one) +
+         dft_cuda_round_up((size_t)layer->conv.channels * one);
 }
 
 /* ---- parameters ---- */
@@ -31,7 +24,7 @@ static size_t parameter_bytes(const dft_frozen *f, const dft_folded *layer) {
 static const float *place(const float *from, size_t count, bool half, float *staging, char **at) {
   void *to = *at;
   float *first = half ? staging : (float *)to;
-  *at += aligned(count * (half ? sizeof(bf16) : sizeof(float)));
+  *at += dft_cuda_round_up(count * (half ? sizeof(bf16) : sizeof(float)));
   dft_cuda_check(cudaMemcpyAsync(first, from, count * sizeof(float), cudaMemcpyHostToDevice, cuda.stream),
                  "uploading frozen weights");
   if (half) dft_cuda_to_half(staging, to, (int64_t)count);
@@ -74,11 +67,8 @@ static dft_status new_slot(const dft_frozen *f, frozen_slot *s) {
   s->in = (float *)memory;
   DFT_TRY(dft_cuda_alloc(out, &memory));
   s->out = (float *)memory;
-  cudaEvent_t *events[] = {&s->up, &s->computed, &s->down};
-  for (int i = 0; i < 3; i++)
-    if (!dft_cuda_check(cudaEventCreateWithFlags(events[i], cudaEventDisableTiming), "making an event"))
-      return dft_cuda_take();
-  return DFT_OK;
+  const bool made = dft_cuda_event(&s->up) && dft_cuda_event(&s->computed) && dft_cuda_event(&s->down);
+  return made ? DFT_OK : dft_cuda_take();
 }
 
 static dft_status new_tiles(dft_frozen *f) {

@@ -4,6 +4,10 @@
 
 #include "device.h"
 
+extern "C" {
+#include "../folded.h"
+}
+
 /* A tile of samples on its way: uploaded, computed, downloaded, beside another. */
 typedef struct frozen_slot {
   float *host_in, *host_out; /* page-locked */

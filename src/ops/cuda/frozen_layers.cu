@@ -16,10 +16,6 @@ static void *free_buffer(const dft_frozen *f, const void *input, const void *blo
   return f->buffer[b];
 }
 
-static int64_t values_in(const dft_conv *c) {
-  return (int64_t)c->in_h * c->in_w * c->in_channels;
-}
-
 static void pointwise(const dft_frozen *f, const dft_folded *layer, const void *x, const void *residual,
                       void *y, int samples) {
   const dft_conv *c = &layer->conv;
@@ -65,11 +61,10 @@ static tensor run_layer(const dft_frozen *f, const dft_folded *layer, tensor x, 
 }
 
 static void give(const dft_frozen *f, tensor last, float *out, int samples) {
-  const dft_conv *c = &f->layers[f->count - 1].conv;
+  const dft_folded *layer = &f->layers[f->count - 1];
   if (f->pooled) {
-    const bool flat = f->layers[f->count - 1].kind == DFT_POINTWISE;
-    const int pixels = flat ? c->in_h * c->in_w : c->out_h * c->out_w;
-    dft_cuda_pool(last.data, f->half, out, samples, pixels, c->channels, f->pool_max, last.unclamped);
+    const int c = layer->conv.channels, pixels = (int)(dft_folded_out_floats(layer) / (size_t)c);
+    dft_cuda_pool(last.data, f->half, out, samples, pixels, c, f->pool_max, last.unclamped);
   } else {
     dft_cuda_to_float(last.data, f->half, out, samples * f->out, last.unclamped);
   }
@@ -87,7 +82,7 @@ void dft_cuda_frozen_layers(const dft_frozen *f, const float *in, float *out, in
   for (int i = 0; i < f->count; i++) {
     const dft_folded *layer = &f->layers[i];
     if (x.unclamped && (layer->kind != DFT_DEPTHWISE || layer->block_start)) {
-      dft_cuda_clamp((void *)x.data, samples * values_in(&layer->conv), f->half);
+      dft_cuda_clamp((void *)x.data, samples * (int64_t)dft_folded_in_floats(layer), f->half);
       x.unclamped = false;
     }
     if (layer->block_start) block = x.data;

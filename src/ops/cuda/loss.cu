@@ -62,8 +62,6 @@ struct shard_sums_kernel {
   }
 };
 
-enum { LEVELS = 14 };
-
 struct node_sums_kernel {
   const double *shards;
   const int *first, *node_first;
@@ -71,7 +69,7 @@ struct node_sums_kernel {
   double *sums;
   __device__ void operator()(int64_t node) const {
     const int from = node_first[node], to = node_first[node + 1];
-    double level[LEVELS][2];
+    double level[DFT_CUDA_LEVELS][2];
     int top = 0;
     for (int shard = from; shard < to; shard++, top++) {
       level[top][0] = shards[2 * shard];

@@ -1,14 +1,18 @@
 /* What the module exports. */
 #include "device.h"
-#include "module.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
+extern "C" {
+extern const struct dft_nccl dft_nccl_table; /* src/comm/nccl, where it is built with NCCL */
+const dft_module *dft_cuda_module(dft_fail_function fail);
+}
+
 static dft_fail_function program_fail;
 
-/* The module's own: errors go into the program's buffer. */
+/* The module's own dft_fail, which hands on to the program's. */
 extern "C" dft_status dft_fail(dft_status code, const char *format, ...) {
   char text[2048];
   va_list args;
@@ -78,8 +82,7 @@ static bool urgent_stream(cudaStream_t *made) {
 static dft_status prepare(void) {
   void *flag;
   if (!stream(&cuda.stream) || !urgent_stream(&cuda.exchange) || !stream(&cuda.up) || !stream(&cuda.down) ||
-      !dft_cuda_check(cudaEventCreateWithFlags(&cuda.mark, cudaEventDisableTiming), "making an event") ||
-      !dft_cuda_check_blas(cublasLtCreate(&cuda.lt), "opening cuBLASLt"))
+      !dft_cuda_event(&cuda.mark) || !dft_cuda_check_blas(cublasLtCreate(&cuda.lt), "opening cuBLASLt"))
     return dft_cuda_take();
   DFT_TRY(dft_cuda_alloc(DFT_CUDA_WORKSPACE_BYTES, &cuda.workspace));
   DFT_TRY(dft_cuda_alloc(sizeof *cuda.flag, &flag));

@@ -1,6 +1,5 @@
 /* The order of work: waiting, graphs, and the exchange's stream. */
 #include "device.h"
-#include "module.h"
 
 #include <stdlib.h>
 
@@ -66,8 +65,7 @@ static void graph_free(dft_graph *graph) {
 static dft_status event_new(void **event) {
   cudaEvent_t made = nullptr;
   *event = nullptr;
-  if (!dft_cuda_check(cudaEventCreateWithFlags(&made, cudaEventDisableTiming), "making an event"))
-    return dft_cuda_take();
+  if (!dft_cuda_event(&made)) return dft_cuda_take();
   *event = made;
   return DFT_OK;
 }

@@ -183,14 +183,15 @@ static void multiply(const call *c) {
   description t;
   if (c->n == 0 || c->batch == 0) return;
   const cublasLtMatmulAlgo_t *algorithm = choose(c);
-  if (algorithm != nullptr && describe(c, c->n, c->batch, &t)) {
+  if (algorithm == nullptr) return;
+  if (describe(c, c->n, c->batch, &t)) {
     const float alpha = 1, beta = c->c != nullptr ? 1.0f : 0.0f;
     dft_cuda_check_blas(cublasLtMatmul(cuda.lt, t.product, &alpha, c->a, t.a, c->b, t.b, &beta,
                                        c->c != nullptr ? c->c : c->d, t.d, c->d, t.d, algorithm,
                                        cuda.workspace, DFT_CUDA_WORKSPACE_BYTES, cuda.stream),
                         "a product");
   }
-  if (algorithm != nullptr) forget(&t);
+  forget(&t);
 }
 
 /* The largest power of two up to 16 that divides all. */

@@ -1,12 +1,10 @@
 /* Sums over samples, in the one order of ops.h: a shard's rows in chunks, its chunks in groups, its groups in
  * order, then the shards of each node in the tree. */
 #include "device.h"
-#include "module.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-enum { GROUP = 16, UNGROUPED = 32, LEVELS = 14 };
+enum { GROUP = 16, UNGROUPED = 32 };
 
 /* ---- the map's bounds on the device ---- */
 
@@ -31,8 +29,7 @@ static bool bounds_ready(void) {
   }
   if (dft_cuda_host_alloc(BOUNDS * sizeof(int), &memory) != DFT_OK) goto failed;
   bounds_host = (int *)memory;
-  if (!dft_cuda_check(cudaEventCreateWithFlags(&bounds_there, cudaEventDisableTiming), "making an event"))
-    return false;
+  if (!dft_cuda_event(&bounds_there)) return false;
   if (dft_cuda_alloc(BOUNDS * sizeof(int), &memory) != DFT_OK) goto failed;
   bounds_device = (int *)memory;
   return true;
@@ -76,10 +73,6 @@ dft_chunks dft_cuda_chunks(const dft_shard_map *map, int pixels, int least, int 
 static char *scratch;
 static size_t scratch_bytes;
 
-static size_t aligned(size_t bytes) {
-  return (bytes + 255) / 256 * 256;
-}
-
 static bool scratch_for(size_t bytes) {
   void *memory;
   if (bytes <= scratch_bytes) return true;
@@ -102,9 +95,10 @@ static int groups_of(const dft_chunks &c) {
 }
 
 float *dft_cuda_partials(const dft_chunks &c, int64_t width) {
-  const size_t floats = aligned((size_t)dft_chunk_count(c) * (size_t)width * sizeof(float));
-  const size_t doubles = aligned((size_t)c.shards * (size_t)groups_of(c) * (size_t)width * sizeof(double));
-  const size_t shards = aligned((size_t)c.shards * (size_t)width * sizeof(double));
+  const size_t floats = dft_cuda_round_up((size_t)dft_chunk_count(c) * (size_t)width * sizeof(float));
+  const size_t doubles =
+      dft_cuda_round_up((size_t)c.shards * (size_t)groups_of(c) * (size_t)width * sizeof(double));
+  const size_t shards = dft_cuda_round_up((size_t)c.shards * (size_t)width * sizeof(double));
   return scratch_for(floats + doubles + shards) ? (float *)(void *)scratch : nullptr;
 }
 
@@ -151,7 +145,7 @@ template <typename T> struct node_kernel {
   __device__ void operator()(int64_t i) const {
     const int64_t node = i / width, element = i % width;
     const int from = node_first[node], to = node_first[node + 1];
-    T level[LEVELS];
+    T level[DFT_CUDA_LEVELS];
     int top = 0;
     for (int shard = from; shard < to; shard++) {
       level[top++] = (T)shards[shard * width + element];
@@ -164,12 +158,12 @@ template <typename T> struct node_kernel {
 void dft_cuda_fold(const dft_chunks &c, const dft_shard_map *map, const float *partials, int64_t width,
                    double *out64, float *out32) {
   const int groups = groups_of(c), each = groups == 1 ? c.slots : GROUP;
-  char *after = scratch + aligned((size_t)dft_chunk_count(c) * (size_t)width * sizeof(float));
+  char *after = scratch + dft_cuda_round_up((size_t)dft_chunk_count(c) * (size_t)width * sizeof(float));
   double *sums = (double *)(void *)after;
   dft_launch("chunks' sums", c.shards * groups * width, group_kernel{c, partials, width, groups, each, sums});
   double *shards = sums;
   if (groups > 1) {
-    after += aligned((size_t)c.shards * (size_t)groups * (size_t)width * sizeof(double));
+    after += dft_cuda_round_up((size_t)c.shards * (size_t)groups * (size_t)width * sizeof(double));
     shards = (double *)(void *)after;
     dft_launch("shards' sums", c.shards * width, shard_kernel{sums, width, groups, shards});
   }

@@ -2,10 +2,6 @@
  * one kernel. */
 #include "device.h"
 
-static size_t aligned(size_t bytes) {
-  return (bytes + 255) / 256 * 256;
-}
-
 /* In bytes of `work`: x as read, dz where dy is kept, and the weights in bfloat16. */
 typedef struct places {
   size_t dz, weights, end;
@@ -16,10 +12,11 @@ static places places_of(dft_conv_kind kind, const dft_conv *g, int samples) {
   const size_t in = (size_t)g->in_h * (size_t)g->in_w * (size_t)g->in_channels;
   const size_t out = (size_t)g->out_h * (size_t)g->out_w * (size_t)g->channels;
   places p;
-  p.dz = kind == DFT_POINTWISE ? aligned(n * in * bytes) : 0;
-  p.weights = p.dz + aligned(n * out * bytes);
+  p.dz = kind == DFT_POINTWISE ? dft_cuda_round_up(n * in * bytes) : 0;
+  p.weights = p.dz + dft_cuda_round_up(n * out * bytes);
   p.end = p.weights;
-  if (kind == DFT_POINTWISE) p.end += aligned((size_t)g->in_channels * (size_t)g->channels * sizeof(bf16));
+  if (kind == DFT_POINTWISE)
+    p.end += dft_cuda_round_up((size_t)g->in_channels * (size_t)g->channels * sizeof(bf16));
   return p;
 }
 

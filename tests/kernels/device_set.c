@@ -137,6 +137,10 @@ static size_t out_of(const dft_conv *g, int samples) {
   return (size_t)samples * (size_t)g->out_h * (size_t)g->out_w * (size_t)g->channels;
 }
 
+static int weights_of(dft_conv_kind kind, const dft_conv *g) {
+  return g->channels * (kind == DFT_POINTWISE ? g->in_channels : kind == DFT_STEM ? 27 : 9);
+}
+
 static dft_norm norm_in(const dft_norm *n, int c) {
   return (dft_norm){IN(n->scale, c), IN(n->shift, c), n->relu6,   IN(n->mean, c),
                     IN(n->a, c),     IN(n->b, c),     IN(n->d, c)};
@@ -303,9 +307,7 @@ static void train_forward(const dft_ops *ops, const dft_train_conv *t, float *z,
   dft_norm norm;
   if (t->x_norm != NULL) norm = norm_in(t->x_norm, g->in_channels), on.x_norm = &norm;
   on.x = ACT(t->x, in_of(g, samples));
-  on.weight = IN(t->weight, g->channels * (t->kind == DFT_POINTWISE ? g->in_channels
-                                           : t->kind == DFT_STEM    ? 27
-                                                                    : 9));
+  on.weight = IN(t->weight, weights_of(t->kind, g));
   on.work = room(real->train_work_floats(t->kind, g, samples));
   real->train_forward(real, &on, ACT_OUT(z, out_of(g, samples)), OUT(sums, t->map->nodes * 2 * g->channels));
   finish();
@@ -316,9 +318,7 @@ static void train_backward(const dft_ops *ops, const dft_train_conv *t, const df
   const dft_conv *g = &t->conv;
   const int samples = t->map->samples;
   const size_t in = in_of(g, samples), out = out_of(g, samples);
-  const int weights = g->channels * (t->kind == DFT_POINTWISE ? g->in_channels
-                                     : t->kind == DFT_STEM    ? 27
-                                                              : 9);
+  const int weights = weights_of(t->kind, g);
   dft_train_conv on = *t;
   dft_norm x_norm, norm = norm_in(b->norm, g->channels), below_norm;
   if (t->x_norm != NULL) x_norm = norm_in(t->x_norm, g->in_channels), on.x_norm = &x_norm;

@@ -1,5 +1,5 @@
 /* The part of cuBLASLt that dft uses: products of column-major float32 or bfloat16 matrices, batched, with
- * beta, bias and ReLU, summed in float32 (tf32: of factors rounded to it). See host_cuda.h. A kernel that was
+ * beta and bias, summed in float32 (tf32: of factors rounded to it). See host_cuda.h. A kernel that was
  * chosen for one description and is used for another is refused, and so are more columns or matrices than a
  * grid has rows of blocks for. */
 #ifndef DFT_TESTS_CUBLASLT_H

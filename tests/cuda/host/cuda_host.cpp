@@ -133,7 +133,6 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device) {
   snprintf(properties->name, sizeof properties->name, "GPU played on the host%s", slices ? " MIG 1g" : "");
   properties->pciBusID = slices ? 1 : number + 1;
   memset(properties->uuid.bytes, number + 1, sizeof properties->uuid.bytes);
-  properties->totalGlobalMem = device_bytes();
   properties->major = 9;
   properties->multiProcessorCount = 2;
   return cudaSuccess;
@@ -280,10 +279,6 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, i
   return cudaStreamCreateWithFlags(stream, flags);
 }
 
-cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  return cudaStreamSynchronize(stream); /* its thread waits for the process to end */
-}
-
 void host_enqueue(CUstream_st *stream, std::function<void()> run) {
   std::lock_guard<std::mutex> held(host()->lock);
   stream->queue.push_back(std::move(run));
@@ -299,15 +294,6 @@ void dft_host_cuda_run(CUstream_st *stream, bool kernel, std::function<void()> r
     else
       run();
   };
-  if (!host_capture(stream, closure)) host_enqueue(stream, closure);
-}
-
-void dft_host_cuda_enqueue(CUstream_st *stream, void (*run)(void *context), void *context,
-                           void (*release)(void *context)) {
-  std::shared_ptr<void> kept(context, [release](void *c) {
-    if (release != nullptr) release(c);
-  });
-  auto closure = [run, kept] { run(kept.get()); };
   if (!host_capture(stream, closure)) host_enqueue(stream, closure);
 }
 

@@ -29,11 +29,6 @@ extern "C" {
 
 struct CUstream_st;
 
-/* Enqueues run(context) on a stream, as a launch does: in order, recorded while the stream is captured (then
- * run at each launch of the graph). release(context), which may be NULL, when it is run for the last time.
- * The closure may block; it runs on the stream's thread. It reports failure through dft_host_cuda_failed. */
-void dft_host_cuda_enqueue(struct CUstream_st *stream, void (*run)(void *context), void *context,
-                           void (*release)(void *context));
 /* From now on every wait for the device returns this cudaError_t (illegal address and the like). */
 void dft_host_cuda_failed(int error);
 /* Whether all `bytes` from memory on are in one allocation of the device. */
@@ -46,7 +41,9 @@ long dft_host_cuda_option(const char *name, long otherwise);
 
 #include <functional>
 
-/* The same for C++. `kernel`: counts for fail_launch, and does not run after a failure. */
+/* Enqueues `run` on a stream, as a launch does: in order, recorded while the stream is captured (then run at
+ * each launch of the graph). It may block; it runs on the stream's thread, and reports failure through
+ * dft_host_cuda_failed. `kernel`: it counts for fail_launch, and does not run after a failure. */
 void dft_host_cuda_run(struct CUstream_st *stream, bool kernel, std::function<void()> run);
 /* Refuses host pointers among a kernel's arguments. False (and the error is kept): do not run it. */
 bool dft_host_cuda_arguments(const void *arguments, size_t bytes, const char *name);

@@ -24,9 +24,10 @@ typedef struct dft_nccl {
   dft_status (*open)(const unsigned char id[DFT_NCCL_ID_BYTES], int rank, int ranks, dft_nccl_comm **comm);
   /* DFT_OK with *ready, or still under way, or what has gone wrong (ncclCommGetAsyncError). */
   dft_status (*state)(dft_nccl_comm *comm, bool *ready);
-  void (*cancel)(dft_nccl_comm *comm); /* ends what is under way on all streams, at once; then
-                                        * waits for recorded steps with it to be freed. NULL is fine */
-  void (*close)(dft_nccl_comm *comm);  /* after everything is done; NULL is fine */
+  /* Ends what is under way on all streams, at once; then waits for recorded steps with it to be freed. NULL
+   * is fine. */
+  void (*cancel)(dft_nccl_comm *comm);
+  void (*close)(dft_nccl_comm *comm); /* after everything is done; NULL is fine */
 
   /* Pieces between group_begin and group_end travel together. */
   dft_status (*group_begin)(void);

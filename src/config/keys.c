@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* clang-format off: a table reads by its columns. */
 #define AT(field)    .offset = offsetof(dft_config, field)
 #define OF(field)    .offset = offsetof(dft_config_phase, field), .phase = true
 #define COUNT(field) .count_offset = offsetof(dft_config, field)
@@ -236,10 +235,10 @@ const dft_key dft_keys[] = {
              "as without)."},
     {"compute.precision", DFT_KEY_WORD, AT(compute.precision), .words = "float32 tf32 bfloat16",
      .preset = "float32", DECIDES, .keras = "keras.mixed_precision",
-     .help = "Arithmetic of the layers that train, on GPUs. tf32: factors of products rounded to 10 bits; "
-             "bfloat16: "
-             "activations and factors in bfloat16, sums, weights and statistics in float32. Kernels of a CPU "
-             "have float32 alone."},
+     .help =
+         "Arithmetic of the layers that train, on GPUs. tf32: factors of products rounded to 10 bits; "
+         "bfloat16: activations and factors in bfloat16, sums, weights and statistics in float32. Kernels "
+         "of a CPU have float32 alone."},
     {"cache.mode", DFT_KEY_WORD, AT(cache.mode), .words = "auto off", .preset = "auto",
      .help = "Keep the frozen layers' outputs, so that they are computed once."},
     {"cache.memory_mb", DFT_KEY_INT64, AT(cache.memory_mb), FROM(0, 0x1p40), .preset = "2048",
@@ -280,7 +279,6 @@ const dft_key dft_keys[] = {
      .keras = "TensorBoard(profile_batch)", .help = "Trace this many steps (0: none)."},
 };
 const int dft_key_count = sizeof dft_keys / sizeof dft_keys[0];
-/* clang-format on */
 
 void dft_key_path(const dft_key *key, int phase, char path[DFT_KEY_PATH_BYTES]) {
   if (!key->phase)

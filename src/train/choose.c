@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const precisions[] = {"float32", "tf32", "bfloat16"};
+const char *const dft_precision_words[] = {"float32", "tf32", "bfloat16"};
 
 dft_wish dft_wish_of(const char *kernels) {
   if (kernels == NULL || kernels[0] == '\0') return DFT_WISH_NONE;
@@ -69,7 +69,7 @@ static dft_status choose_kernels(const dft_rank_facts *ranks, int count, dft_pre
   if (wanted && !cpu) return dft_fail(DFT_EUSAGE, "DFT_KERNELS=cuda: %s", why);
   if (precision != DFT_PRECISION_FLOAT32)
     return dft_fail(DFT_EUSAGE, "compute.precision: %s is for GPUs, and this run has none: %s",
-                    precisions[precision], why);
+                    dft_precision_words[precision], why);
   if (seen && !cpu) snprintf(choice->kernels, sizeof choice->kernels, "%s", why);
   return DFT_OK;
 }

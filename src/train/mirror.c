@@ -19,10 +19,6 @@ struct dft_mirror {
   bool stale; /* the device has newer ones than the host */
 };
 
-static const mirrored *slot(const dft_mirror *m, int param, int s) {
-  return &m->tensors[m->model->param_count * (1 + s) + param];
-}
-
 /* Lays all tensors out in one block. */
 static dft_status place(dft_mirror *m, const dft_optimizer *optimizer) {
   const int params = m->model->param_count;
@@ -74,8 +70,8 @@ void dft_mirror_free(dft_mirror *m) {
   free(m);
 }
 
-float *dft_mirror_slot(const dft_mirror *m, int param, int s) {
-  return slot(m, param, s)->device;
+float *dft_mirror_slot(const dft_mirror *m, int param, int slot) {
+  return m->tensors[m->model->param_count * (1 + slot) + param].device;
 }
 
 dft_status dft_mirror_send(dft_mirror *m) {

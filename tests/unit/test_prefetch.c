@@ -179,7 +179,6 @@ static void errors(void **state) {
   dft_prefetch_close(p);
 }
 
-/* At any moment, also before the first ask; a signal goes to the thread that was there before. */
 /* Threads of this process (some are OpenBLAS's) that do not block the signal; proc(5), SigBlk. */
 static int threads_open_to(int signal_number) {
   int count = 0;
@@ -199,6 +198,7 @@ static int threads_open_to(int signal_number) {
   return count;
 }
 
+/* At any moment, also before the first ask; a signal goes to the thread that was there before. */
 static void closing(void **state) {
   (void)state;
   dft_prefetch *p = NULL;

@@ -106,11 +106,6 @@ static dft_status open_store(const dft_run *run, dft_device_run *d) {
   return DFT_OK;
 }
 
-int64_t dft_store_key(const dft_device_run *d, int64_t sample, int64_t view) {
-  if (d->store.rows == NULL) return -1;
-  return view < 0 ? sample : sample * d->store.views + view;
-}
-
 dft_status dft_device_run_new(dft_run *run) {
   dft_device_run *d = calloc(1, sizeof *d);
   if (d == NULL) return dft_fail_memory("device", sizeof *d);

@@ -60,8 +60,6 @@ struct dft_device_run {
   int block_count;
 };
 
-/* The key of a row in the store; -1 where rows are not kept. */
-int64_t dft_store_key(const dft_device_run *d, int64_t sample, int64_t view);
 void dft_record_clear(dft_device_run *d, step_record *r);
 
 #endif

@@ -11,11 +11,15 @@ static void swap(dft_loaded *a, dft_loaded *b) {
   *b = c;
 }
 
+static int32_t *slot_of(const row_store *s, int64_t sample, int64_t view) {
+  return &s->slot_of[view < 0 ? sample : sample * s->views + view];
+}
+
 bool dft_device_holds(const dft_run *run, const dft_loaded *b, int64_t view) {
   const dft_device_run *d = run->phase.device;
   if (d == NULL || d->store.rows == NULL) return false;
   for (int i = 0; i < b->map.samples; i++)
-    if (d->store.slot_of[dft_store_key(d, b->samples[i], view)] < 0) return false;
+    if (*slot_of(&d->store, b->samples[i], view) < 0) return false;
   return true;
 }
 
@@ -46,10 +50,10 @@ static bool take_slots(dft_run *run, dft_device_run *d, int64_t view) {
   row_store *s = &d->store;
   if (s->rows == NULL) return false;
   int missing = 0;
-  for (int i = 0; i < b->map.samples; i++) missing += s->slot_of[dft_store_key(d, b->samples[i], view)] < 0;
+  for (int i = 0; i < b->map.samples; i++) missing += *slot_of(s, b->samples[i], view) < 0;
   if (s->used + missing > s->capacity) return false;
   for (int i = 0; i < b->map.samples; i++) {
-    int32_t *slot = &s->slot_of[dft_store_key(d, b->samples[i], view)];
+    int32_t *slot = slot_of(s, b->samples[i], view);
     if (*slot < 0) *slot = (int32_t)s->used++;
     d->host.slots[i] = *slot;
   }

@@ -207,8 +207,8 @@ dft_status dft_device_fetch(dft_run *run);
 /* device_step.c: loads the batch at run->at.position into phase.batch, computes and updates; the totals of
  * the sums are in phase.sums then. While the device works, the next batch is loaded. */
 dft_status dft_device_step(dft_run *run, bool may_leave_out, dft_waited *waited);
-bool dft_device_updated(
-    const dft_device_run *d); /* by the last step; else a loss or gradient was not finite */
+/* Whether the last step updated anything; else a loss or gradient was not finite. */
+bool dft_device_updated(const dft_device_run *d);
 /* Whether the device has all rows of a batch. */
 bool dft_device_holds(const dft_run *run, const dft_loaded *b, int64_t view);
 

@@ -1,5 +1,5 @@
-# Shared by the scripts that train on a device: a real one where there is one, else the module whose kernels run
-# on the host (tests/cuda/host). Sourced after tests/common.sh.
+# Shared by the scripts that train on a device: a real one where there is one and DFT_TEST_REAL_GPU is set, else the
+# module whose kernels run on the host (tests/cuda/host). Sourced after tests/common.sh.
 on_device() { # COMMAND...: with the device's module
   DFT_CUDA_MODULE=${device_module:-} "$@"
 }

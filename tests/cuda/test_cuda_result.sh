@@ -13,7 +13,7 @@ grep -q "cuda" "$work/out" || fail "the device was not used: $(cat "$work/out")"
 near "device and CPU" "$work/cpu/history.csv" "$work/one/history.csv" 2e-3
 ! cmp -s "$work/cpu/final.pb" "$work/one/final.pb" || fail "device and CPU wrote the same bytes: was it the device?"
 
-# other CONFIG-WORDS NP KEY=VALUE...: must be the bytes of "one"
+# other WHAT NP KEY=VALUE...: must be the bytes of "one"
 other() {
   local what=$1 ranks=$2
   shift 2

@@ -94,6 +94,13 @@ static void check_large(const dft_ops *ops) {
   dft_conv g;
   assert_true(conv_of(&g, 23, 24, 24, 1, 1, 1));
   check_dw_batch(ops, &g, 21);
+  /* several outputs at a time where there are many, one where there are few: a sample alone */
+  for (int i = 0; i < 4; i++) { /* the smaller ones where a device is played, the larger ones on one */
+    const int stride = 1 + i % 2, side = i < 2 ? 12 * stride : 48 * stride;
+    assert_true(conv_of(&g, side, side, i < 2 ? 96 : 192, stride, stride == 1, 1));
+    check_forward(ops, &g);
+    check_dx(ops, &g);
+  }
   assert_true(conv_of(&g, 12, 13, 300, 2, 0, 1));
   check_dw_batch(ops, &g, 10);
   const size_t in = in_values(&g), out = out_values(&g);

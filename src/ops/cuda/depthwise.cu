@@ -19,7 +19,10 @@ __device__ __forceinline__ void each_tap(const dft_conv &conv, const dft_place &
   }
 }
 
-template <typename T, int V> struct depthwise_kernel {
+/* COLUMNS outputs beside each other by one thread, which then reads an input, takes its BatchNorm and reads a
+ * weight once for them all; each output's taps still in their order. STRIDE is the convolution's, where
+ * COLUMNS is more than one. */
+template <typename T, int V, int COLUMNS, int STRIDE> struct depthwise_kernel {
   const T *x;
   dft_reading reading;
   const float *w, *bias;
@@ -28,30 +31,74 @@ template <typename T, int V> struct depthwise_kernel {
   T *y;
   dft_conv conv;
   __device__ void operator()(int64_t i) const {
-    int64_t pixel;
-    const int c = conv.channels, channel = dft_divide(i, c / V, &pixel) * V;
-    const dft_place p = dft_place_of(pixel, conv.out_h, conv.out_w);
+    int64_t strip;
+    const int c = conv.channels, channel = dft_divide(i, c / V, &strip) * V;
+    const dft_place p = dft_place_of(strip, conv.out_h, conv.out_w / COLUMNS);
     const T *image = x + p.sample * conv.in_h * conv.in_w * c + channel;
-    float sum[V] = {0}, scale[V], shift[V];
-    if (bias != nullptr) dft_load_channels<V>(bias + channel, sum);
+    float sum[COLUMNS][V] = {{0}}, scale[V], shift[V];
+    if (bias != nullptr)
+#pragma unroll
+      for (int o = 0; o < COLUMNS; o++) dft_load_channels<V>(bias + channel, sum[o]);
     dft_load_reading<V>(reading, channel, scale, shift);
-    each_tap(conv, p, [&](int tap, int64_t input) {
-      float value[V], weight[V];
-      dft_load<V>(image + input * c, value);
-      dft_load_channels<V>(w + tap * c + channel, weight);
+#pragma unroll
+    for (int kh = 0; kh < 3; kh++) {
+      const int ih = p.row * conv.stride - conv.pad_top + kh;
+      if (ih < 0 || ih >= conv.in_h) continue;
+      add_row(image + (int64_t)ih * conv.in_w * c, p.column * COLUMNS * conv.stride - conv.pad_left,
+              w + kh * 3 * c + channel, scale, shift, sum);
+    }
+#pragma unroll
+    for (int o = 0; o < COLUMNS; o++)
+      dft_finish<V>(y, (strip * COLUMNS + o) * c + channel, sum[o], residual, relu6);
+  }
+  __device__ __forceinline__ void add_row(const T *line, int left, const float *row, const float *scale,
+                                          const float *shift, float sum[COLUMNS][V]) const {
+    float weight[3][V];
+#pragma unroll
+    for (int kw = 0; kw < 3; kw++) dft_load_channels<V>(row + kw * conv.channels, weight[kw]);
+#pragma unroll
+    for (int at = 0; at < (COLUMNS - 1) * STRIDE + 3; at++) {
+      if (left + at < 0 || left + at >= conv.in_w) continue;
+      float value[V];
+      dft_load<V>(line + (int64_t)(left + at) * conv.channels, value);
       dft_read<V>(reading, scale, shift, value);
 #pragma unroll
-      for (int j = 0; j < V; j++) sum[j] = fmaf(value[j], weight[j], sum[j]);
-    });
-    dft_finish<V>(y, pixel * c + channel, sum, residual, relu6);
+      for (int o = 0; o < COLUMNS; o++) {
+        const int kw = at - o * STRIDE;
+        if (kw < 0 || kw > 2) continue;
+#pragma unroll
+        for (int j = 0; j < V; j++) sum[o][j] = fmaf(value[j], weight[kw][j], sum[o][j]);
+      }
+    }
   }
 };
 
+/* How many outputs a thread takes; not so many that the GPU idles. */
+enum { STRIP = 4 };
+
+static bool in_strips(int64_t pixels, int width, int channels) {
+  const int64_t threads = pixels * channels / (STRIP * dft_width<bf16>);
+  return width % STRIP == 0 && threads >= (int64_t)cuda.processors * 256;
+}
+
+template <typename T, int V> using depthwise_one = depthwise_kernel<T, V, 1, 1>;
+template <typename T, int V> using depthwise_strip_1 = depthwise_kernel<T, V, STRIP, 1>;
+template <typename T, int V> using depthwise_strip_2 = depthwise_kernel<T, V, STRIP, 2>;
+
 template <typename T> static void forward(const dft_cuda_depthwise *d) {
-  const int64_t pixels = (int64_t)d->samples * d->conv.out_h * d->conv.out_w;
+  const dft_conv *g = &d->conv;
+  const int64_t pixels = (int64_t)d->samples * g->out_h * g->out_w;
   const bool wide = dft_aligned(d->x, d->reading.scale, d->reading.shift, d->w, d->bias, d->residual, d->y);
-  DFT_LAUNCH_CHANNELS("depthwise", depthwise_kernel, T, wide, pixels, d->conv.channels, (const T *)d->x,
-                      d->reading, d->w, d->bias, (const T *)d->residual, d->relu6, (T *)d->y, d->conv);
+#define LAUNCH(kernel, count)                                                                                \
+  DFT_LAUNCH_CHANNELS("depthwise", kernel, T, wide, count, g->channels, (const T *)d->x, d->reading, d->w,   \
+                      d->bias, (const T *)d->residual, d->relu6, (T *)d->y, *g)
+  if (g->stride > 2 || !in_strips(pixels, g->out_w, g->channels))
+    LAUNCH(depthwise_one, pixels);
+  else if (g->stride == 1)
+    LAUNCH(depthwise_strip_1, pixels / STRIP);
+  else
+    LAUNCH(depthwise_strip_2, pixels / STRIP);
+#undef LAUNCH
 }
 
 void dft_cuda_depthwise_run(const dft_cuda_depthwise *d, bool half) {
@@ -95,12 +142,64 @@ template <typename T, int V> struct depthwise_dx_kernel {
   }
 };
 
+/* With stride 1, STRIP inputs beside each other: as the forward strips, from right to left, for that is the
+ * order of the taps. */
+template <typename T, int V> struct depthwise_dx_strip {
+  const T *dy;
+  const float *w;
+  const T *skip;
+  T *dx;
+  dft_conv conv;
+  __device__ void operator()(int64_t i) const {
+    int64_t strip;
+    const int c = conv.channels, channel = dft_divide(i, c / V, &strip) * V;
+    const dft_place p = dft_place_of(strip, conv.in_h, conv.in_w / STRIP);
+    const T *image = dy + p.sample * conv.out_h * conv.out_w * c + channel;
+    const int right = p.column * STRIP + STRIP - 1 + conv.pad_left;
+    float sum[STRIP][V] = {{0}};
+#pragma unroll
+    for (int kh = 0; kh < 3; kh++) {
+      const int oh = p.row + conv.pad_top - kh;
+      if (oh < 0 || oh >= conv.out_h) continue;
+      add_row(image + (int64_t)oh * conv.out_w * c, right, w + kh * 3 * c + channel, sum);
+    }
+#pragma unroll
+    for (int o = 0; o < STRIP; o++) dft_finish<V>(dx, (strip * STRIP + o) * c + channel, sum[o], skip, false);
+  }
+  __device__ __forceinline__ void add_row(const T *line, int right, const float *row,
+                                          float sum[STRIP][V]) const {
+    float weight[3][V];
+#pragma unroll
+    for (int kw = 0; kw < 3; kw++) dft_load_channels<V>(row + kw * conv.channels, weight[kw]);
+#pragma unroll
+    for (int at = 0; at < STRIP + 2; at++) {
+      if (right - at < 0 || right - at >= conv.out_w) continue;
+      float value[V];
+      dft_load<V>(line + (int64_t)(right - at) * conv.channels, value);
+#pragma unroll
+      for (int o = 0; o < STRIP; o++) {
+        const int kw = at - (STRIP - 1 - o);
+        if (kw < 0 || kw > 2) continue;
+#pragma unroll
+        for (int j = 0; j < V; j++) sum[o][j] = fmaf(value[j], weight[kw][j], sum[o][j]);
+      }
+    }
+  }
+};
+
 template <typename T>
 static void backward_x(const void *dy, const float *w, const void *skip, void *dx, int samples,
                        const dft_conv *conv) {
   const int64_t pixels = (int64_t)samples * conv->in_h * conv->in_w;
-  DFT_LAUNCH_CHANNELS("depthwise_dx", depthwise_dx_kernel, T, dft_aligned(dy, w, skip, dx), pixels,
-                      conv->channels, (const T *)dy, w, (const T *)skip, (T *)dx, *conv);
+  const bool wide = dft_aligned(dy, w, skip, dx);
+#define LAUNCH(kernel, count)                                                                                \
+  DFT_LAUNCH_CHANNELS("depthwise_dx", kernel, T, wide, count, conv->channels, (const T *)dy, w,              \
+                      (const T *)skip, (T *)dx, *conv)
+  if (conv->stride == 1 && in_strips(pixels, conv->in_w, conv->channels))
+    LAUNCH(depthwise_dx_strip, pixels / STRIP);
+  else
+    LAUNCH(depthwise_dx_kernel, pixels);
+#undef LAUNCH
 }
 
 void dft_cuda_depthwise_dx(const void *dy, const float *w, const void *skip, void *dx, int samples,

@@ -5,7 +5,6 @@
 #include "dft/device.h"
 #include "dft/ops.h"
 #include "tree.h"
-#include <math.h>
 #include <unistd.h>
 
 static const dft_device *device;
@@ -83,21 +82,13 @@ static void fast_is_close(void) {
   dft_reducer *r = NULL;
   OK(dft_reducer_new(world, shards, false, device, &r));
   void *a = put_there(DFT_F32, shards, COUNT, 1, NULL), *b = put_there(DFT_F64, shards, COUNT, 2, NULL);
-  dft_reduction_handle *ha, *hb;
-  OK(dft_reduce_start(r, DFT_F32, a, COUNT, &ha));
-  OK(dft_reduce_start(r, DFT_F64, b, COUNT, &hb));
-  OK(dft_reduce_poll(r));
-  OK(dft_reduce_wait(r, hb));
-  OK(dft_reduce_wait(r, ha));
+  reduce_both(r, a, b, COUNT);
   static float f32[COUNT];
   static double f64[COUNT];
   device->download(f32, a, sizeof f32);
   device->download(f64, b, sizeof f64);
   OK(dft_reducer_finish(r));
-  for (int i = 0; i < COUNT; ++i) {
-    CHECK(fabsf(f32[i] - tree_f32(0, shards, i, 1)) < 0.1f, "[%d] is %g", i, (double)f32[i]);
-    CHECK(fabs(f64[i] - tree_f64(0, shards, i, 2)) < 1e-9, "[%d] is %g", i, f64[i]);
-  }
+  check_close(shards, f32, f64, COUNT);
   device->free(a);
   device->free(b);
   dft_reducer_free(r);

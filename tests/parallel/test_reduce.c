@@ -77,16 +77,8 @@ static void fast_is_close(void) {
   OK(dft_reducer_new(world, shards, false, NULL, &r));
   float *a = make(DFT_F32, shards, COUNT, 1);
   double *b = make(DFT_F64, shards, COUNT, 2);
-  dft_reduction_handle *ha, *hb;
-  OK(dft_reduce_start(r, DFT_F32, a, COUNT, &ha));
-  OK(dft_reduce_start(r, DFT_F64, b, COUNT, &hb));
-  OK(dft_reduce_poll(r));
-  OK(dft_reduce_wait(r, hb));
-  OK(dft_reduce_wait(r, ha));
-  for (int i = 0; i < COUNT; ++i) {
-    CHECK(fabsf(a[i] - tree_f32(0, shards, i, 1)) < 0.1f, "[%d] is %g", i, (double)a[i]);
-    CHECK(fabs(b[i] - tree_f64(0, shards, i, 2)) < 1e-9, "[%d] is %g", i, b[i]);
-  }
+  reduce_both(r, a, b, COUNT);
+  check_close(shards, a, b, COUNT);
   free(a);
   free(b);
   dft_reducer_free(r);

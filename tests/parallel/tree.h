@@ -4,6 +4,7 @@
 
 #include "dft/reduce.h"
 #include "world.h"
+#include <math.h>
 
 /* Magnitudes from 1e-4 to 1e4, so that another order of summation gives other bits. */
 static double shard_value(int shard, int64_t i, int salt) {
@@ -53,6 +54,24 @@ static void check(dft_dtype type, int shards, size_t count, int salt, const void
     put(type, &expected, 0, 0, shards, (int64_t)i, salt);
     CHECK(memcmp((const char *)data + i * width(type), &expected, width(type)) == 0,
           "%d shards, %zu of %zu, type %d", shards, i, count, (int)type);
+  }
+}
+
+/* Two at once. */
+static void reduce_both(dft_reducer *r, void *f32, void *f64, size_t count) {
+  dft_reduction_handle *h32, *h64;
+  OK(dft_reduce_start(r, DFT_F32, f32, count, &h32));
+  OK(dft_reduce_start(r, DFT_F64, f64, count, &h64));
+  OK(dft_reduce_poll(r));
+  OK(dft_reduce_wait(r, h64));
+  OK(dft_reduce_wait(r, h32));
+}
+
+/* Sums in any order, of `make` with the salts 1 and 2. */
+static void check_close(int shards, const float *f32, const double *f64, size_t count) {
+  for (int64_t i = 0; i < (int64_t)count; ++i) {
+    CHECK(fabsf(f32[i] - tree_f32(0, shards, i, 1)) < 0.1f, "[%lld] is %g", (long long)i, (double)f32[i]);
+    CHECK(fabs(f64[i] - tree_f64(0, shards, i, 2)) < 1e-9, "[%lld] is %g", (long long)i, f64[i]);
   }
 }
 

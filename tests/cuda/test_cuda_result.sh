@@ -23,7 +23,10 @@ other() {
   same "$work/one/history.csv" "$work/other/history.csv" "$what: history"
 }
 export DFT_HOST_CUDA=devices=4
+gpus=4
+[ -n "$device_module" ] || gpus=$(nvidia-smi -L | wc -l)
 for ranks in 2 3 4; do
+  [ "$ranks" -le "$gpus" ] || continue
   other "$ranks devices by NCCL" $ranks distributed.backend=nccl
   grep -q "nccl" "$work/out" || fail "NCCL was not used"
 done

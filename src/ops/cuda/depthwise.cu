@@ -3,18 +3,28 @@
 
 enum { LEAST_PIXELS = 64, MOST_PIXELS = 1024, CHUNKS = 256 };
 
-/* Calls take(tap, input pixel) for the taps of an output that are in the image, in order. */
-template <typename F>
-__device__ __forceinline__ void each_tap(const dft_conv &conv, const dft_place &output, const F &take) {
+/* What a line of inputs adds to the sums of COLUMNS outputs: input `first`, the next by STEP, takes part in
+ * the first output, and in the next one STRIDE inputs later; with STEP -1 the outputs go backwards too. */
+template <int V, int COLUMNS, int STRIDE, int STEP, typename T>
+__device__ __forceinline__ void add_line(const T *line, int first, int width, int c,
+                                         const dft_reading &reading, const float *scale, const float *shift,
+                                         const float *weights, float sum[COLUMNS][V]) {
+  float weight[3][V];
 #pragma unroll
-  for (int kh = 0; kh < 3; kh++) {
-    const int ih = output.row * conv.stride - conv.pad_top + kh;
-    if (ih < 0 || ih >= conv.in_h) continue;
+  for (int kw = 0; kw < 3; kw++) dft_load_channels<V>(weights + kw * c, weight[kw]);
 #pragma unroll
-    for (int kw = 0; kw < 3; kw++) {
-      const int iw = output.column * conv.stride - conv.pad_left + kw;
-      if (iw < 0 || iw >= conv.in_w) continue;
-      take(kh * 3 + kw, (int64_t)ih * conv.in_w + iw);
+  for (int at = 0; at < (COLUMNS - 1) * STRIDE + 3; at++) {
+    const int iw = first + STEP * at;
+    if (iw < 0 || iw >= width) continue;
+    float value[V];
+    dft_load<V>(line + (int64_t)iw * c, value);
+    dft_read<V>(reading, scale, shift, value);
+#pragma unroll
+    for (int n = 0; n < COLUMNS; n++) {
+      const int kw = at - n * STRIDE, o = STEP > 0 ? n : COLUMNS - 1 - n;
+      if (kw < 0 || kw > 2) continue;
+#pragma unroll
+      for (int j = 0; j < V; j++) sum[o][j] = fmaf(value[j], weight[kw][j], sum[o][j]);
     }
   }
 }
@@ -44,32 +54,13 @@ template <typename T, int V, int COLUMNS, int STRIDE> struct depthwise_kernel {
     for (int kh = 0; kh < 3; kh++) {
       const int ih = p.row * conv.stride - conv.pad_top + kh;
       if (ih < 0 || ih >= conv.in_h) continue;
-      add_row(image + (int64_t)ih * conv.in_w * c, p.column * COLUMNS * conv.stride - conv.pad_left,
-              w + kh * 3 * c + channel, scale, shift, sum);
+      add_line<V, COLUMNS, STRIDE, 1>(image + (int64_t)ih * conv.in_w * c,
+                                      p.column * COLUMNS * conv.stride - conv.pad_left, conv.in_w, c, reading,
+                                      scale, shift, w + kh * 3 * c + channel, sum);
     }
 #pragma unroll
     for (int o = 0; o < COLUMNS; o++)
       dft_finish<V>(y, (strip * COLUMNS + o) * c + channel, sum[o], residual, relu6);
-  }
-  __device__ __forceinline__ void add_row(const T *line, int left, const float *row, const float *scale,
-                                          const float *shift, float sum[COLUMNS][V]) const {
-    float weight[3][V];
-#pragma unroll
-    for (int kw = 0; kw < 3; kw++) dft_load_channels<V>(row + kw * conv.channels, weight[kw]);
-#pragma unroll
-    for (int at = 0; at < (COLUMNS - 1) * STRIDE + 3; at++) {
-      if (left + at < 0 || left + at >= conv.in_w) continue;
-      float value[V];
-      dft_load<V>(line + (int64_t)(left + at) * conv.channels, value);
-      dft_read<V>(reading, scale, shift, value);
-#pragma unroll
-      for (int o = 0; o < COLUMNS; o++) {
-        const int kw = at - o * STRIDE;
-        if (kw < 0 || kw > 2) continue;
-#pragma unroll
-        for (int j = 0; j < V; j++) sum[o][j] = fmaf(value[j], weight[kw][j], sum[o][j]);
-      }
-    }
   }
 };
 
@@ -156,34 +147,17 @@ template <typename T, int V> struct depthwise_dx_strip {
     const dft_place p = dft_place_of(strip, conv.in_h, conv.in_w / STRIP);
     const T *image = dy + p.sample * conv.out_h * conv.out_w * c + channel;
     const int right = p.column * STRIP + STRIP - 1 + conv.pad_left;
+    const dft_reading as_it_is = {nullptr, nullptr, false};
     float sum[STRIP][V] = {{0}};
 #pragma unroll
     for (int kh = 0; kh < 3; kh++) {
       const int oh = p.row + conv.pad_top - kh;
       if (oh < 0 || oh >= conv.out_h) continue;
-      add_row(image + (int64_t)oh * conv.out_w * c, right, w + kh * 3 * c + channel, sum);
+      add_line<V, STRIP, 1, -1>(image + (int64_t)oh * conv.out_w * c, right, conv.out_w, c, as_it_is, nullptr,
+                                nullptr, w + kh * 3 * c + channel, sum);
     }
 #pragma unroll
     for (int o = 0; o < STRIP; o++) dft_finish<V>(dx, (strip * STRIP + o) * c + channel, sum[o], skip, false);
-  }
-  __device__ __forceinline__ void add_row(const T *line, int right, const float *row,
-                                          float sum[STRIP][V]) const {
-    float weight[3][V];
-#pragma unroll
-    for (int kw = 0; kw < 3; kw++) dft_load_channels<V>(row + kw * conv.channels, weight[kw]);
-#pragma unroll
-    for (int at = 0; at < STRIP + 2; at++) {
-      if (right - at < 0 || right - at >= conv.out_w) continue;
-      float value[V];
-      dft_load<V>(line + (int64_t)(right - at) * conv.channels, value);
-#pragma unroll
-      for (int o = 0; o < STRIP; o++) {
-        const int kw = at - (STRIP - 1 - o);
-        if (kw < 0 || kw > 2) continue;
-#pragma unroll
-        for (int j = 0; j < V; j++) sum[o][j] = fmaf(value[j], weight[kw][j], sum[o][j]);
-      }
-    }
   }
 };
 
@@ -239,13 +213,21 @@ template <typename T, int V> struct depthwise_dw_kernel {
     const T *image = x + p.sample * conv.in_h * conv.in_w * c + channel;
     float g[V];
     dft_load<V>(dy + pixel * c + channel, g);
-    each_tap(conv, p, [&](int tap, int64_t input) {
-      float value[V];
-      dft_load<V>(image + input * c, value);
-      dft_read<V>(reading, scale, shift, value);
 #pragma unroll
-      for (int j = 0; j < V; j++) sum[tap][j] = fmaf(value[j], g[j], sum[tap][j]);
-    });
+    for (int kh = 0; kh < 3; kh++) {
+      const int ih = p.row * conv.stride - conv.pad_top + kh;
+      if (ih < 0 || ih >= conv.in_h) continue;
+#pragma unroll
+      for (int kw = 0; kw < 3; kw++) {
+        const int iw = p.column * conv.stride - conv.pad_left + kw;
+        if (iw < 0 || iw >= conv.in_w) continue;
+        float value[V];
+        dft_load<V>(image + ((int64_t)ih * conv.in_w + iw) * c, value);
+        dft_read<V>(reading, scale, shift, value);
+#pragma unroll
+        for (int j = 0; j < V; j++) sum[kh * 3 + kw][j] = fmaf(value[j], g[j], sum[kh * 3 + kw][j]);
+      }
+    }
   }
 };
 

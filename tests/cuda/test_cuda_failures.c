@@ -3,6 +3,7 @@
 #include "kernels/device_set.h"
 #include "kernels/kernel_test.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -70,6 +71,25 @@ static bool slices(void) {
   module->identity(0, first), module->identity(1, second);
   REQUIRE(memcmp(first, second, sizeof first) == 0 && memcmp(first, none, sizeof first) != 0);
   return true;
+}
+
+static void crashed(int signal) {
+  (void)signal;
+  _exit(0);
+}
+
+/* What protect=1 is for: the host has no way into a device's memory. */
+static bool out_of_reach(void) {
+  void *x;
+  float host[4] = {1, 2, 3, 4};
+  REQUIRE(opened());
+  REQUIRE(dev->alloc(sizeof host, &x) == DFT_OK);
+  dev->upload(x, host, sizeof host);
+  dev->to_activations(x, x, 4);
+  REQUIRE(dev->finish() == DFT_OK);
+  signal(SIGSEGV, crashed);
+  REQUIRE(*(volatile float *)x < 0);
+  return false;
 }
 
 /* A kernel that reads where it may not: everything after fails too, in words. */
@@ -219,6 +239,7 @@ static const struct {
     {"the first allocation", "fail_alloc=1", open_first_allocation},
     {"opened twice", "devices=2", open_twice},
     {"slices of a device", "devices=2,slices=1", slices},
+    {"memory out of reach", "protect=1", out_of_reach},
     {"a lost device", "fail_launch=1", lost_device},
     {"asked too early", "slow_us=100000", asked_early},
     {"a refused product", "fail_gemm=2", refused_product},

@@ -34,6 +34,12 @@ other "2 devices by MPI" 2 distributed.backend=mpi
 other "no cache" 2 cache.mode=off
 DFT_HOST_CUDA=devices=1 other "2 ranks on one device" 2
 
+# The host keeps out of the device's memory: direct and recorded steps of each phase.
+if [ -n "$device_module" ]; then
+  DFT_HOST_CUDA=devices=2,protect=1 ok "memory out of reach" on_device np 2 "$work/config.yaml" run_dir="$work/apart" \
+    distributed.backend=nccl data.train.samples=4 data.batch_size=4 data.validation.samples=2 phases.1.epochs=2
+fi
+
 # every third checkpoint is a place to go on from, at another number of devices
 i=0
 for state in "$work"/one/ckpt-*.pb; do

@@ -162,12 +162,15 @@ cudaError_t cudaMalloc(void **memory, size_t bytes) {
   if (host_fails("fail_alloc", &host()->allocations) || fails_again() ||
       bytes > device_bytes() - host()->memory_used)
     return host_error(cudaErrorMemoryAllocation);
-  if (posix_memalign(memory, 256, bytes) !=
-      0) { /* exactly: what goes beyond is for the address sanitizer to see */
-    *memory = nullptr;
+  if (host_protects()) {
+    *memory = host_protected(bytes);
+  } else if (posix_memalign(memory, 256, bytes) != 0) {
+    *memory = nullptr; /* bytes, exactly: what goes beyond is for the address sanitizer to see */
     return host_error(cudaErrorMemoryAllocation);
   }
+  host_open(true);
   memset(*memory, 0xa5, bytes); /* a device's memory is not zero either */
+  host_open(false);
   host()->memory[(uintptr_t)*memory] = bytes;
   host()->memory_used += bytes;
   return cudaSuccess;
@@ -181,8 +184,11 @@ cudaError_t cudaFree(void *memory) {
   auto block = host()->memory.find((uintptr_t)memory);
   if (block == host()->memory.end()) return host_error(cudaErrorInvalidValue);
   host()->memory_used -= block->second;
+  if (host_protects())
+    host_protected_free(memory, block->second);
+  else
+    free(memory);
   host()->memory.erase(block);
-  free(memory);
   return cudaSuccess;
 }
 
@@ -253,7 +259,9 @@ static void serve(CUstream_st *stream) {
       stream->queue.pop_front();
       held.unlock();
       if (slow_us > 0) usleep((useconds_t)slow_us);
+      host_open(true);
       run();
+      host_open(false);
     } /* what the closure held is freed before it counts as done */
     held.lock();
     stream->done++;
@@ -280,10 +288,11 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, i
 }
 
 void host_enqueue(CUstream_st *stream, std::function<void()> run) {
-  std::lock_guard<std::mutex> held(host()->lock);
+  std::unique_lock<std::mutex> held(host()->lock);
   stream->queue.push_back(std::move(run));
-  stream->enqueued++;
+  const uint64_t number = ++stream->enqueued;
   host()->changed.notify_all();
+  while (host_protects() && stream->done < number) host()->changed.wait(held);
 }
 
 void dft_host_cuda_run(CUstream_st *stream, bool kernel, std::function<void()> run) {

@@ -52,6 +52,12 @@ host_state *host(void);
 bool host_fails(const char *name, std::atomic<long> *counter);
 cudaError_t host_error(cudaError_t error); /* what cudaGetLastError will tell */
 cudaError_t host_failure(void);
+/* protect_host.cpp: memory that is there while host_open(true) has been called more often than
+ * host_open(false). */
+bool host_protects(void);
+void *host_protected(size_t bytes);
+void host_protected_free(void *memory, size_t bytes);
+void host_open(bool open);
 /* A call that is not for a stream under capture. */
 cudaError_t host_misused(void);
 void host_enqueue(CUstream_st *stream, std::function<void()> run);

@@ -15,7 +15,9 @@
  *   again_alloc=N   the same, counted from when the variable was changed last
  *   fail_launch=N   the Nth kernel to run hits an illegal address; everything after fails, as on a device
  *   fail_gemm=N     the Nth product is refused by cuBLASLt
- *   slow_us=N       each closure of a stream takes so much longer: what does not wait reads too early
+ *   protect=1       the host cannot read or write the device's memory: it crashes. From the start to the end;
+ * one closure runs at a time slow_us=N       each closure of a stream takes so much longer: what does not
+ * wait reads too early
  */
 #ifndef DFT_TESTS_HOST_CUDA_H
 #define DFT_TESTS_HOST_CUDA_H

@@ -161,11 +161,10 @@ static dft_status stop(dft_run *run) {
 static dft_status one_step(dft_run *run, int steps) {
   double start_s = dft_now_s();
   dft_step_result s;
-  int64_t left = dft_dataset_count(run->data[DFT_SET_TRAIN]) - run->at.position;
   DFT_TRY(dft_train_step(run, &s));
   dft_position *at = &run->at;
   at->step++;
-  at->position += left < run->config->data.batch_size ? left : run->config->data.batch_size;
+  at->position += dft_batch_at(run, at->position);
   at->loss_sum += s.loss;
   at->correct_sum += s.correct;
   at->count_sum += s.count;

@@ -185,6 +185,11 @@ void dft_batch_free(const dft_run *run, dft_loaded *b);
 void dft_batch_load(dft_run *run, dft_loaded *b, int64_t position);
 /* Samples of the global batch at a position of the epoch; 0 at its end. */
 int64_t dft_batch_at(const dft_run *run, int64_t position);
+/* Adds what the cache and fetching have done since the last call to run->work; returns the seconds without
+ * images and rows that were needed. */
+dft_waited dft_take_work(dft_run *run);
+/* Says once per run and set on rank 0 how many samples could not be read. */
+void dft_tell_left_out(dft_run *run, dft_set set, int64_t left_out);
 
 /* mirror.c: parameters and slots on a device during a phase. While it lives, params[].live are there. */
 dft_status dft_mirror_new(dft_model *model, const dft_optimizer *optimizer, const dft_device *device,
@@ -228,14 +233,9 @@ typedef struct dft_step_result {
   double data_s, compute_s, communication_s;
 } dft_step_result;
 dft_status dft_train_step(dft_run *run, dft_step_result *result);
-/* Adds what the cache and fetching have done since the last call to run->work; returns the seconds without
- * images and rows that were needed. */
-dft_waited dft_take_work(dft_run *run);
 /* Tells the communicator what is being done, for the words about a lost rank: "what N", N counted in steps.
  */
 void dft_at(dft_run *run, const char *what, int ahead);
-/* Says once per run and set on rank 0 how many samples could not be read. */
-void dft_tell_left_out(dft_run *run, dft_set set, int64_t left_out);
 /* Remembers an error that only this rank knows: the next exchange tells the others, and all leave together.
  */
 void dft_defer(dft_run *run, dft_status status);

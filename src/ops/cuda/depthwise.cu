@@ -181,8 +181,9 @@ void dft_cuda_depthwise_dx(const void *dy, const float *w, const void *skip, voi
   (half ? backward_x<bf16> : backward_x<float>)(dy, w, skip, dx, samples, conv);
 }
 
-/* partials[chunk][9][c] over the chunk's output pixels */
-template <typename T, int V> struct depthwise_dw_kernel {
+/* partials[chunk][9][c] over the chunk's output pixels, in strips where a line has room: each tap's sum goes
+ * from pixel to pixel all the same. STRIDE: the convolution's, or 0: no strips. */
+template <typename T, int V, int STRIDE> struct depthwise_dw_kernel {
   dft_chunks chunks;
   const T *x;
   dft_reading reading;
@@ -196,9 +197,15 @@ template <typename T, int V> struct depthwise_dw_kernel {
     float sum[9][V] = {{0}}, scale[V], shift[V];
     dft_load_reading<V>(reading, channel, scale, shift);
     dft_place p = dft_place_of(from, conv.out_h, conv.out_w);
-    for (int64_t pixel = from; pixel < to; pixel++) {
-      add_pixel(p, pixel, channel, scale, shift, sum);
-      if (++p.column < conv.out_w) continue;
+    while (from < to) {
+      const bool strip = STRIDE > 0 && p.column + STRIP <= conv.out_w && from + STRIP <= to;
+      if (strip)
+        add_pixels<STRIP>(p, from, channel, scale, shift, sum);
+      else
+        add_pixels<1>(p, from, channel, scale, shift, sum);
+      from += strip ? STRIP : 1;
+      p.column += strip ? STRIP : 1;
+      if (p.column < conv.out_w) continue;
       p.column = 0;
       if (++p.row < conv.out_h) continue;
       p.row = 0;
@@ -207,29 +214,39 @@ template <typename T, int V> struct depthwise_dw_kernel {
 #pragma unroll
     for (int k = 0; k < 9; k++) dft_store_channels<V>(partials + (index * 9 + k) * c + channel, sum[k]);
   }
-  __device__ __forceinline__ void add_pixel(const dft_place &p, int64_t pixel, int channel,
-                                            const float *scale, const float *shift, float sum[9][V]) const {
-    const int c = conv.channels;
+  template <int COLUMNS>
+  __device__ __forceinline__ void add_pixels(const dft_place &p, int64_t pixel, int channel,
+                                             const float *scale, const float *shift, float sum[9][V]) const {
+    const int c = conv.channels, left = p.column * conv.stride - conv.pad_left;
     const T *image = x + p.sample * conv.in_h * conv.in_w * c + channel;
-    float g[V];
-    dft_load<V>(dy + pixel * c + channel, g);
+    float g[COLUMNS][V];
+#pragma unroll
+    for (int o = 0; o < COLUMNS; o++) dft_load<V>(dy + (pixel + o) * c + channel, g[o]);
 #pragma unroll
     for (int kh = 0; kh < 3; kh++) {
       const int ih = p.row * conv.stride - conv.pad_top + kh;
       if (ih < 0 || ih >= conv.in_h) continue;
 #pragma unroll
-      for (int kw = 0; kw < 3; kw++) {
-        const int iw = p.column * conv.stride - conv.pad_left + kw;
-        if (iw < 0 || iw >= conv.in_w) continue;
+      for (int at = 0; at < (COLUMNS - 1) * STRIDE + 3; at++) {
+        if (left + at < 0 || left + at >= conv.in_w) continue;
         float value[V];
-        dft_load<V>(image + ((int64_t)ih * conv.in_w + iw) * c, value);
+        dft_load<V>(image + ((int64_t)ih * conv.in_w + left + at) * c, value);
         dft_read<V>(reading, scale, shift, value);
 #pragma unroll
-        for (int j = 0; j < V; j++) sum[kh * 3 + kw][j] = fmaf(value[j], g[j], sum[kh * 3 + kw][j]);
+        for (int o = 0; o < COLUMNS; o++) {
+          const int kw = at - o * STRIDE;
+          if (kw < 0 || kw > 2) continue;
+#pragma unroll
+          for (int j = 0; j < V; j++) sum[kh * 3 + kw][j] = fmaf(value[j], g[o][j], sum[kh * 3 + kw][j]);
+        }
       }
     }
   }
 };
+
+template <typename T, int V> using depthwise_dw_any = depthwise_dw_kernel<T, V, 0>;
+template <typename T, int V> using depthwise_dw_1 = depthwise_dw_kernel<T, V, 1>;
+template <typename T, int V> using depthwise_dw_2 = depthwise_dw_kernel<T, V, 2>;
 
 template <typename T>
 static void backward_w(const void *x, dft_reading reading, const void *dy, const dft_conv *conv,
@@ -239,9 +256,17 @@ static void backward_w(const void *x, dft_reading reading, const void *dy, const
   const int width = 9 * conv->channels;
   float *partials = dft_cuda_partials(chunks, width);
   if (partials == nullptr) return;
-  DFT_LAUNCH_CHANNELS("depthwise_dw", depthwise_dw_kernel, T,
-                      dft_aligned(x, reading.scale, reading.shift, dy), dft_chunk_count(chunks),
-                      conv->channels, chunks, (const T *)x, reading, (const T *)dy, *conv, partials);
+  const bool wide = dft_aligned(x, reading.scale, reading.shift, dy);
+#define LAUNCH(kernel)                                                                                       \
+  DFT_LAUNCH_CHANNELS("depthwise_dw", kernel, T, wide, dft_chunk_count(chunks), conv->channels, chunks,      \
+                      (const T *)x, reading, (const T *)dy, *conv, partials)
+  if (conv->stride == 1)
+    LAUNCH(depthwise_dw_1);
+  else if (conv->stride == 2)
+    LAUNCH(depthwise_dw_2);
+  else
+    LAUNCH(depthwise_dw_any);
+#undef LAUNCH
   dft_cuda_fold(chunks, map, partials, width, nullptr, dw);
 }
 

@@ -88,7 +88,9 @@ template <typename K> __global__ void __launch_bounds__(256) dft_kernel(const K 
 template <typename K>
 void dft_launch_on(cudaStream_t stream, const char *name, int64_t count, const K &kernel) {
   if (count <= 0) return;
-  dft_kernel<<<(unsigned)((count + 255) / 256), 256, 0, stream>>>(kernel, count);
+  /* Few threads in small blocks, so that no processor is left out. */
+  const int threads = count < (int64_t)cuda.processors * 1024 ? 64 : 256;
+  dft_kernel<<<(unsigned)((count + threads - 1) / threads), threads, 0, stream>>>(kernel, count);
   dft_cuda_check(cudaGetLastError(), name);
 }
 #endif

@@ -57,8 +57,15 @@ enable_language(CUDA)
 message(STATUS "GPU kernels: CUDA ${CUDAToolkit_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}")
 
 add_library(dft_cuda MODULE ${DFT_CUDA_SOURCES} ${DFT_CUDA_C_SOURCES})
-# Where cuBLASLt and NCCL were found is where the installed module looks for them too.
-set_target_properties(dft_cuda PROPERTIES PREFIX "" CUDA_RUNTIME_LIBRARY Static INSTALL_RPATH_USE_LINK_PATH ON)
+# Where cuBLASLt and NCCL were found is where the module looks for them too, built or installed. (CMake leaves out
+# directories that nvcc searches by itself; the loader does not search them.)
+get_target_property(DFT_CUBLASLT CUDA::cublasLt IMPORTED_LOCATION)
+get_filename_component(DFT_CUBLASLT_DIRECTORY ${DFT_CUBLASLT} DIRECTORY)
+get_filename_component(DFT_NCCL_DIRECTORY ${DFT_NCCL_LIBRARY} DIRECTORY)
+set(DFT_CUDA_RPATH ${DFT_CUBLASLT_DIRECTORY} ${DFT_NCCL_DIRECTORY})
+list(REMOVE_DUPLICATES DFT_CUDA_RPATH)
+set_target_properties(dft_cuda PROPERTIES PREFIX "" CUDA_RUNTIME_LIBRARY Static BUILD_WITH_INSTALL_RPATH ON
+  INSTALL_RPATH "${DFT_CUDA_RPATH}")
 target_compile_definitions(dft_cuda PRIVATE DFT_HAVE_NCCL _GNU_SOURCE)
 target_include_directories(dft_cuda PRIVATE ${PROJECT_SOURCE_DIR}/include)
 target_include_directories(dft_cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS} ${DFT_NCCL_INCLUDE})

@@ -7,6 +7,7 @@ grep -q '^DFT_NVCC:FILEPATH=/' "$DFT_BUILD/CMakeCache.txt" || skip "this build h
 [ -e "$module" ] || skip "$module is not built"
 nm -D --defined-only "$module" | grep -q ' T dft_cuda_module$' || fail "it does not export dft_cuda_module"
 ldd "$module" | grep -q cudart && fail "the CUDA runtime is not linked in"
+readelf -d "$module" | grep -qE '\((RUNPATH|RPATH)\)' || fail "it does not say where cuBLASLt and NCCL are"
 objcopy -O binary --only-section=.nv_fatbin --set-section-flags .nv_fatbin=alloc "$module" "$work/fatbin"
 python3 - "$work/fatbin" "$DFT_SOURCE/cmake/cuda.cmake" <<'PYTHON' || fail "not all architectures are there"
 import struct, sys

@@ -148,13 +148,14 @@ template <typename T, int V> struct depthwise_dx_strip {
     const T *image = dy + p.sample * conv.out_h * conv.out_w * c + channel;
     const int right = p.column * STRIP + STRIP - 1 + conv.pad_left;
     const dft_reading as_it_is = {nullptr, nullptr, false};
+    const float unread[V] = {0};
     float sum[STRIP][V] = {{0}};
 #pragma unroll
     for (int kh = 0; kh < 3; kh++) {
       const int oh = p.row + conv.pad_top - kh;
       if (oh < 0 || oh >= conv.out_h) continue;
-      add_line<V, STRIP, 1, -1>(image + (int64_t)oh * conv.out_w * c, right, conv.out_w, c, as_it_is, nullptr,
-                                nullptr, w + kh * 3 * c + channel, sum);
+      add_line<V, STRIP, 1, -1>(image + (int64_t)oh * conv.out_w * c, right, conv.out_w, c, as_it_is, unread,
+                                unread, w + kh * 3 * c + channel, sum);
     }
 #pragma unroll
     for (int o = 0; o < STRIP; o++) dft_finish<V>(dx, (strip * STRIP + o) * c + channel, sum[o], skip, false);

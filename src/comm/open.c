@@ -50,7 +50,12 @@ static void tune_start(void) {
     set_default("OMPI_MCA_pml", "ob1");
     set_default("OMPI_MCA_btl", "self,vader");
   }
-  if (!started_by_launcher()) set_default("OMPI_MCA_ess_singleton_isolated", "1");
+  if (!started_by_launcher() && getenv("OMPI_MCA_ess_singleton_isolated") == NULL) {
+    set_default("OMPI_MCA_ess_singleton_isolated", "1");
+    /* A session directory is of no use to one alone, and all of a user share it: one that makes it while
+     * another removes it fails. */
+    set_default("OMPI_MCA_orte_create_session_dirs", "0");
+  }
   if (number_from("OMPI_COMM_WORLD_LOCAL_SIZE") > cores()) set_default("OMPI_MCA_mpi_yield_when_idle", "1");
 }
 

@@ -7,7 +7,8 @@ small_config "$work/none" >"$work/config.yaml"
 dir=$work/run
 run=(--oversubscribe --bind-to none -np 2 "$DFT" "$work/config.yaml" phases.2.epochs=60 log.verbose=0
   checkpoint.every_epochs=1000 checkpoint.every_steps=5 run_dir="$dir")
-gone() { ! ranks_of "$dir" >/dev/null; }
+# the ranks, and what still clears up after them
+gone() { ! pgrep -f " run_dir=$dir\$" >/dev/null; }
 
 for signal in TERM INT; do
   start "$dft_run" "${run[@]}"
@@ -30,7 +31,7 @@ until_step "$dir" 6
 kill -9 "$job"
 wait "$job" 2>/dev/null
 job=
-until_true 60 "the end of the ranks" gone
+until_true 60 "the end of the run" gone
 says "stopped by a signal after step" "dft-run killed"
 # no restarts allowed: the code comes out
 export DFT_RESTARTS=0

@@ -7,6 +7,8 @@ unset "${!SLURM_@}" OMPI_MCA_pml OMPI_MCA_btl
 
 out=$("$program") || fail "without mpirun: $out"
 grep -q "^1 ranks:" <<<"$out" || fail "without mpirun: $out"
+# it needs no session directory, which all of a user's on this host would share
+out=$(OMPI_MCA_orte_tmpdir_base=/dev/null "$program" 2>&1) || fail "without mpirun and a session directory: $out"
 
 # three tasks that are each alone would train three times
 out=$(SLURM_STEP_NUM_TASKS=3 "$program" 2>&1); rc=$?

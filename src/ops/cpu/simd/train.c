@@ -2,10 +2,12 @@
  */
 #include "train.h"
 #include "../sums.h"
+#include <string.h>
+
+enum { FOLD_CHUNK = 512 }; /* values at a time: a tree of them stays in L1 */
 
 typedef struct fold_job {
   const double *doubles;
-  const float *floats;
   int values;
 } fold_job;
 
@@ -17,14 +19,6 @@ static void double_leaf(const void *context, int first, int count, int channel, 
   }
 }
 
-static void float_leaf(const void *context, int first, int count, int channel, int width, double *sums) {
-  const fold_job *job = context;
-  for (int s = first; s < first + count; s++) {
-    const float *part = job->floats + (size_t)s * job->values + channel;
-    for (int i = 0; i < width; i++) sums[i] += (double)part[i];
-  }
-}
-
 void DFT_SIMD(dft_fold_doubles)(const double *part, int values, const dft_shard_map *map, double *sums) {
   const fold_job job = {.doubles = part, .values = values};
   const dft_sums s = {
@@ -32,11 +26,46 @@ void DFT_SIMD(dft_fold_doubles)(const double *part, int values, const dft_shard_
   dft_sum_shards(&s, map);
 }
 
+/* sum[width] of `count` samples' parts, in float64, rounded once; part[count][stride]. */
+static void sum_samples(const float *part, ptrdiff_t stride, int count, int width, float *sum) {
+  enum { UNIT = 64 };
+  for (int i = 0; i < width; i += UNIT) {
+    const int unit = width - i < UNIT ? width - i : UNIT;
+    double total[UNIT] = {0};
+    for (int s = 0; s < count; s++)
+      for (int v = 0; v < unit; v++) total[v] += (double)part[s * stride + i + v];
+    for (int v = 0; v < unit; v++) sum[i + v] = (float)total[v];
+  }
+}
+
+/* sum[width] over shards [shard, shard + count) of parts that begin at part[0]. In the tree sums are float32,
+ * as between ranks. */
+static void fold_subtree(const float *part, ptrdiff_t stride, const dft_shard_map *map, int shard, int count,
+                         int width, float *sum) {
+  const int first = map->first[shard], samples = map->first[shard + count] - first;
+  if (samples == 0) {
+    memset(sum, 0, (size_t)width * sizeof *sum);
+  } else if (count == 1) {
+    sum_samples(part + first * stride, stride, samples, width, sum);
+  } else {
+    float right[FOLD_CHUNK];
+    fold_subtree(part, stride, map, shard, count / 2, width, sum);
+    fold_subtree(part, stride, map, shard + count / 2, count / 2, width, right);
+    for (int i = 0; i < width; i++) sum[i] += right[i];
+  }
+}
+
 void DFT_SIMD(dft_fold_floats)(const float *part, int values, const dft_shard_map *map, float *sums) {
-  const fold_job job = {.floats = part, .values = values};
-  const dft_sums s = {
-      .leaf = float_leaf, .job = &job, .values = 1, .c = values, .work = values, .out32 = sums};
-  dft_sum_shards(&s, map);
+  const int chunks = (values + FOLD_CHUNK - 1) / FOLD_CHUNK;
+  const int threads = dft_threads_for((int64_t)values * map->samples);
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
+  for (int node = 0; node < map->nodes; node++)
+    for (int chunk = 0; chunk < chunks; chunk++) {
+      const int at = chunk * FOLD_CHUNK, width = values - at < FOLD_CHUNK ? values - at : FOLD_CHUNK;
+      const int shard = map->node_first[node];
+      fold_subtree(part + at, values, map, shard, map->node_first[node + 1] - shard, width,
+                   sums + (ptrdiff_t)node * values + at);
+    }
 }
 
 static bool small_product(const dft_train_conv *t) {

@@ -130,6 +130,11 @@ INLINE void dw_row(const float *const x[3], const float *dz, const float *const 
   for (int k = 0; k < 9; k++) vf_put(sums[k], sum[k], lanes);
 }
 
+/* Sums over more values than float32 takes. */
+typedef struct totals {
+  double weights[9][GROUP], below[2][GROUP];
+} totals;
+
 /* One sample's group of channels under way. */
 typedef struct group {
   const dft_train_conv *t;
@@ -142,7 +147,7 @@ typedef struct group {
   ptrdiff_t in, out; /* the group's first value of the sample in x and in z */
   int next, ih;      /* the next rows of x to fetch and of dx to make */
   _Alignas(64) float weights[9][GROUP], below[2][GROUP];
-  _Alignas(64) double weights_total[9][GROUP], below_total[2][GROUP];
+  totals *totals; /* that they join from time to time; NULL: an image is not too much for them */
 } group;
 
 /* dz row oh, or zeros outside the image; column 0 of the ring's row is the zero before it. */
@@ -220,9 +225,14 @@ static void dw_rows(group *p, int oh) {
   }
 }
 
+/* Output rows after which float32 sums join float64 ones. */
+static int flush_rows(const dft_conv *g) {
+  return FLUSH_VALUES / g->out_w + 1;
+}
+
 /* `rows`: memory of ring_floats. */
 static void open_group(group *p, const dft_train_conv *t, const dft_train_gradient *g, const expansion *e,
-                       int s, int ch, int width, float *rows) {
+                       int s, int ch, int width, float *rows, totals *totals_) {
   const dft_conv *conv = &t->conv;
   const int columns = ring_columns(conv);
   *p = (group){.t = t,
@@ -235,6 +245,10 @@ static void open_group(group *p, const dft_train_conv *t, const dft_train_gradie
                .in = (ptrdiff_t)s * conv->in_h * conv->in_w * conv->channels + ch,
                .out = (ptrdiff_t)s * conv->out_h * conv->out_w * conv->channels + ch,
                .next = -conv->pad_top};
+  if (flush_rows(conv) < conv->out_h) {
+    memset(totals_, 0, sizeof *totals_);
+    p->totals = totals_;
+  }
   fetch_dz(p, -1);
   fetch_dz(p, 0);
 }
@@ -243,7 +257,7 @@ static void open_group(group *p, const dft_train_conv *t, const dft_train_gradie
 static void run_group(group *p, int from, int to) {
   const dft_train_conv *t = p->t;
   const dft_conv *conv = &t->conv;
-  const int flush = FLUSH_VALUES / conv->out_w + 1;
+  const int flush = flush_rows(conv);
   const bool goes_on = p->e != NULL ? p->e->products != NULL : p->g->dx != NULL;
   for (int oh = from; oh < to; oh++) {
     const int top = oh * conv->stride - conv->pad_top;
@@ -259,9 +273,9 @@ static void run_group(group *p, int from, int to) {
                       : conv->stride == 1   ? oh + 1
                                             : 2 * oh + 2 - conv->pad_top;
     for (; goes_on && p->ih < ready; p->ih++) dx_row(p, p->ih);
-    if ((oh + 1) % flush == 0 || oh + 1 == conv->out_h) {
-      flush_sums(p->weights, p->weights_total, 9, p->width);
-      flush_sums(p->below, p->below_total, 2, p->width);
+    if (p->totals != NULL && ((oh + 1) % flush == 0 || oh + 1 == conv->out_h)) {
+      flush_sums(p->weights, p->totals->weights, 9, p->width);
+      flush_sums(p->below, p->totals->below, 2, p->width);
     }
   }
 }
@@ -269,9 +283,12 @@ static void run_group(group *p, int from, int to) {
 static void close_group(const group *p, float *taps, double *beta, double *gamma) {
   const int c = p->t->conv.channels, ch = p->ch, width = p->width;
   for (int k = 0; k < 9 && p->g->dw != NULL; k++)
-    for (int i = 0; i < width; i++) taps[(ptrdiff_t)k * c + ch + i] = (float)p->weights_total[k][i];
-  if (beta != NULL) memcpy(beta + ch, p->below_total[0], (size_t)width * sizeof *beta);
-  if (gamma != NULL) memcpy(gamma + ch, p->below_total[1], (size_t)width * sizeof *gamma);
+    for (int i = 0; i < width; i++)
+      taps[(ptrdiff_t)k * c + ch + i] = p->totals ? (float)p->totals->weights[k][i] : p->weights[k][i];
+  double *const to[2] = {beta, gamma};
+  for (int v = 0; v < 2; v++)
+    for (int i = 0; i < width && to[v] != NULL; i++)
+      to[v][ch + i] = p->totals ? p->totals->below[v][i] : (double)p->below[v][i];
 }
 
 static int64_t ring_floats(const dft_conv *g) {
@@ -318,10 +335,11 @@ void DFT_SIMD(dft_expanded_backward)(const dft_train_conv *t, const dft_train_gr
                                      int s, float *taps, double *sums) {
   _Alignas(64) float rings[POOL_FLOATS], gated[GATED_FLOATS];
   group groups[MOST_GROUPS];
+  totals sums_of[MOST_GROUPS];
   const dft_conv *conv = &t->conv;
   const int count = conv->channels / GROUP, step = block_rows(conv);
   for (int i = 0; i < count; i++) {
-    open_group(&groups[i], t, g, e, s, i * GROUP, GROUP, rings + i * ring_floats(conv));
+    open_group(&groups[i], t, g, e, s, i * GROUP, GROUP, rings + i * ring_floats(conv), &sums_of[i]);
     groups[i].gated = gated;
   }
   for (int oh = 0, first = 0, ready = 0; oh < conv->out_h; oh += step, first = ready) {
@@ -349,7 +367,8 @@ static void backward_group(const dft_train_conv *t, const dft_train_gradient *g,
   const int c = t->conv.channels;
   _Alignas(64) float rows[RING_FLOATS];
   group p;
-  open_group(&p, t, g, NULL, s, ch, c - ch < GROUP ? c - ch : GROUP, rows);
+  totals sums_of;
+  open_group(&p, t, g, NULL, s, ch, c - ch < GROUP ? c - ch : GROUP, rows, &sums_of);
   run_group(&p, 0, t->conv.out_h);
   close_group(&p, taps, sums, sums == NULL ? NULL : sums + c);
 }

@@ -199,15 +199,17 @@ static void pack_square(const dft_train_conv *expand, const dft_norm *norm, floa
   const int k = expand->conv.in_channels, c = expand->conv.channels;
   const float *w = expand->weight;
   float square[WIDEST * WIDEST];
+  double turned[WIDEST_OUT][WIDEST]; /* w^T, so that the inner loop's sums are independent */
+  for (int j = 0; j < c; j++)
+    for (int l = 0; l < k; l++) turned[j][l] = (double)w[(ptrdiff_t)l * c + j];
   for (int i = 0; i < k; i++) {
-    double constant = 0;
-    for (int l = 0; l < k; l++) {
-      double sum = 0;
-      for (int j = 0; j < c; j++)
-        sum += (double)w[(ptrdiff_t)i * c + j] * (double)norm->b[j] * (double)w[(ptrdiff_t)l * c + j];
-      square[i * k + l] = (float)sum;
+    double constant = 0, sum[WIDEST] = {0};
+    for (int j = 0; j < c; j++) {
+      const double scaled = turned[j][i] * (double)norm->b[j];
+      for (int l = 0; l < k; l++) sum[l] += scaled * turned[j][l];
+      constant += (double)norm->d[j] * turned[j][i];
     }
-    for (int j = 0; j < c; j++) constant += (double)norm->d[j] * (double)w[(ptrdiff_t)i * c + j];
+    for (int l = 0; l < k; l++) square[i * k + l] = (float)sum[l];
     bias[i] = (float)constant;
   }
   DFT_SIMD(dft_gemm_pack)(square, k, k, false, packed);

@@ -16,6 +16,7 @@ static void glorot_uniform(dft_param *p, uint64_t seed, uint32_t tensor) {
 }
 
 void dft_model_init(dft_model *model, uint64_t seed) {
+#pragma omp parallel for schedule(dynamic)
   for (int t = 0; t < model->param_count; t++) {
     dft_param *p = &model->params[t];
     if (strcmp(p->variable, "kernel") == 0) {

@@ -111,7 +111,7 @@ typedef struct dft_bind_result {
  * missing or misshapen. */
 dft_status dft_model_bind(dft_model *model, const dft_weights *file, const char *path,
                           const char *const *class_names, dft_bind_result *result);
-/* Copies all tensors into an empty dft_weights, in layer order. */
+/* Copies all tensors into a dft_weights, in layer order: an empty one, or one that this filled before. */
 dft_status dft_model_export(const dft_model *model, dft_weights *weights);
 
 /* Sets the trainable layers of a phase: unfreeze_last, unfreeze_from or globs over the base's layers, and the

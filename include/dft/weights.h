@@ -41,6 +41,10 @@ int64_t dft_tensor_elements(const dft_tensor *t);
 /* Appends a tensor with a copy of the names; data is copied when not NULL, else allocated and zeroed. */
 dft_status dft_weights_add(dft_weights *w, const char *layer, const char *variable, int rank,
                            const int64_t *shape, const float *data);
+/* The same for place `at` of the list: where a tensor is there already, it must be that one, and gets the data.
+ */
+dft_status dft_weights_put(dft_weights *w, int at, const char *layer, const char *variable, int rank,
+                           const int64_t *shape, const float *data);
 dft_tensor *dft_weights_find(const dft_weights *w, const char *layer, const char *variable); /* or NULL */
 void dft_weights_free(dft_weights *w); /* releases the contents, not the struct; NULL is fine */
 

@@ -52,6 +52,18 @@ dft_status dft_weights_add(dft_weights *w, const char *layer, const char *variab
   return DFT_OK;
 }
 
+dft_status dft_weights_put(dft_weights *w, int at, const char *layer, const char *variable, int rank,
+                           const int64_t *shape, const float *data) {
+  if (at >= w->count) return dft_weights_add(w, layer, variable, rank, shape, data);
+  const dft_tensor *t = &w->tensors[at];
+  if (strcmp(t->layer, layer) != 0 || strcmp(t->variable, variable) != 0 || t->rank != rank ||
+      memcmp(t->shape, shape, (size_t)rank * sizeof *shape) != 0)
+    return dft_fail(DFT_EINTERNAL, "%s/%s: not the tensor %d, which is %s/%s", layer, variable, at, t->layer,
+                    t->variable);
+  memcpy(t->data, data, (size_t)dft_tensor_elements(t) * sizeof *data);
+  return DFT_OK;
+}
+
 dft_tensor *dft_weights_find(const dft_weights *w, const char *layer, const char *variable) {
   for (int i = 0; i < w->count; i++) {
     dft_tensor *t = &w->tensors[i];

@@ -131,7 +131,8 @@ dft_status dft_model_bind(dft_model *model, const dft_weights *file, const char 
 dft_status dft_model_export(const dft_model *model, dft_weights *weights) {
   for (int i = 0; i < model->param_count; i++) {
     const dft_param *p = &model->params[i];
-    DFT_TRY(dft_weights_add(weights, model->layers[p->layer].name, p->variable, p->rank, p->shape, p->data));
+    DFT_TRY(
+        dft_weights_put(weights, i, model->layers[p->layer].name, p->variable, p->rank, p->shape, p->data));
   }
   return DFT_OK;
 }

@@ -12,11 +12,11 @@
 enum { GATHERED_BYTES = 1 << 16, ON_ITS_WAY_BYTES = 1 << 20 };
 
 struct dft_output {
-  int fd, error;            /* error: errno of what failed first */
-  bool lasts;               /* also when the machine stops */
-  size_t bytes;             /* as announced */
+  int fd, error;             /* error: errno of what failed first */
+  bool lasts;                /* also when the machine stops */
+  size_t bytes;              /* as announced */
   off_t written, on_its_way; /* of them, the latter asked of the disk */
-  size_t used;              /* of gathered */
+  size_t used;               /* of gathered */
   char path[PATH_MAX], temporary[PATH_MAX];
   char gathered[GATHERED_BYTES]; /* small pieces */
 };

@@ -171,9 +171,10 @@ dft_status dft_state_pack(const dft_state *s, const dft_sink *sink) {
   DFT_TRY(message_alloc(&m, (size_t)s->weights.count + (size_t)s->slots.count, (size_t)s->history_count));
   set_top(&m, s);
   size_t size = dft__checkpoint__get_packed_size(&m.top);
-  dft_status status = size > INT32_MAX /* protobuf's own limit */
-                          ? dft_fail(DFT_EINTERNAL, "a checkpoint of %zu bytes is beyond protobuf's 2 GiB", size)
-                          : sink->begin(sink->context, size);
+  dft_status status =
+      size > INT32_MAX /* protobuf's own limit */
+          ? dft_fail(DFT_EINTERNAL, "a checkpoint of %zu bytes is beyond protobuf's 2 GiB", size)
+          : sink->begin(sink->context, size);
   if (status == DFT_OK) {
     stream to = {.buffer = {append}, .sink = sink, .left = size - DFT_CRC_FIELD_BYTES};
     dft__checkpoint__pack_to_buffer(&m.top, &to.buffer);

@@ -75,7 +75,11 @@ static dft_status output_open(const char *path, size_t bytes, bool lasts, dft_ou
   *output = NULL;
   dft_output *out = malloc(sizeof *out);
   if (out == NULL) return dft_fail_memory(path, sizeof *out);
-  *out = (dft_output){.bytes = bytes, .lasts = lasts};
+  out->error = 0; /* one by one: the rest is large, and has nothing in it yet */
+  out->lasts = lasts;
+  out->bytes = bytes;
+  out->written = out->on_its_way = 0;
+  out->used = 0;
   snprintf(out->path, sizeof out->path, "%s", path);
   dft_status status = temporary_name(path, out->temporary);
   if (status == DFT_OK) {

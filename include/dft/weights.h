@@ -36,9 +36,13 @@ typedef struct dft_weights {
   int count;
   char **class_names; /* NULL when the file knows none */
   int classes;
+  struct dft_arena *arena; /* of all tensors' data; NULL: each has its own block */
 } dft_weights;
 
 int64_t dft_tensor_elements(const dft_tensor *t);
+/* For an empty list: the data of the tensors to come, of so many bytes with each tensor's rounded up to 64,
+ * will lie side by side, where large pages spare thousands of page faults. */
+dft_status dft_weights_reserve(dft_weights *w, size_t bytes);
 /* Appends a tensor with a copy of the names; data is copied when not NULL, else allocated and zeroed. */
 dft_status dft_weights_add(dft_weights *w, const char *layer, const char *variable, int rank,
                            const int64_t *shape, const float *data);

@@ -129,6 +129,9 @@ dft_status dft_model_bind(dft_model *model, const dft_weights *file, const char 
 }
 
 dft_status dft_model_export(const dft_model *model, dft_weights *weights) {
+  size_t count = 0;
+  (void)dft_model_values(model, &count);
+  if (weights->count == 0) DFT_TRY(dft_weights_reserve(weights, (count + 15) * sizeof(float)));
   for (int i = 0; i < model->param_count; i++) {
     const dft_param *p = &model->params[i];
     DFT_TRY(

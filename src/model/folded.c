@@ -23,8 +23,12 @@ static void fold(const dft_model *m, const dft_unit *u, float *weight, float *bi
   int c = u->conv.channels;
   float *scale = bias; /* until the kernel has it, row by row */
   for (int i = 0; i < c; i++) scale[i] = gamma[i] / sqrtf(variance[i] + DFT_BN_EPSILON);
-  for (int64_t row = 0; row < kernel->elements; row += c)
-    for (int i = 0; i < c; i++) weight[row + i] = kernel->data[row + i] * scale[i];
+  for (int64_t row = 0; row < kernel->elements; row += c) {
+    const float *from = kernel->data + row;
+    float *to = weight + row;
+#pragma omp simd
+    for (int i = 0; i < c; i++) to[i] = from[i] * scale[i];
+  }
   for (int i = 0; i < c; i++) bias[i] = beta[i] - mean[i] * scale[i];
 }
 

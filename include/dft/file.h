@@ -14,6 +14,16 @@
 #define DFT_TEMPORARY_SUFFIX ".dft-tmp"
 
 dft_status dft_write_file(const char *path, const void *data, size_t bytes);
+/* The same without fsync: nobody waits for the disk, but a machine that stops may leave an old or empty file.
+ * For what is made anew from files that last. */
+dft_status dft_replace_file(const char *path, const void *data, size_t bytes);
+
+/* dft_write_file piece by piece: nothing has the name until dft_output_close, which tells of every failure
+ * and releases the output. `bytes`, for the message: what the file will have. */
+typedef struct dft_output dft_output;
+dft_status dft_output_open(const char *path, size_t bytes, dft_output **output);
+void dft_output_add(dft_output *output, const void *data, size_t bytes);
+dft_status dft_output_close(dft_output *output);
 
 /* Gives the file `from` the name `to` as well, in place of what had it, like dft_write_file all or nothing.
  * Both are in one directory. DFT_EIO where the file system has no second names, too. */

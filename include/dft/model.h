@@ -90,6 +90,8 @@ dft_status dft_model_new(double alpha, int height, int width, dft_pooling poolin
 void dft_model_free(dft_model *model);
 const dft_layer *dft_model_layer(const dft_model *model, const char *name); /* or NULL */
 int64_t dft_model_count(const dft_model *model, bool trainable_only); /* parameters as Keras counts them */
+/* All parameters with the zeros between them that align each to 64 bytes: they lie side by side. */
+float *dft_model_values(const dft_model *model, size_t *count);
 /* Keras' class of a layer ("Conv2D"), for the writers of Keras files. */
 const char *dft_layer_class(dft_layer_kind kind);
 
@@ -109,7 +111,7 @@ typedef struct dft_bind_result {
  * missing or misshapen. */
 dft_status dft_model_bind(dft_model *model, const dft_weights *file, const char *path,
                           const char *const *class_names, dft_bind_result *result);
-/* Copies all tensors into an empty dft_weights, in layer order. */
+/* Copies all tensors into a dft_weights, in layer order: an empty one, or one that this filled before. */
 dft_status dft_model_export(const dft_model *model, dft_weights *weights);
 
 /* Sets the trainable layers of a phase: unfreeze_last, unfreeze_from or globs over the base's layers, and the

@@ -35,8 +35,8 @@ void dft_optimizer_set_iterations(dft_optimizer *o, int64_t iterations);
 /* Slot 0 or 1 of a parameter, its elements long; NULL where there is none. */
 float *dft_optimizer_slot(const dft_optimizer *o, int param, int slot);
 
-/* Slots as named tensors ("kernel/momentum", "kernel/velocity"), out and in. DFT_EDATA when they do not fit.
- */
+/* Slots as named tensors ("kernel/momentum", "kernel/velocity"), out into an empty list or one that an
+ * earlier export of this optimizer filled, and in. DFT_EDATA when they do not fit. */
 dft_status dft_optimizer_export(const dft_optimizer *o, dft_weights *slots);
 dft_status dft_optimizer_import(dft_optimizer *o, const dft_weights *slots, int64_t iterations);
 

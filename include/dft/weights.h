@@ -10,7 +10,8 @@
  * compressed and damaged, or that claims too much is refused; libhdf5, whose version 1.10.8 crashes on some
  * damage to HDF5's own structures, reads in a child process, and a crash is a DFT_EDATA. Ownership: the
  * dft_weights owns everything it points to. Not collective, one thread at a time (libhdf5 is not
- * thread-safe). libhdf5 is only touched inside src/formats/.
+ * thread-safe). libhdf5 is in a module (module.h), dft_hdf5.so or what DFT_HDF5_MODULE names, loaded by the
+ * first Keras file; DFT_EINTERNAL when it cannot be.
  */
 #ifndef DFT_WEIGHTS_H
 #define DFT_WEIGHTS_H
@@ -35,11 +36,20 @@ typedef struct dft_weights {
   int count;
   char **class_names; /* NULL when the file knows none */
   int classes;
+  struct dft_arena *arena; /* of all tensors' data; NULL: each has its own block */
 } dft_weights;
 
 int64_t dft_tensor_elements(const dft_tensor *t);
+/* For an empty list: the data of the tensors to come, of so many bytes with each tensor's rounded up to 64,
+ * will lie side by side, where large pages spare thousands of page faults. */
+dft_status dft_weights_reserve(dft_weights *w, size_t bytes);
 /* Appends a tensor with a copy of the names; data is copied when not NULL, else allocated and zeroed. */
 dft_status dft_weights_add(dft_weights *w, const char *layer, const char *variable, int rank,
+                           const int64_t *shape, const float *data);
+/* The same for place `at` of the list: where a tensor is there already, it must be that one, and gets the
+ * data.
+ */
+dft_status dft_weights_put(dft_weights *w, int at, const char *layer, const char *variable, int rank,
                            const int64_t *shape, const float *data);
 dft_tensor *dft_weights_find(const dft_weights *w, const char *layer, const char *variable); /* or NULL */
 void dft_weights_free(dft_weights *w); /* releases the contents, not the struct; NULL is fine */

@@ -4,12 +4,14 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { ALIGNMENT = 64, CHUNK_BYTES = 1 << 16, HUGE_BYTES = 1 << 21 };
+enum { ALIGNMENT = 64, CHUNK_BYTES = 1 << 16, HUGE_BYTES = 1 << 21, MAPPED_BYTES = 1 << 18 };
 
 typedef struct chunk {
   struct chunk *next;
   size_t used, size;
   char *data;
+  char *map; /* where it lies, when fresh from the kernel: zeros already */
+  size_t map_bytes;
 } chunk;
 
 struct dft_arena {
@@ -31,11 +33,27 @@ dft_arena *dft_arena_new(void) {
   return calloc(1, sizeof(dft_arena));
 }
 
+/* Large ones from the kernel, aligned for huge pages where they have room for one; small ones from malloc. */
+static bool chunk_memory(chunk *c) {
+  const size_t alignment = c->size >= HUGE_BYTES ? HUGE_BYTES : ALIGNMENT;
+  if (c->size < MAPPED_BYTES) {
+    c->data = dft_aligned_alloc(c->size);
+    return c->data != NULL;
+  }
+  if (c->size > SIZE_MAX - alignment) return false;
+  c->map_bytes = c->size + alignment;
+  c->map = mmap(NULL, c->map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (c->map == MAP_FAILED) return false;
+  c->data = c->map + (alignment - (uintptr_t)c->map % alignment) % alignment;
+  if (alignment == HUGE_BYTES) (void)madvise(c->data, c->size, MADV_HUGEPAGE); /* a wish, not a need */
+  return true;
+}
+
 bool dft_arena_reserve(dft_arena *a, size_t bytes) {
   chunk *c = malloc(sizeof *c);
   if (c == NULL) return false;
-  *c = (chunk){.next = a->chunks, .size = bytes, .data = dft_aligned_alloc(bytes)};
-  if (c->data == NULL) {
+  *c = (chunk){.next = a->chunks, .size = bytes};
+  if (!chunk_memory(c)) {
     free(c);
     return false;
   }
@@ -53,7 +71,7 @@ void *dft_arena_alloc(dft_arena *a, size_t bytes) {
     c = a->chunks;
   }
   void *block = c->data + c->used;
-  memset(block, 0, need);
+  if (c->map == NULL) memset(block, 0, need);
   c->used += need;
   a->bytes += need;
   return block;
@@ -78,7 +96,10 @@ void dft_arena_free(dft_arena *a) {
   if (a == NULL) return;
   for (chunk *c = a->chunks; c != NULL;) {
     chunk *next = c->next;
-    free(c->data);
+    if (c->map != NULL)
+      munmap(c->map, c->map_bytes);
+    else
+      free(c->data);
     free(c);
     c = next;
   }

@@ -4,20 +4,22 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-static dft_status write_all(int fd, const char *data, size_t bytes) {
-  while (bytes > 0) {
-    ssize_t n = write(fd, data, bytes);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return DFT_EIO;
-    data += n;
-    bytes -= (size_t)n;
-  }
-  return fsync(fd) == 0 ? DFT_OK : DFT_EIO;
-}
+enum { GATHERED_BYTES = 1 << 16, ON_ITS_WAY_BYTES = 1 << 20 };
+
+struct dft_output {
+  int fd, error;             /* error: errno of what failed first */
+  bool lasts;                /* also when the machine stops */
+  size_t bytes;              /* as announced */
+  off_t written, on_its_way; /* of them, the latter asked of the disk */
+  size_t used;               /* of gathered */
+  char path[PATH_MAX], temporary[PATH_MAX];
+  char gathered[GATHERED_BYTES]; /* small pieces */
+};
 
 /* Makes a rename in the directory of `path` last. Some file systems cannot: theirs to answer for. */
 static dft_status sync_directory(const char *path) {
@@ -48,26 +50,91 @@ static dft_status sync_rename(const char *path) {
   return dft_fail(DFT_EIO, "%s: cannot sync its directory: %s", path, strerror(errno));
 }
 
+/* The first failure stays. What is written starts on its way to the disk now and then, so that the fsync at
+ * the end finds little left to wait for. */
+static void write_out(dft_output *out, const char *data, size_t bytes) {
+  while (bytes > 0 && out->error == 0) {
+    ssize_t n = write(out->fd, data, bytes);
+    if (n < 0 && errno != EINTR) out->error = errno;
+    if (n < 0) continue;
+    data += n;
+    bytes -= (size_t)n;
+    out->written += n;
+  }
+  if (!out->lasts || out->written - out->on_its_way < ON_ITS_WAY_BYTES) return;
+  (void)sync_file_range(out->fd, out->on_its_way, out->written - out->on_its_way, SYNC_FILE_RANGE_WRITE);
+  out->on_its_way = out->written;
+}
+
+static void write_gathered(dft_output *out) {
+  write_out(out, out->gathered, out->used);
+  out->used = 0;
+}
+
+static dft_status output_open(const char *path, size_t bytes, bool lasts, dft_output **output) {
+  *output = NULL;
+  dft_output *out = malloc(sizeof *out);
+  if (out == NULL) return dft_fail_memory(path, sizeof *out);
+  out->error = 0; /* one by one: the rest is large, and has nothing in it yet */
+  out->lasts = lasts;
+  out->bytes = bytes;
+  out->written = out->on_its_way = 0;
+  out->used = 0;
+  snprintf(out->path, sizeof out->path, "%s", path);
+  dft_status status = temporary_name(path, out->temporary);
+  if (status == DFT_OK) {
+    out->fd = open(out->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (out->fd < 0) status = dft_fail(DFT_EIO, "%s: cannot create: %s", path, strerror(errno));
+  }
+  if (status == DFT_OK)
+    *output = out;
+  else
+    free(out);
+  return status;
+}
+
+dft_status dft_output_open(const char *path, size_t bytes, dft_output **output) {
+  return output_open(path, bytes, true, output);
+}
+
+void dft_output_add(dft_output *out, const void *data, size_t bytes) {
+  if (out->used + bytes > sizeof out->gathered) write_gathered(out);
+  if (bytes >= sizeof out->gathered) {
+    write_out(out, data, bytes);
+    return;
+  }
+  memcpy(out->gathered + out->used, data, bytes);
+  out->used += bytes;
+}
+
+dft_status dft_output_close(dft_output *out) {
+  write_gathered(out);
+  if (out->error == 0 && out->lasts && fsync(out->fd) != 0) out->error = errno;
+  if (close(out->fd) != 0 && out->error == 0) out->error = errno;
+  if (out->error == 0 && rename(out->temporary, out->path) != 0) out->error = errno;
+  dft_status status = DFT_OK;
+  if (out->error != 0) {
+    unlink(out->temporary);
+    status = dft_fail(DFT_EIO, "%s: cannot write %zu bytes: %s", out->path, out->bytes, strerror(out->error));
+  } else if (out->lasts)
+    status = sync_rename(out->path);
+  free(out);
+  return status;
+}
+
+static dft_status write_file(const char *path, const void *data, size_t bytes, bool lasts) {
+  dft_output *out;
+  DFT_TRY(output_open(path, bytes, lasts, &out));
+  dft_output_add(out, data, bytes);
+  return dft_output_close(out);
+}
+
 dft_status dft_write_file(const char *path, const void *data, size_t bytes) {
-  char temporary[PATH_MAX];
-  DFT_TRY(temporary_name(path, temporary));
-  int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (fd < 0) return dft_fail(DFT_EIO, "%s: cannot create: %s", path, strerror(errno));
-  dft_status status = write_all(fd, data, bytes);
-  int error = errno;
-  if (close(fd) != 0 && status == DFT_OK) {
-    status = DFT_EIO;
-    error = errno;
-  }
-  if (status == DFT_OK && rename(temporary, path) != 0) {
-    status = DFT_EIO;
-    error = errno;
-  }
-  if (status != DFT_OK) {
-    unlink(temporary);
-    return dft_fail(status, "%s: cannot write %zu bytes: %s", path, bytes, strerror(error));
-  }
-  return sync_rename(path);
+  return write_file(path, data, bytes, true);
+}
+
+dft_status dft_replace_file(const char *path, const void *data, size_t bytes) {
+  return write_file(path, data, bytes, false);
 }
 
 dft_status dft_link_file(const char *from, const char *to) {

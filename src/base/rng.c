@@ -4,6 +4,10 @@
 enum { ROUNDS = 10, LANES = 16 };
 static const uint32_t weyl_0 = 0x9E3779B9u, weyl_1 = 0xBB67AE85u; /* from a round's key to the next one's */
 
+static inline float to_float(uint32_t bits) {
+  return (float)(int32_t)(bits >> 8) * 0x1p-24f; /* the cast: vectors convert signed integers only */
+}
+
 /* A round of Philox4x32 (Salmon et al., SC'11, section 4.2; this and weyl_*: its table 2). */
 static inline dft_philox turn(dft_philox c, uint32_t k0, uint32_t k1) {
   const uint64_t p0 = (uint64_t)0xD2511F53u * c.v[0], p1 = (uint64_t)0xCD9E8D57u * c.v[2];
@@ -42,13 +46,17 @@ void dft_rng_floats(uint64_t seed, dft_stream stream, uint32_t sub, uint64_t fir
   for (size_t done = 0; done < count; done += sizeof v / sizeof **v, first += LANES) {
     const size_t left = count - done;
     side_by_side(seed, stream, sub, first, v);
-    for (size_t i = 0; i < sizeof v / sizeof **v && i < left; i++)
-      values[done + i] = dft_rng_float(v[i % 4][i / 4]);
+    float *const to = values + done;
+    if (left >= sizeof v / sizeof **v)
+      for (int i = 0; i < LANES; i++)
+        for (int word = 0; word < 4; word++) to[4 * i + word] = to_float(v[word][i]);
+    else
+      for (size_t i = 0; i < left; i++) to[i] = to_float(v[i % 4][i / 4]);
   }
 }
 
 float dft_rng_float(uint32_t bits) {
-  return (float)(bits >> 8) * 0x1p-24f;
+  return to_float(bits);
 }
 
 double dft_rng_normal(dft_philox b) {

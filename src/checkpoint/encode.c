@@ -1,4 +1,5 @@
-/* dft_state -> bytes. The message borrows every array of the state; only protobuf-c's packing copies. */
+/* dft_state -> bytes. The message borrows every array of the state, and protobuf-c hands them on as they lie:
+ * a file is written without a copy of it in memory. */
 #include "dft.pb-c.h"
 #include "dft/checkpoint.h"
 #include "dft/crc.h"
@@ -145,25 +146,67 @@ static void set_top(message *m, const dft_state *s) {
   top->history = m->epoch_pointers;
 }
 
-dft_status dft_state_encode(const dft_state *s, unsigned char **bytes, size_t *count) {
+/* Where protobuf-c puts the message: the sink, by way of the CRC. */
+typedef struct stream {
+  ProtobufCBuffer buffer; /* the first member: protobuf-c knows only this */
+  const dft_sink *sink;
+  uint32_t crc;
+  size_t left; /* of what the CRC is of */
+} stream;
+
+static void append(ProtobufCBuffer *buffer, size_t bytes, const uint8_t *data) {
+  enum { CACHED = 1 << 18 }; /* read twice, for the CRC and by the sink */
+  stream *s = (stream *)buffer;
+  if (bytes > s->left) bytes = s->left; /* the last field, for which the CRC is not known yet */
+  s->left -= bytes;
+  for (size_t n; bytes > 0; data += n, bytes -= n) {
+    n = bytes < CACHED ? bytes : CACHED;
+    s->crc = dft_crc32c(s->crc, data, n);
+    s->sink->take(s->sink->context, data, n);
+  }
+}
+
+dft_status dft_state_pack(const dft_state *s, const dft_sink *sink) {
   message m;
-  *bytes = NULL;
-  *count = 0;
   DFT_TRY(message_alloc(&m, (size_t)s->weights.count + (size_t)s->slots.count, (size_t)s->history_count));
   set_top(&m, s);
-  dft_status status = DFT_OK;
   size_t size = dft__checkpoint__get_packed_size(&m.top);
-  if (size > INT32_MAX) /* protobuf's own limit */
-    status = dft_fail(DFT_EINTERNAL, "a checkpoint of %zu bytes is beyond protobuf's 2 GiB", size);
-  else if ((*bytes = malloc(size)) == NULL)
-    status = dft_fail_memory("checkpoint", size);
-  else {
-    dft__checkpoint__pack(&m.top,
-                          *bytes); /* with a CRC of 0, which is the last field: put the true one there */
-    uint32_t crc = dft_crc32c(0, *bytes, size - DFT_CRC_FIELD_BYTES);
-    for (int i = 0; i < 4; i++) (*bytes)[size - 4 + (size_t)i] = (unsigned char)(crc >> (8 * i));
-    *count = size;
+  dft_status status =
+      size > INT32_MAX /* protobuf's own limit */
+          ? dft_fail(DFT_EINTERNAL, "a checkpoint of %zu bytes is beyond protobuf's 2 GiB", size)
+          : sink->begin(sink->context, size);
+  if (status == DFT_OK) {
+    stream to = {.buffer = {append}, .sink = sink, .left = size - DFT_CRC_FIELD_BYTES};
+    dft__checkpoint__pack_to_buffer(&m.top, &to.buffer);
+    unsigned char field[DFT_CRC_FIELD_BYTES] = {0xfd, 0x7f};
+    for (int i = 0; i < 4; i++) field[2 + i] = (unsigned char)(to.crc >> (8 * i));
+    sink->take(sink->context, field, sizeof field);
   }
   message_free(&m);
+  return status;
+}
+
+typedef struct memory {
+  unsigned char *bytes;
+  size_t used;
+} memory;
+
+static dft_status begin_memory(void *context, size_t bytes) {
+  memory *m = context;
+  m->bytes = malloc(bytes);
+  return m->bytes != NULL ? DFT_OK : dft_fail_memory("checkpoint", bytes);
+}
+
+static void take_memory(void *context, const void *data, size_t bytes) {
+  memory *m = context;
+  memcpy(m->bytes + m->used, data, bytes);
+  m->used += bytes;
+}
+
+dft_status dft_state_encode(const dft_state *s, unsigned char **bytes, size_t *count) {
+  memory m = {0};
+  dft_status status = dft_state_pack(s, &(dft_sink){begin_memory, take_memory, &m});
+  *bytes = m.bytes;
+  *count = m.used;
   return status;
 }

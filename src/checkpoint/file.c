@@ -10,13 +10,24 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+typedef struct written {
+  const char *path;
+  dft_output *output;
+} written;
+
+static dft_status begin_file(void *context, size_t bytes) {
+  written *w = context;
+  return dft_output_open(w->path, bytes, &w->output);
+}
+
+static void take_file(void *context, const void *data, size_t bytes) {
+  dft_output_add(((written *)context)->output, data, bytes);
+}
+
 dft_status dft_state_write(const dft_state *s, const char *path) {
-  unsigned char *bytes = NULL;
-  size_t count = 0;
-  DFT_TRY(dft_state_encode(s, &bytes, &count));
-  dft_status status = dft_write_file(path, bytes, count);
-  free(bytes);
-  return status;
+  written w = {.path = path};
+  DFT_TRY(dft_state_pack(s, &(dft_sink){begin_file, take_file, &w}));
+  return dft_output_close(w.output);
 }
 
 static dft_status read_all(int fd, const char *path, unsigned char **bytes, size_t *count) {

@@ -87,13 +87,17 @@ static vec preprocess(dft_preprocessing preprocessing, vec x) {
 
 void dft_preprocess(dft_preprocessing preprocessing, float *values, size_t count) {
   if (preprocessing == DFT_PREPROCESS_NONE) return;
-  for (size_t i = 0; i < count; i += LANES) {
-    size_t n = count - i < LANES ? count - i : LANES;
-    vec x = {0};
-    memcpy(&x, values + i, n * sizeof(float));
+  size_t i = 0;
+  for (; count - i >= LANES; i += LANES) { /* whole vectors: copies of a fixed size are no calls */
+    vec x;
+    memcpy(&x, values + i, sizeof x);
     x = preprocess(preprocessing, x);
-    memcpy(values + i, &x, n * sizeof(float));
+    memcpy(values + i, &x, sizeof x);
   }
+  vec rest = {0};
+  memcpy(&rest, values + i, (count - i) * sizeof(float));
+  rest = preprocess(preprocessing, rest);
+  memcpy(values + i, &rest, (count - i) * sizeof(float));
 }
 
 static float load_f32(const uint8_t *row, int32_t i) {

@@ -1,10 +1,43 @@
-/* Keras files, read apart: libhdf5 works in a child process, which hands its tensors on as plain records. */
+/* Keras files by way of the module that knows libhdf5. They are read apart: the module works in a child
+ * process, which hands its tensors on as plain records. */
 #include "apart.h"
+#include "dft/file.h"
+#include "dft/module.h"
 #include "keras.h"
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const char library[] = "libhdf5";
+
+/* ---- the module ---- */
+
+static pthread_once_t module_once = PTHREAD_ONCE_INIT;
+static const dft_hdf5 *module;
+static char module_error[DFT_MODULE_TEXT_BYTES];
+
+static void load_module(void) {
+  char text[DFT_MODULE_TEXT_BYTES];
+  void *address;
+  const bool loaded =
+      dft_module_load("dft_hdf5.so", "DFT_HDF5_MODULE", DFT_HDF5_MODULE_SYMBOL, &address, text);
+  module = address;
+  snprintf(module_error, sizeof module_error, loaded ? "%s: of another version of dft" : "%s", text);
+}
+
+static dft_status need_module(const char *path) {
+  pthread_once(&module_once, load_module);
+  if (module != NULL) return DFT_OK;
+  return dft_fail(
+      DFT_EINTERNAL,
+      "%s: Keras files need libhdf5, and its module cannot be loaded: %s; install libhdf5-103-1, or "
+      "set DFT_HDF5_MODULE to the path of dft_hdf5.so",
+      path, module_error);
+}
+
+static dft_status told(dft_status status) {
+  return status == DFT_OK ? DFT_OK : dft_fail(status, "%s", module->error());
+}
 
 /* ---- the child writes ---- */
 
@@ -20,7 +53,7 @@ static void put_text(FILE *out, const char *text) {
 
 static dft_status write_weights(const char *path, FILE *out) {
   dft_weights w;
-  DFT_TRY(dft_keras_read_here(path, &w));
+  DFT_TRY(told(module->read(path, &w)));
   const int32_t counts[2] = {w.count, w.classes};
   put(out, counts, sizeof counts);
   for (int i = 0; i < w.classes; i++) put_text(out, w.class_names[i]);
@@ -37,9 +70,8 @@ static dft_status write_weights(const char *path, FILE *out) {
 }
 
 static dft_status write_layout(const char *path, FILE *out) {
-  dft_h5 file;
-  DFT_TRY(dft_h5_open(path, &file));
-  const dft_file_kind kind = dft_keras_layout(&file);
+  dft_file_kind kind;
+  DFT_TRY(told(module->layout(path, &kind)));
   put(out, &kind, sizeof kind);
   return DFT_OK;
 }
@@ -91,6 +123,7 @@ dft_status dft_keras_read(const char *path, dft_weights *w) {
   FILE *in;
   int32_t counts[2];
   *w = (dft_weights){0};
+  DFT_TRY(need_module(path));
   DFT_TRY(dft_apart(path, library, write_weights, &in));
   bool good = take(in, counts, sizeof counts) && counts[0] <= DFT_H5_TENSORS_MAX &&
               take_class_names(in, counts[1], w);
@@ -104,9 +137,25 @@ dft_status dft_keras_read(const char *path, dft_weights *w) {
 
 dft_status dft_keras_sniff(const char *path, dft_file_kind *kind) {
   FILE *in;
+  DFT_TRY(need_module(path));
   DFT_TRY(dft_apart(path, library, write_layout, &in));
   const bool good = take(in, kind, sizeof *kind);
   fclose(in);
   return good ? DFT_OK
               : dft_fail(DFT_EDATA, "%s: %s gave no sound answer: the file is damaged", path, library);
+}
+
+/* ---- and written ---- */
+
+dft_status dft_keras_write(const char *path, dft_file_kind kind, const dft_weights *w,
+                           const dft_keras_layer *layers, int layer_count) {
+  if (kind != DFT_FILE_KERAS_H5 && kind != DFT_FILE_KERAS_WEIGHTS_H5)
+    return dft_fail(DFT_EINTERNAL, "%s: not one of Keras' layouts", path);
+  DFT_TRY(need_module(path));
+  void *image = NULL;
+  size_t bytes = 0;
+  DFT_TRY(dft_context(told(module->image(kind, w, layers, layer_count, &image, &bytes)), "%s", path));
+  dft_status status = dft_write_file(path, image, bytes);
+  free(image);
+  return status;
 }

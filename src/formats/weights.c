@@ -29,6 +29,12 @@ static bool grow(dft_weights *w) {
   return tensors != NULL;
 }
 
+dft_status dft_weights_reserve(dft_weights *w, size_t bytes) {
+  if (w->arena == NULL && w->count == 0) w->arena = dft_arena_new();
+  if (w->arena != NULL && dft_arena_reserve(w->arena, bytes)) return DFT_OK;
+  return dft_fail_memory("tensors", bytes);
+}
+
 dft_status dft_weights_add(dft_weights *w, const char *layer, const char *variable, int rank,
                            const int64_t *shape, const float *data) {
   int64_t bytes = tensor_bytes(rank, shape);
@@ -37,11 +43,11 @@ dft_status dft_weights_add(dft_weights *w, const char *layer, const char *variab
                     rank);
   dft_tensor t = {.layer = strdup(layer), .variable = strdup(variable), .rank = rank};
   for (int i = 0; i < rank; i++) t.shape[i] = shape[i];
-  t.data = dft_aligned_alloc((size_t)bytes);
+  t.data = w->arena != NULL ? dft_arena_alloc(w->arena, (size_t)bytes) : dft_aligned_alloc((size_t)bytes);
   if (!t.layer || !t.variable || !t.data || !grow(w)) {
     free(t.layer);
     free(t.variable);
-    free(t.data);
+    if (w->arena == NULL) free(t.data);
     return dft_fail_memory("a tensor", (unsigned long long)bytes);
   }
   if (data)
@@ -49,6 +55,18 @@ dft_status dft_weights_add(dft_weights *w, const char *layer, const char *variab
   else
     memset(t.data, 0, (size_t)bytes);
   w->tensors[w->count++] = t;
+  return DFT_OK;
+}
+
+dft_status dft_weights_put(dft_weights *w, int at, const char *layer, const char *variable, int rank,
+                           const int64_t *shape, const float *data) {
+  if (at >= w->count) return dft_weights_add(w, layer, variable, rank, shape, data);
+  const dft_tensor *t = &w->tensors[at];
+  if (strcmp(t->layer, layer) != 0 || strcmp(t->variable, variable) != 0 || t->rank != rank ||
+      memcmp(t->shape, shape, (size_t)rank * sizeof *shape) != 0)
+    return dft_fail(DFT_EINTERNAL, "%s/%s: not the tensor %d, which is %s/%s", layer, variable, at, t->layer,
+                    t->variable);
+  memcpy(t->data, data, (size_t)dft_tensor_elements(t) * sizeof *data);
   return DFT_OK;
 }
 
@@ -65,10 +83,11 @@ void dft_weights_free(dft_weights *w) {
   for (int i = 0; i < w->count; i++) {
     free(w->tensors[i].layer);
     free(w->tensors[i].variable);
-    free(w->tensors[i].data);
+    if (w->arena == NULL) free(w->tensors[i].data);
   }
   for (int i = 0; w->class_names && i < w->classes; i++) free(w->class_names[i]);
   free(w->tensors);
   free(w->class_names);
+  dft_arena_free(w->arena);
   *w = (dft_weights){0};
 }

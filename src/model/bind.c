@@ -129,9 +129,13 @@ dft_status dft_model_bind(dft_model *model, const dft_weights *file, const char 
 }
 
 dft_status dft_model_export(const dft_model *model, dft_weights *weights) {
+  size_t count = 0;
+  (void)dft_model_values(model, &count);
+  if (weights->count == 0) DFT_TRY(dft_weights_reserve(weights, (count + 15) * sizeof(float)));
   for (int i = 0; i < model->param_count; i++) {
     const dft_param *p = &model->params[i];
-    DFT_TRY(dft_weights_add(weights, model->layers[p->layer].name, p->variable, p->rank, p->shape, p->data));
+    DFT_TRY(
+        dft_weights_put(weights, i, model->layers[p->layer].name, p->variable, p->rank, p->shape, p->data));
   }
   return DFT_OK;
 }

@@ -23,8 +23,12 @@ static void fold(const dft_model *m, const dft_unit *u, float *weight, float *bi
   int c = u->conv.channels;
   float *scale = bias; /* until the kernel has it, row by row */
   for (int i = 0; i < c; i++) scale[i] = gamma[i] / sqrtf(variance[i] + DFT_BN_EPSILON);
-  for (int64_t row = 0; row < kernel->elements; row += c)
-    for (int i = 0; i < c; i++) weight[row + i] = kernel->data[row + i] * scale[i];
+  for (int64_t row = 0; row < kernel->elements; row += c) {
+    const float *from = kernel->data + row;
+    float *to = weight + row;
+#pragma omp simd
+    for (int i = 0; i < c; i++) to[i] = from[i] * scale[i];
+  }
   for (int i = 0; i < c; i++) bias[i] = beta[i] - mean[i] * scale[i];
 }
 
@@ -33,7 +37,11 @@ static dft_status fold_layers(const dft_model *m, const dft_ops *ops, int from, 
   dft_folded *layers = dft_arena_alloc(arena, (size_t)(to - from) * sizeof *layers);
   const bool bfloat16 = arithmetic == DFT_PREFIX_BFLOAT16 ||
                         (ops->device != NULL && ops->device->precision == DFT_PRECISION_BFLOAT16);
-  if (layers == NULL) return dft_fail_memory("folded layers", 0);
+  size_t bytes = 0;
+  for (int i = from; i < to; i++)
+    bytes += ((size_t)m->params[m->units[i].kernel].elements + (size_t)m->units[i].conv.channels + 32) *
+             sizeof(float);
+  if (layers == NULL || !dft_arena_reserve(arena, bytes)) return dft_fail_memory("folded layers", bytes);
   for (int i = from; i < to; i++) {
     const dft_unit *u = &m->units[i];
     float *weight = dft_arena_floats(arena, (size_t)m->params[u->kernel].elements);

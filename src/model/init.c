@@ -12,10 +12,13 @@ static void glorot_uniform(dft_param *p, uint64_t seed, uint32_t tensor) {
   double fan_out = receptive * (double)p->shape[p->rank - 1];
   float limit = (float)sqrt(6.0 / (fan_in + fan_out));
   dft_rng_floats(seed, DFT_STREAM_INIT, tensor, 0, p->data, (size_t)p->elements);
-  for (int64_t i = 0; i < p->elements; i++) p->data[i] = (2.0F * p->data[i] - 1.0F) * limit;
+  float *values = p->data;
+#pragma omp simd
+  for (int64_t i = 0; i < p->elements; i++) values[i] = (2.0F * values[i] - 1.0F) * limit;
 }
 
 void dft_model_init(dft_model *model, uint64_t seed) {
+#pragma omp parallel for schedule(dynamic)
   for (int t = 0; t < model->param_count; t++) {
     dft_param *p = &model->params[t];
     if (strcmp(p->variable, "kernel") == 0) {

@@ -210,6 +210,12 @@ int64_t dft_model_count(const dft_model *model, bool trainable_only) {
   return count;
 }
 
+float *dft_model_values(const dft_model *model, size_t *count) {
+  const dft_param *last = &model->params[model->param_count - 1];
+  *count = (size_t)(last->data + last->elements - model->params[0].data);
+  return model->params[0].data;
+}
+
 const char *dft_layer_class(dft_layer_kind kind) {
   static const char *const names[] = {[DFT_LAYER_INPUT] = "InputLayer",
                                       [DFT_LAYER_CONV] = "Conv2D",

@@ -114,13 +114,15 @@ static void slot_variable(const dft_optimizer *o, int param, int slot, char *tex
 
 dft_status dft_optimizer_export(const dft_optimizer *o, dft_weights *slots) {
   char variable[64];
+  int at = 0;
+  if (slots->count == 0) DFT_TRY(dft_weights_reserve(slots, dft_arena_bytes(o->arena)));
   for (int p = 0; p < o->model->param_count; p++)
     for (int s = 0; s < MAX_SLOTS; s++) {
       if (o->slots[s][p] == NULL) continue;
       const dft_param *param = &o->model->params[p];
       slot_variable(o, p, s, variable, sizeof variable);
-      DFT_TRY(dft_weights_add(slots, o->model->layers[param->layer].name, variable, param->rank, param->shape,
-                              o->slots[s][p]));
+      DFT_TRY(dft_weights_put(slots, at++, o->model->layers[param->layer].name, variable, param->rank,
+                              param->shape, o->slots[s][p]));
     }
   return DFT_OK;
 }

@@ -247,7 +247,7 @@ dft_status dft_page_write(const char *path, const char *title, const dft_fact *f
   put_facts(out, facts, fact_count);
   fputs("</div>\n", out);
   fputs("</body>\n</html>\n", out);
-  dft_status status = fclose(out) == 0 ? dft_write_file(path, text, bytes) : dft_fail_memory(path, bytes);
+  dft_status status = fclose(out) == 0 ? dft_replace_file(path, text, bytes) : dft_fail_memory(path, bytes);
   free(text);
   return status;
 }

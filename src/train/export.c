@@ -62,7 +62,7 @@ static void drop_head(dft_weights *w, const dft_model *m) {
     }
     free(w->tensors[i].layer);
     free(w->tensors[i].variable);
-    free(w->tensors[i].data);
+    if (w->arena == NULL) free(w->tensors[i].data);
   }
   *w = base;
 }

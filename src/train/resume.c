@@ -28,10 +28,23 @@ static dft_status copy_history(const dft_run *run, dft_state *s) {
   return DFT_OK;
 }
 
+/* What of an earlier state of this run can be written over: its tensors, whose memory is there already. */
+static void keep_tensors(const dft_run *run, dft_state *s) {
+  dft_weights weights = s->weights, slots = s->slots;
+  if (s->phase != run->at.phase) dft_weights_free(&slots);
+  s->weights = s->slots = (dft_weights){0};
+  dft_state_free(s);
+  s->weights = weights;
+  s->slots = slots;
+}
+
 dft_status dft_state_of(const dft_run *run, dft_state *s) {
   const dft_config *c = run->config;
   const dft_position *at = &run->at;
-  *s = (dft_state){.alpha = c->model.alpha,
+  keep_tensors(run, s);
+  *s = (dft_state){.weights = s->weights,
+                   .slots = s->slots,
+                   .alpha = c->model.alpha,
                    .height = c->model.height,
                    .width = c->model.width,
                    .classes = c->model.classes,
@@ -57,7 +70,7 @@ dft_status dft_state_of(const dft_run *run, dft_state *s) {
   s->resize = strdup(dft_resize_words[c->data.resize]);
   if (!s->model_name || !s->pooling || !s->preprocessing || !s->resize) return dft_fail_memory("state", 0);
   DFT_TRY(dft_model_export(run->model, &s->weights));
-  DFT_TRY(copy_names(run, &s->weights));
+  if (s->weights.class_names == NULL) DFT_TRY(copy_names(run, &s->weights));
   if (run->phase.optimizer != NULL) {
     DFT_TRY(dft_optimizer_export(run->phase.optimizer, &s->slots));
     s->iterations = dft_optimizer_iterations(run->phase.optimizer);

@@ -23,7 +23,7 @@ struct dft_writer {
   int threads;    /* of the steps, while it has one of them; else 0 */
   double began_s; /* when it took it */
   unsigned names;
-  dft_state state;
+  dft_state state; /* stays: the next copy finds its memory there */
   dft_status status;
   char error[1024];
 };
@@ -58,7 +58,6 @@ static dft_status finish(dft_run *run) {
   pthread_join(w->thread, NULL);
   w->running = false;
   give_back(w);
-  dft_state_free(&w->state);
   return w->status == DFT_OK ? DFT_OK : dft_fail(w->status, "%s", w->error);
 }
 

@@ -143,7 +143,7 @@ void dft_class_names_free(char **names, int count);
 dft_status dft_load_weights(const dft_config *config, dft_model *model, const char *const *class_names);
 dft_status dft_broadcast_model(dft_comm *comm, dft_model *model);
 
-/* resume.c: state <-> run. */
+/* resume.c: state <-> run. dft_state_of copies into a zeroed state, or over an earlier one of this run. */
 dft_status dft_state_of(const dft_run *run, dft_state *state);
 dft_status dft_resume(dft_run *run, bool *resumed, dft_weights *slots, int64_t *iterations);
 dft_status dft_restore_optimizer(dft_run *run, const dft_weights *slots, int64_t iterations);

@@ -87,20 +87,7 @@ dft_status dft_load_weights(const dft_config *config, dft_model *model, const ch
 }
 
 dft_status dft_broadcast_model(dft_comm *comm, dft_model *model) {
-  int64_t count = dft_model_count(model, false);
-  float *all = dft_aligned_alloc((size_t)count * sizeof(float));
-  dft_status status = dft_comm_agree(comm, all == NULL ? dft_fail_memory("weights", 0) : DFT_OK);
-  if (status != DFT_OK) {
-    free(all);
-    return status;
-  }
-  int64_t at = 0;
-  for (int p = 0; p < model->param_count; at += model->params[p++].elements)
-    memcpy(all + at, model->params[p].data, (size_t)model->params[p].elements * sizeof(float));
-  status = dft_comm_bcast(comm, 0, all, (size_t)count * sizeof(float));
-  at = 0;
-  for (int p = 0; p < model->param_count; at += model->params[p++].elements)
-    memcpy(model->params[p].data, all + at, (size_t)model->params[p].elements * sizeof(float));
-  free(all);
-  return status;
+  size_t count = 0;
+  float *values = dft_model_values(model, &count);
+  return dft_comm_bcast(comm, 0, values, count * sizeof *values);
 }

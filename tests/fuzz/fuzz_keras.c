@@ -2,7 +2,7 @@
  * of the words the reader knows: groups, datasets of any type and shape, attributes, links and cycles. So
  * this tries our reader; random bytes would only try libhdf5's decoding, whose faults are known and kept in a
  * child process (src/formats/apart.h). */
-#include "../../src/formats/keras.h"
+#include "../../src/formats/hdf5/h5.h"
 #include <hdf5.h>
 #include <stdio.h>
 #include <stdlib.h>

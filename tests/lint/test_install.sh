@@ -64,6 +64,18 @@ case $said in
 *"6 samples, 0 unreadable"*) ;;
 *) echo "dft check said: $said"; exit 1 ;;
 esac
+
+# Keras files: so does the one with libhdf5
+moved/bin/dft folder.yaml run_dir=run >/dev/null 2>&1
+moved/bin/dft export run/final.pb keras.weights.h5
+[ "$(head -c 4 keras.weights.h5)" = "$(printf '\211HDF')" ] || { echo "dft export wrote no HDF5 file"; exit 1; }
+moved/bin/dft folder.yaml run_dir=again model.weights=keras.weights.h5 >/dev/null 2>&1
+rm "$(find moved -name dft_hdf5.so)"
+said=$(moved/bin/dft export run/final.pb other.h5 2>&1) && { echo "without its module: $said"; exit 1; }
+case $said in
+*"need libhdf5"*DFT_HDF5_MODULE*) ;;
+*) echo "without its module dft export said: $said"; exit 1 ;;
+esac
 rm "$(find moved -name dft_decode.so)"
 said=$(moved/bin/dft check folder.yaml 2>&1) && { echo "without its module: $said"; exit 1; }
 case $said in

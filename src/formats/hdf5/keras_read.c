@@ -7,7 +7,7 @@
  * Keras 3 (".weights.h5"): /layers/CLASS_N/vars/I, numbered by class in the order of model.layers, a nested
  * model as /layers/functional/layers/CLASS_N/vars/I. Since Keras 3.8 or so `vars` tells the layer's name in
  * its attribute "name". Keras 2.13 calls "layers" "_layer_checkpoint_dependencies". */
-#include "keras.h"
+#include "h5.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -288,13 +288,14 @@ dft_status dft_keras_read_here(const char *path, dft_weights *w) {
   return status;
 }
 
-dft_file_kind dft_keras_layout(const dft_h5 *file) {
-  hid_t published = published_root(file->id);
-  hid_t container = open_container(file->id);
-  dft_file_kind kind = published >= 0   ? DFT_FILE_KERAS_H5
-                       : container >= 0 ? DFT_FILE_KERAS_WEIGHTS_H5
-                                        : DFT_FILE_UNKNOWN;
+dft_status dft_keras_layout(const char *path, dft_file_kind *kind) {
+  dft_h5 file;
+  DFT_TRY(dft_h5_open(path, &file));
+  hid_t published = published_root(file.id);
+  hid_t container = open_container(file.id);
+  *kind = published >= 0 ? DFT_FILE_KERAS_H5 : container >= 0 ? DFT_FILE_KERAS_WEIGHTS_H5 : DFT_FILE_UNKNOWN;
   dft_h5_free(published);
   dft_h5_free(container);
-  return kind;
+  dft_h5_close(&file);
+  return DFT_OK;
 }

@@ -1,8 +1,7 @@
-/* Writing Keras' two HDF5 layouts (keras_read.c describes them). The file is built in memory and then written
+/* Writing Keras' two HDF5 layouts (keras_read.c describes them). The file is built in memory, to be written
  * in one go, so a full disk is our error and not libhdf5's. Equal weights give equal bytes: no times are
  * stored. */
-#include "dft/file.h"
-#include "keras.h"
+#include "h5.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,8 +19,6 @@ static void snake_case(const char *name, char out[DFT_H5_NAME_BYTES_MAX]) {
   }
   out[n] = 0;
 }
-
-/* ---- into memory ---- */
 
 typedef struct writer {
   hid_t file;
@@ -211,8 +208,8 @@ static dft_status take_image(hid_t file, void **image, size_t *bytes) {
   return dft_fail(DFT_EINTERNAL, "libhdf5 cannot finish the file");
 }
 
-static dft_status build_image(dft_file_kind kind, const dft_weights *w, const dft_keras_layer *layers,
-                              int layer_count, void **image, size_t *bytes) {
+dft_status dft_keras_image(dft_file_kind kind, const dft_weights *w, const dft_keras_layer *layers,
+                           int layer_count, void **image, size_t *bytes) {
   enum { GROWTH_BYTES = 1 << 20 };
   dft_h5_quiet();
   hid_t access = H5Pcreate(H5P_FILE_ACCESS), create = H5Pcreate(H5P_FILE_CREATE);
@@ -234,20 +231,5 @@ static dft_status build_image(dft_file_kind kind, const dft_weights *w, const df
   dft_h5_free(wr.group_plist);
   dft_h5_free(create);
   dft_h5_free(access);
-  return status;
-}
-
-/* ---- onto the disk ---- */
-
-dft_status dft_keras_write(const char *path, dft_file_kind kind, const dft_weights *w,
-                           const dft_keras_layer *layers, int layer_count) {
-  if (kind != DFT_FILE_KERAS_H5 && kind != DFT_FILE_KERAS_WEIGHTS_H5)
-    return dft_fail(DFT_EINTERNAL, "%s: not one of Keras' layouts", path);
-  void *image = NULL;
-  size_t bytes = 0;
-  dft_status status = build_image(kind, w, layers, layer_count, &image, &bytes);
-  if (status != DFT_OK) return dft_context(status, "%s", path);
-  status = dft_write_file(path, image, bytes);
-  free(image);
   return status;
 }

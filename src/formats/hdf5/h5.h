@@ -7,16 +7,8 @@
 #define DFT_FORMATS_H5_H
 
 #define H5_USE_110_API /* the calls of Debian 12's 1.10 also on later versions */
-#include "dft/status.h"
-#include "dft/weights.h"
+#include "../keras.h"
 #include <hdf5.h>
-
-enum {
-  DFT_H5_NAMES_MAX = 8192,      /* names in one attribute or group */
-  DFT_H5_TENSORS_MAX = 65536,   /* tensors in one file */
-  DFT_H5_NAME_BYTES_MAX = 4096, /* of one name */
-};
-#define DFT_H5_TENSOR_BYTES_MAX ((int64_t)1 << 30) /* of all float32 tensors of a file */
 
 typedef struct dft_h5 {
   hid_t id;
@@ -56,5 +48,11 @@ dft_status dft_h5_strings(const dft_h5 *file, hid_t object, const char *name, df
  * appended, when it holds integers: state that is not a weight, as the seed of a Dropout. */
 dft_status dft_h5_tensor(dft_h5 *file, hid_t dataset, const char *label, dft_weights *w, const char *layer,
                          const char *variable, bool *taken);
+
+/* The rest of the module: keras_read.c and keras_image.c, as dft_hdf5 says. */
+dft_status dft_keras_read_here(const char *path, dft_weights *w);
+dft_status dft_keras_layout(const char *path, dft_file_kind *kind);
+dft_status dft_keras_image(dft_file_kind kind, const dft_weights *w, const dft_keras_layer *layers,
+                           int layer_count, void **image, size_t *bytes);
 
 #endif

@@ -42,7 +42,7 @@ struct host_state {
   host_recording *capture = nullptr;
   std::vector<std::unique_ptr<host_recording>> recordings; /* events may point to old ones */
   std::mutex memory_lock;
-  std::map<uintptr_t, size_t> memory; /* the device's blocks */
+  std::map<uintptr_t, size_t> memory, locked; /* the device's blocks, and the host's that are page-locked */
   size_t memory_used = 0;
   std::atomic<int> failure{cudaSuccess};
   std::atomic<long> allocations{0}, launches{0}, products{0};

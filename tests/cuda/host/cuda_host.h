@@ -16,12 +16,13 @@
 struct host_recording {
   CUstream_st *origin;
   std::vector<std::function<void()>> closures;
-  bool spoiled = false;
+  bool spoiled = false, urgent = false; /* urgent: of a stream with another priority than the origin's */
 };
 
 struct CUstream_st {
   std::deque<std::function<void()>> queue;
   uint64_t enqueued = 0, done = 0;
+  int priority = 0;
   host_recording *capture = nullptr;
   size_t last = 0,
          joined = 0; /* while capturing: closures up to its last one, up to what the origin waits for */

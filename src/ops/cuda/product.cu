@@ -313,7 +313,7 @@ void dft_cuda_multiply_dw(const void *x, const void *dy, bool half, int pixels, 
       add_chunk(&job, &run, from, end - from < size ? end - from : size, slot, partials);
   }
   multiply_chunks(&job, &run, partials);
-  dft_cuda_fold(chunks, map, partials, (int64_t)k * n, nullptr, dw);
+  dft_cuda_fold(chunks, map, partials, k * n, nullptr, dw);
 }
 
 /* ---- the table: float32 ---- */

@@ -57,9 +57,9 @@ typedef struct dft_device {
 
   /* Memory. alloc's is zeroed. DFT_EINTERNAL naming the bytes wanted and free when it does not fit. */
   dft_status (*alloc)(size_t bytes, void **memory);
-  void (*free)(void *memory);                            /* waits; NULL is fine */
-  dft_status (*host_alloc)(size_t bytes, void **memory); /* of the host, page-locked, zeroed */
-  void (*host_free)(void *memory);
+  void (*free)(void *memory);                                   /* waits; NULL is fine */
+  dft_status (*host_alloc)(size_t bytes, void **memory);        /* of the host, page-locked, zeroed */
+  void (*host_free)(void *memory);                              /* waits; NULL is fine */
   size_t (*free_bytes)(void);                                   /* of the device */
   void (*upload)(void *device, const void *host, size_t bytes); /* host memory stays untouched until done */
   void (*download)(void *host, const void *device, size_t bytes);

@@ -119,7 +119,8 @@ static bool refused_product(void) {
   REQUIRE(dev->alloc(4 * 8 * 4, &x) == DFT_OK && dev->alloc(8 * 8 * 4, &w) == DFT_OK);
   REQUIRE(dev->alloc(4 * 8 * 4, &y) == DFT_OK);
   REQUIRE(product(x, w, y) == DFT_OK);
-  REQUIRE(product(x, w, y) == DFT_EINTERNAL && says("a product: cuBLASLt status 13"));
+  REQUIRE(product(x, w, y) == DFT_EINTERNAL && says("a product (m 8, n 4, k 8, 1 of them, float32 to ") &&
+          says("): cuBLASLt status 13"));
   REQUIRE(product(x, w, y) == DFT_OK);
   return true;
 }
@@ -176,6 +177,11 @@ static bool unjoined(void) {
   }
   dev->graph_free(graph);
   REQUIRE(dev->finish() == DFT_OK);
+  /* and nothing is copied from or to pageable memory in there */
+  float pageable[10];
+  REQUIRE(dev->record() == DFT_OK);
+  dev->download(pageable, x, sizeof pageable);
+  REQUIRE(dev->recorded(&graph) == DFT_EINTERNAL && graph == NULL && says("not permitted"));
   /* and nothing waits in there */
   REQUIRE(dev->record() == DFT_OK);
   dev->finish();
@@ -230,6 +236,26 @@ static bool frozen_on_lost_device(void) {
   return true;
 }
 
+/* Page-locked memory goes when all copies have done with it. */
+static bool freed_early(void) {
+  enum { COUNT = 4096 };
+  static float got[COUNT];
+  void *x, *locked;
+  REQUIRE(opened());
+  REQUIRE(dev->alloc(sizeof got, &x) == DFT_OK);
+  for (int beside = 0; beside < 2; beside++) {
+    REQUIRE(dev->host_alloc(sizeof got, &locked) == DFT_OK);
+    for (int i = 0; i < COUNT; i++) ((float *)locked)[i] = (float)(i + beside);
+    (beside ? dev->upload_beside : dev->upload)(x, locked, sizeof got);
+    dev->host_free(locked);
+    if (beside) dev->wait_beside();
+    dev->download(got, x, sizeof got);
+    REQUIRE(dev->finish() == DFT_OK);
+    for (int i = 0; i < COUNT; i++) REQUIRE(got[i] == (float)(i + beside));
+  }
+  return true;
+}
+
 static const struct {
   const char *name, *options;
   bool (*run)(void);
@@ -243,6 +269,7 @@ static const struct {
     {"a lost device", "fail_launch=1", lost_device},
     {"asked too early", "slow_us=100000", asked_early},
     {"a refused product", "fail_gemm=2", refused_product},
+    {"freed early", "slow_us=20000", freed_early},
     {"pointers of the wrong side", "", wrong_sides},
     {"an exchange left alone", "", unjoined},
     {"frozen work without memory", "", frozen_without_memory},

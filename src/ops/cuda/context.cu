@@ -94,11 +94,15 @@ dft_status dft_cuda_alloc(size_t bytes, void **memory) {
   return dft_cuda_take();
 }
 
-/* cudaFree waits for the whole device, and for nobody else. */
+/* CUDA's own frees may wait for the whole device, and then look after nobody; that they wait is promised for
+ * neither. */
+static void wait_for_all(const char *what) {
+  for (cudaStream_t stream : {cuda.stream, cuda.exchange, cuda.up, cuda.down}) dft_cuda_wait(stream, what);
+}
+
 static void free_memory(void *memory) {
   if (memory == nullptr) return;
-  dft_cuda_wait(cuda.stream, "freeing memory");
-  dft_cuda_wait(cuda.exchange, "freeing memory");
+  wait_for_all("freeing memory");
   dft_cuda_check(cudaFree(memory), "freeing memory");
 }
 
@@ -118,8 +122,11 @@ bool dft_cuda_event(cudaEvent_t *event) {
   return dft_cuda_check(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "making an event");
 }
 
+/* A copy may still be reading or writing there: a batch that was sent ahead for a step that does not come. */
 static void host_free(void *memory) {
-  if (memory != nullptr) dft_cuda_check(cudaFreeHost(memory), "freeing page-locked memory");
+  if (memory == nullptr) return;
+  wait_for_all("freeing page-locked memory");
+  dft_cuda_check(cudaFreeHost(memory), "freeing page-locked memory");
 }
 
 static void move(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, const char *what) {

@@ -277,7 +277,7 @@ static inline int64_t dft_chunk_count(const dft_chunks &c) {
 float *dft_cuda_partials(const dft_chunks &c, int64_t width);
 /* Chunks in order, in float64, then shards in the tree: to out64[node][width], or with float32 rounded after
  * each shard and addition to out32. */
-void dft_cuda_fold(const dft_chunks &c, const dft_shard_map *map, const float *partials, int64_t width,
+void dft_cuda_fold(const dft_chunks &c, const dft_shard_map *map, const float *partials, int width,
                    double *out64, float *out32);
 
 /* ---- the files' parts ---- */

@@ -38,8 +38,10 @@ static dft_status recorded(dft_graph **graph) {
   cuda.recording = false;
   bool good = dft_cuda_check(cudaStreamEndCapture(cuda.stream, &captured), "recording a step");
   if (g == nullptr) dft_cuda_keep("out of memory (a recorded step)");
+  /* Else all of it would run at the launching stream's priority, the exchange too (urgent_stream). */
   if (good && cuda.error == DFT_OK)
-    dft_cuda_check(cudaGraphInstantiate(&g->exec, captured, 0), "making a recorded step");
+    dft_cuda_check(cudaGraphInstantiate(&g->exec, captured, cudaGraphInstantiateFlagUseNodePriority),
+                   "making a recorded step");
   if (captured != nullptr) cudaGraphDestroy(captured);
   if (cuda.error != DFT_OK) {
     free(g);

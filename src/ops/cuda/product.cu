@@ -3,6 +3,7 @@
  * rows and no splitting of sums, and then used for every number of rows. */
 #include "device.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* In cuBLASLt's terms, column-major: D[m][n] = op(A)[m][k] . op(B)[k][n] (+ beta*C + bias). Our rows are its
@@ -179,6 +180,19 @@ static const cublasLtMatmulAlgo_t *choose(const call *c) {
   return &made->algorithm;
 }
 
+/* What it was, in words: cuBLASLt tells only a number. */
+static void failed(const call *c, cublasStatus_t status) {
+  const struct call::key *k = &c->key;
+  char what[200];
+  snprintf(what, sizeof what,
+           "a product (m %d, n %lld, k %d, %d of them, %s to %s, transposed %d %d, bias %d, beta %d, at "
+           "multiples of %d bytes)",
+           k->m, (long long)c->n, k->k, c->batch, k->half ? "bfloat16" : "float32",
+           k->half_out ? "bfloat16" : "float32", k->transposed_a, k->transposed_b, k->bias, k->onto,
+           k->alignment);
+  dft_cuda_check_blas(status, what);
+}
+
 static void multiply(const call *c) {
   description t;
   if (c->n == 0 || c->batch == 0) return;
@@ -186,10 +200,10 @@ static void multiply(const call *c) {
   if (algorithm == nullptr) return;
   if (describe(c, c->n, c->batch, &t)) {
     const float alpha = 1, beta = c->c != nullptr ? 1.0f : 0.0f;
-    dft_cuda_check_blas(cublasLtMatmul(cuda.lt, t.product, &alpha, c->a, t.a, c->b, t.b, &beta,
-                                       c->c != nullptr ? c->c : c->d, t.d, c->d, t.d, algorithm,
-                                       cuda.workspace, DFT_CUDA_WORKSPACE_BYTES, cuda.stream),
-                        "a product");
+    const cublasStatus_t status =
+        cublasLtMatmul(cuda.lt, t.product, &alpha, c->a, t.a, c->b, t.b, &beta, c->c != nullptr ? c->c : c->d,
+                       t.d, c->d, t.d, algorithm, cuda.workspace, DFT_CUDA_WORKSPACE_BYTES, cuda.stream);
+    if (status != CUBLAS_STATUS_SUCCESS) failed(c, status);
   }
   forget(&t);
 }
@@ -313,7 +327,7 @@ void dft_cuda_multiply_dw(const void *x, const void *dy, bool half, int pixels, 
       add_chunk(&job, &run, from, end - from < size ? end - from : size, slot, partials);
   }
   multiply_chunks(&job, &run, partials);
-  dft_cuda_fold(chunks, map, partials, (int64_t)k * n, nullptr, dw);
+  dft_cuda_fold(chunks, map, partials, k * n, nullptr, dw);
 }
 
 /* ---- the table: float32 ---- */

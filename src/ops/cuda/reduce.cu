@@ -106,13 +106,11 @@ float *dft_cuda_partials(const dft_chunks &c, int64_t width) {
 struct group_kernel {
   dft_chunks c;
   const float *partials;
-  int64_t width;
-  int groups, each;
+  int width, groups, each;
   double *sums;
   __device__ void operator()(int64_t i) const {
-    const int64_t element = i % width, at = i / width;
-    int64_t shard;
-    const int group = dft_divide(at, groups, &shard);
+    int64_t at, shard;
+    const int element = dft_divide(i, width, &at), group = dft_divide(at, groups, &shard);
     const int64_t rows = (int64_t)(c.first[shard + 1] - c.first[shard]) * c.pixels;
     const int64_t size = dft_chunk_rows(c, rows), count = (rows + size - 1) / size;
     const int64_t from = (int64_t)group * each, to = from + each < count ? from + each : count;
@@ -125,11 +123,12 @@ struct group_kernel {
 
 struct shard_kernel {
   const double *sums;
-  int64_t width;
-  int groups;
+  int width, groups;
   double *shards;
   __device__ void operator()(int64_t i) const {
-    const double *p = sums + i / width * groups * width + i % width;
+    int64_t shard;
+    const int element = dft_divide(i, width, &shard);
+    const double *p = sums + shard * groups * width + element;
     double sum = 0;
     for (int g = 0; g < groups; g++, p += width) sum += *p;
     shards[i] = sum;
@@ -140,38 +139,42 @@ struct shard_kernel {
 template <typename T> struct node_kernel {
   const double *shards;
   const int *node_first;
-  int64_t width;
+  int width;
   T *out;
   __device__ void operator()(int64_t i) const {
-    const int64_t node = i / width, element = i % width;
+    int64_t node;
+    const int element = dft_divide(i, width, &node);
     const int from = node_first[node], to = node_first[node + 1];
     T level[DFT_CUDA_LEVELS];
     int top = 0;
     for (int shard = from; shard < to; shard++) {
-      level[top++] = (T)shards[shard * width + element];
+      level[top++] = (T)shards[(int64_t)shard * width + element];
       for (int done = shard - from; done & 1; done >>= 1, top--) level[top - 2] += level[top - 1];
     }
     out[i] = level[0];
   }
 };
 
-void dft_cuda_fold(const dft_chunks &c, const dft_shard_map *map, const float *partials, int64_t width,
+void dft_cuda_fold(const dft_chunks &c, const dft_shard_map *map, const float *partials, int width,
                    double *out64, float *out32) {
   const int groups = groups_of(c), each = groups == 1 ? c.slots : GROUP;
   char *after = scratch + dft_cuda_round_up((size_t)dft_chunk_count(c) * (size_t)width * sizeof(float));
   double *sums = (double *)(void *)after;
-  dft_launch("chunks' sums", c.shards * groups * width, group_kernel{c, partials, width, groups, each, sums});
+  dft_launch("chunks' sums", (int64_t)c.shards * groups * width,
+             group_kernel{c, partials, width, groups, each, sums});
   double *shards = sums;
   if (groups > 1) {
     after += dft_cuda_round_up((size_t)c.shards * (size_t)groups * (size_t)width * sizeof(double));
     shards = (double *)(void *)after;
-    dft_launch("shards' sums", c.shards * width, shard_kernel{sums, width, groups, shards});
+    dft_launch("shards' sums", (int64_t)c.shards * width, shard_kernel{sums, width, groups, shards});
   }
   const int *node_first = c.first + map->shards + 1;
   if (out64 != nullptr)
-    dft_launch("nodes' sums", map->nodes * width, node_kernel<double>{shards, node_first, width, out64});
+    dft_launch("nodes' sums", (int64_t)map->nodes * width,
+               node_kernel<double>{shards, node_first, width, out64});
   else
-    dft_launch("nodes' sums", map->nodes * width, node_kernel<float>{shards, node_first, width, out32});
+    dft_launch("nodes' sums", (int64_t)map->nodes * width,
+               node_kernel<float>{shards, node_first, width, out32});
 }
 
 void dft_cuda_table_reduce(void) {

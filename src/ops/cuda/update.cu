@@ -46,18 +46,22 @@ __device__ __forceinline__ void move(const rule &r, const dft_update_tensor &t, 
   t.w[i] = z(r.nesterov ? kept + z(z(velocity * r.momentum) - step) : kept + velocity);
 }
 
-/* ---- all tensors by one launch: each thread takes every `threads`-th value of each ---- */
+/* ---- all tensors by one launch: each thread takes every `threads`-th value of them all, as if they lay one
+ * after the other. Were the count to begin anew with each, the first threads would have a value of every
+ * tensor, one memory latency after the other, and the last ones nothing to do. ---- */
 
 struct finite_kernel {
   const dft_update_tensor *tensors;
   int count;
   int64_t threads;
   int *not_finite;
-  __device__ void operator()(int64_t first) const {
+  __device__ void operator()(int64_t i) const {
     bool finite = true;
     for (int t = 0; t < count; t++) {
       const float *g = tensors[t].gradient;
-      for (int64_t i = first; i < tensors[t].count; i += threads) finite = finite && isfinite(g[i]);
+      const int64_t values = tensors[t].count;
+      for (; i < values; i += threads) finite = finite && isfinite(g[i]);
+      i -= values;
     }
     if (!finite) *not_finite = 1; /* all who write write the same */
   }
@@ -83,9 +87,11 @@ struct update_kernel {
     if (first == 0) *done = result;
     if (result != DFT_UPDATE_DONE) return;
     const float scale = (float)(1.0 / totals[DFT_STEP_COUNT]), alpha = r.sgd ? 0 : *alpha_t;
+    int64_t i = first;
     for (int t = 0; t < count; t++) {
       const dft_update_tensor tensor = tensors[t];
-      for (int64_t i = first; i < tensor.count; i += threads) move(r, tensor, scale, alpha, i);
+      for (; i < tensor.count; i += threads) move(r, tensor, scale, alpha, i);
+      i -= tensor.count;
     }
   }
 };

@@ -58,41 +58,48 @@ struct gather_kernel {
   const float *store;
   const int64_t *index;
   float *x;
-  int64_t floats;
+  int floats;
   __device__ void operator()(int64_t i) const {
-    const int64_t row = i / floats, at = i % floats;
+    int64_t row;
+    const int at = dft_divide(i, floats, &row);
     x[i] = store[index[row] * floats + at];
   }
 };
 
 static void gather(const float *store, const int64_t *index, float *x, int count, int64_t floats) {
-  dft_launch("gather", count * floats, gather_kernel{store, index, x, floats});
+  dft_launch("gather", count * floats, gather_kernel{store, index, x, (int)floats});
 }
 
 struct scatter_kernel {
   const float *x;
   const int64_t *index;
   float *store;
-  int64_t floats;
+  int floats;
   __device__ void operator()(int64_t i) const {
-    const int64_t row = i / floats, at = i % floats;
+    int64_t row;
+    const int at = dft_divide(i, floats, &row);
     store[index[row] * floats + at] = x[i];
   }
 };
 
 static void scatter(const float *x, const int64_t *index, float *store, int count, int64_t floats) {
-  dft_launch("scatter", count * floats, scatter_kernel{x, index, store, floats});
+  dft_launch("scatter", count * floats, scatter_kernel{x, index, store, (int)floats});
 }
 
 struct copy_nodes_kernel {
   const float *from;
   float *to;
-  int64_t stride, count;
-  __device__ void operator()(int64_t i) const { to[i / count * stride + i % count] = from[i]; }
+  int64_t stride;
+  int count;
+  __device__ void operator()(int64_t i) const {
+    int64_t node;
+    const int at = dft_divide(i, count, &node);
+    to[node * stride + at] = from[i];
+  }
 };
 
 static void copy_nodes(const float *from, float *to, size_t stride, int64_t count, int nodes) {
-  dft_launch("copy_nodes", count * nodes, copy_nodes_kernel{from, to, (int64_t)stride, count});
+  dft_launch("copy_nodes", count * nodes, copy_nodes_kernel{from, to, (int64_t)stride, (int)count});
 }
 
 /* One number of dft_rng_block(seed, DFT_STREAM_DROPOUT, sub, index): rng.c. */

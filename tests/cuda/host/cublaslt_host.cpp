@@ -34,7 +34,8 @@ cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle) {
 }
 
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *made, cublasComputeType_t compute,
-                                        cudaDataType_t) {
+                                        cudaDataType_t scale) {
+  if (scale != CUDA_R_32F) return CUBLAS_STATUS_NOT_SUPPORTED;
   *made = new cublasLtMatmulDescOpaque_t;
   (*made)->compute = compute;
   return CUBLAS_STATUS_SUCCESS;
@@ -264,6 +265,17 @@ static void column(const product &p, const std::vector<float> &factors, int64_t 
   }
 }
 
+/* Where the matrices may begin, and their columns and batches: at multiples of what the kernel was chosen
+ * for. A bias, which no preference speaks of, is read in vectors. */
+static bool aligned(const product &p, uint64_t alignment) {
+  uint64_t bits = 0;
+  for (const matrix *each : {&p.a, &p.b, &p.c, &p.d})
+    bits |=
+        (uintptr_t)each->data |
+        (uint64_t)((each->layout.ld | (each->layout.batch > 1 ? each->layout.stride : 0)) * size_of(*each));
+  return bits % alignment == 0 && (uintptr_t)p.desc.bias % 16 == 0;
+}
+
 /* Whether everything fits together. */
 static cublasStatus_t check(const product &p, const cublasLtMatmulAlgo_t *algorithm) {
   const int64_t m = p.a.transposed ? p.a.layout.columns : p.a.layout.rows;
@@ -273,9 +285,10 @@ static cublasStatus_t check(const product &p, const cublasLtMatmulAlgo_t *algori
   if (k != kb || m != p.d.layout.rows || n != p.d.layout.columns) return CUBLAS_STATUS_INVALID_VALUE;
   const cublasStatus_t status = fits(&p.desc, &p.a.layout, &p.b.layout, &p.d.layout, algorithm);
   if (status != CUBLAS_STATUS_SUCCESS) return status;
-  const uintptr_t bits =
-      (uintptr_t)p.a.data | (uintptr_t)p.b.data | (uintptr_t)p.c.data | (uintptr_t)p.d.data;
-  if (bits % algorithm->data[4] != 0) return CUBLAS_STATUS_INVALID_VALUE;
+  if (!aligned(p, algorithm->data[4])) return CUBLAS_STATUS_INVALID_VALUE;
+  const size_t bias_bytes = (size_t)(m * size_of(p.d));
+  if ((p.desc.epilogue & CUBLASLT_EPILOGUE_BIAS) != 0 && !dft_host_cuda_is_device(p.desc.bias, bias_bytes))
+    return CUBLAS_STATUS_INVALID_VALUE;
   for (const matrix *each : {&p.a, &p.b, &p.c, &p.d})
     if (!each->on_device(size_of(*each))) return CUBLAS_STATUS_INVALID_VALUE;
   return CUBLAS_STATUS_SUCCESS;
@@ -284,10 +297,12 @@ static cublasStatus_t check(const product &p, const cublasLtMatmulAlgo_t *algori
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void *alpha, const void *a,
                               cublasLtMatrixLayout_t a_layout, const void *b, cublasLtMatrixLayout_t b_layout,
                               const void *beta, const void *c, cublasLtMatrixLayout_t c_layout, void *d,
-                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algorithm, void *,
-                              size_t, cudaStream_t stream) {
+                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algorithm,
+                              void *workspace, size_t workspace_bytes, cudaStream_t stream) {
   if (host_fails("fail_gemm", &host()->products)) return CUBLAS_STATUS_EXECUTION_FAILED;
   if (algorithm == nullptr) return CUBLAS_STATUS_INVALID_VALUE; /* dft always chooses */
+  if ((uintptr_t)workspace % 256 != 0 || !dft_host_cuda_is_device(workspace, workspace_bytes))
+    return CUBLAS_STATUS_INVALID_VALUE;
   const product p = {{*a_layout, a, desc->a == CUBLAS_OP_T},
                      {*b_layout, b, desc->b == CUBLAS_OP_T},
                      {*c_layout, c, false},

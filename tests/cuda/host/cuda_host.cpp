@@ -147,12 +147,16 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
 
 /* ---- memory ---- */
 
-bool dft_host_cuda_is_device(const void *memory, size_t bytes) {
+static bool is_in(const std::map<uintptr_t, size_t> &blocks, const void *memory, size_t bytes) {
   std::lock_guard<std::mutex> held(host()->memory_lock);
-  auto after = host()->memory.upper_bound((uintptr_t)memory);
-  if (after == host()->memory.begin()) return false;
+  auto after = blocks.upper_bound((uintptr_t)memory);
+  if (after == blocks.begin()) return false;
   const auto &block = *--after;
   return (uintptr_t)memory + bytes <= block.first + block.second;
+}
+
+bool dft_host_cuda_is_device(const void *memory, size_t bytes) {
+  return is_in(host()->memory, memory, bytes);
 }
 
 cudaError_t cudaMalloc(void **memory, size_t bytes) {
@@ -196,11 +200,20 @@ cudaError_t cudaHostAlloc(void **memory, size_t bytes, unsigned) {
   if (host()->capture != nullptr) return host_misused();
   *memory = host_fails("fail_alloc", &host()->allocations) || fails_again() ? nullptr
                                                                             : malloc(bytes > 0 ? bytes : 1);
-  return host_error(*memory != nullptr ? cudaSuccess : cudaErrorMemoryAllocation);
+  if (*memory == nullptr) return host_error(cudaErrorMemoryAllocation);
+  std::lock_guard<std::mutex> held(host()->memory_lock);
+  host()->locked[(uintptr_t)*memory] = bytes;
+  return cudaSuccess;
 }
 
+/* Without waiting: that the driver does is promised nowhere. Who reads there late shall see it. */
 cudaError_t cudaFreeHost(void *memory) {
-  cudaDeviceSynchronize();
+  if (host()->capture != nullptr) return host_misused();
+  std::lock_guard<std::mutex> held(host()->memory_lock);
+  const auto block = host()->locked.find((uintptr_t)memory);
+  if (block == host()->locked.end()) return host_error(cudaErrorInvalidValue);
+  memset(memory, 0xa5, block->second);
+  host()->locked.erase(block);
   free(memory);
   return cudaSuccess;
 }
@@ -214,6 +227,11 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
     fprintf(stderr, "host CUDA: a copy's pointers are not on the sides that it says\n");
     return host_error(cudaErrorInvalidValue);
   }
+  /* What is pageable goes through the driver's own buffers, which a graph has none of. */
+  if (stream->capture != nullptr && bytes > 0 &&
+      ((!to_device && !is_in(host()->locked, to, bytes)) ||
+       (!from_device && !is_in(host()->locked, from, bytes))))
+    return host_misused();
   dft_host_cuda_run(stream, false, [=] { memmove(to, from, bytes); });
   return cudaSuccess;
 }
@@ -279,12 +297,15 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
 }
 
 cudaError_t cudaDeviceGetStreamPriorityRange(int *lowest, int *highest) {
-  *lowest = *highest = 0;
+  *lowest = 0;
+  *highest = -5;
   return cudaSuccess;
 }
 
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, int) {
-  return cudaStreamCreateWithFlags(stream, flags);
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, int priority) {
+  const cudaError_t error = cudaStreamCreateWithFlags(stream, flags);
+  if (error == cudaSuccess) (*stream)->priority = priority;
+  return error;
 }
 
 void host_enqueue(CUstream_st *stream, std::function<void()> run) {

@@ -16,12 +16,13 @@
 struct host_recording {
   CUstream_st *origin;
   std::vector<std::function<void()>> closures;
-  bool spoiled = false;
+  bool spoiled = false, urgent = false; /* urgent: of a stream with another priority than the origin's */
 };
 
 struct CUstream_st {
   std::deque<std::function<void()>> queue;
   uint64_t enqueued = 0, done = 0;
+  int priority = 0;
   host_recording *capture = nullptr;
   size_t last = 0,
          joined = 0; /* while capturing: closures up to its last one, up to what the origin waits for */
@@ -42,7 +43,7 @@ struct host_state {
   host_recording *capture = nullptr;
   std::vector<std::unique_ptr<host_recording>> recordings; /* events may point to old ones */
   std::mutex memory_lock;
-  std::map<uintptr_t, size_t> memory; /* the device's blocks */
+  std::map<uintptr_t, size_t> memory, locked; /* the device's blocks, and the host's that are page-locked */
   size_t memory_used = 0;
   std::atomic<int> failure{cudaSuccess};
   std::atomic<long> allocations{0}, launches{0}, products{0};

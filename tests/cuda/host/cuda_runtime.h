@@ -41,9 +41,10 @@ enum cudaMemcpyKind {
   cudaMemcpyDeviceToDevice
 };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal };
-#define cudaStreamNonBlocking  1
-#define cudaEventDisableTiming 2
-#define cudaHostAllocDefault   0
+#define cudaStreamNonBlocking                   1
+#define cudaEventDisableTiming                  2
+#define cudaHostAllocDefault                    0
+#define cudaGraphInstantiateFlagUseNodePriority 8
 
 typedef struct CUuuid_st {
   char bytes[16];

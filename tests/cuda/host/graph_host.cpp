@@ -3,6 +3,7 @@
 
 struct CUgraph_st {
   std::vector<std::function<void()>> closures;
+  bool urgent;
 };
 
 struct CUgraphExec_st {
@@ -17,6 +18,7 @@ cudaError_t host_misused(void) {
 bool host_capture(CUstream_st *stream, const std::function<void()> &closure) {
   if (stream->capture == nullptr) return false;
   stream->capture->closures.push_back(closure);
+  stream->capture->urgent |= stream->priority != stream->capture->origin->priority;
   stream->last = stream->capture->closures.size();
   return true;
 }
@@ -57,12 +59,15 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
     }
   }
   host()->capture = nullptr;
-  if (error == cudaSuccess) *graph = new CUgraph_st{std::move(recording->closures)};
+  if (error == cudaSuccess) *graph = new CUgraph_st{std::move(recording->closures), recording->urgent};
   recording->closures.clear();
   return host_error(error);
 }
 
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long) {
+/* A device would run urgent work as the launching stream's, and say nothing. */
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags) {
+  if (graph->urgent && (flags & cudaGraphInstantiateFlagUseNodePriority) == 0)
+    return host_error(cudaErrorInvalidValue);
   *exec = new CUgraphExec_st{std::make_shared<CUgraph_st>(*graph)};
   return cudaSuccess;
 }

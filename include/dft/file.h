@@ -14,6 +14,13 @@
 #define DFT_TEMPORARY_SUFFIX ".dft-tmp"
 
 dft_status dft_write_file(const char *path, const void *data, size_t bytes);
+
+/* What a user named for a command to write: like dft_write_file, but a device, a pipe or anything below /dev
+ * is written to where it is, never replaced. */
+dft_status dft_write_result(const char *path, const void *data, size_t bytes);
+
+/* Whether dft_write_result may write there, asked before the work whose result it will be. */
+dft_status dft_try_result(const char *path);
 /* The same without fsync: nobody waits for the disk, but a machine that stops may leave an old or empty file.
  * For what is made anew from files that last. */
 dft_status dft_replace_file(const char *path, const void *data, size_t bytes);

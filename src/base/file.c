@@ -137,6 +137,38 @@ dft_status dft_replace_file(const char *path, const void *data, size_t bytes) {
   return write_file(path, data, bytes, false);
 }
 
+/* /dev/stdout may lead to a file, which is then the shell's to have made. */
+static bool stays_in_place(const char *path) {
+  struct stat s;
+  if (stat(path, &s) != 0 || S_ISDIR(s.st_mode)) return false;
+  return !S_ISREG(s.st_mode) || strncmp(path, "/dev/", 5) == 0;
+}
+
+static dft_status write_in_place(const char *path, const void *data, size_t bytes) {
+  FILE *f = fopen(path, "ae");
+  if (f == NULL) return dft_fail(DFT_EIO, "%s: cannot open: %s", path, strerror(errno));
+  bool good = fwrite(data, 1, bytes, f) == bytes;
+  good = fclose(f) == 0 && good;
+  return good ? DFT_OK : dft_fail(DFT_EIO, "%s: cannot write %zu bytes: %s", path, bytes, strerror(errno));
+}
+
+dft_status dft_write_result(const char *path, const void *data, size_t bytes) {
+  return stays_in_place(path) ? write_in_place(path, data, bytes) : dft_write_file(path, data, bytes);
+}
+
+dft_status dft_try_result(const char *path) {
+  struct stat s;
+  dft_output *out;
+  if (stat(path, &s) == 0 && S_ISDIR(s.st_mode))
+    return dft_fail(DFT_EIO, "%s: cannot write: %s", path, strerror(EISDIR));
+  if (stays_in_place(path)) return DFT_OK;
+  DFT_TRY(output_open(path, 0, false, &out));
+  close(out->fd);
+  unlink(out->temporary);
+  free(out);
+  return DFT_OK;
+}
+
 dft_status dft_link_file(const char *from, const char *to) {
   char temporary[PATH_MAX];
   DFT_TRY(temporary_name(to, temporary));

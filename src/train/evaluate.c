@@ -1,6 +1,7 @@
 /* `dft eval`: loss, accuracy, per-class table and confusion matrix on data.validation. */
 #include "dft/file.h"
 #include "train.h"
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,12 +84,22 @@ static void json_scores(FILE *f, class_scores s) {
           s.recall, s.f1, (long long)s.support);
 }
 
+/* JSON has no word for what is not finite. */
+static void json_real(FILE *f, const char *key, double value) {
+  if (isfinite(value))
+    fprintf(f, "\"%s\": %.17g, ", key, value);
+  else
+    fprintf(f, "\"%s\": null, ", key);
+}
+
 static void json(FILE *f, const dft_run *run, const char *checkpoint, const dft_metrics *m) {
   int classes = run->model->classes;
   fprintf(f, "{\"checkpoint\": ");
   json_string(f, checkpoint);
-  fprintf(f, ", \"samples\": %lld, \"left_out\": %lld, \"loss\": %.17g, \"accuracy\": %.17g, \"classes\": [",
-          (long long)m->count, (long long)m->left_out, m->loss, m->accuracy);
+  fprintf(f, ", \"samples\": %lld, \"left_out\": %lld, ", (long long)m->count, (long long)m->left_out);
+  json_real(f, "loss", m->loss);
+  json_real(f, "accuracy", m->accuracy);
+  fprintf(f, "\"classes\": [");
   for (int c = 0; c < classes; c++) {
     fprintf(f, "%s{\"name\": ", c ? ", " : "");
     json_string(f, run->class_names[c]);
@@ -114,7 +125,7 @@ static dft_status write_json(const dft_run *run, const char *checkpoint, const d
   FILE *f = open_memstream(&text, &bytes);
   if (f == NULL) return dft_fail_memory("json", 0);
   json(f, run, checkpoint, m);
-  dft_status status = fclose(f) == 0 ? dft_write_file(path, text, bytes) : dft_fail_memory("json", 0);
+  dft_status status = fclose(f) == 0 ? dft_write_result(path, text, bytes) : dft_fail_memory("json", 0);
   free(text);
   return status;
 }
@@ -124,6 +135,9 @@ static dft_status check_fit(const dft_config *c, const dft_state *s, const char 
   if (c->model.classes != s->classes)
     return dft_fail(DFT_EUSAGE, "model.classes: %d, but %s has %d classes", c->model.classes, checkpoint,
                     s->classes);
+  if (c->model.alpha != s->alpha)
+    return dft_fail(DFT_EUSAGE, "model.alpha: %g, but %s was trained with %g", c->model.alpha, checkpoint,
+                    s->alpha);
   if (c->model.height != s->height || c->model.width != s->width)
     return dft_fail(DFT_EUSAGE, "model.input_shape: %dx%d, but %s was trained with %dx%d", c->model.height,
                     c->model.width, checkpoint, s->height, s->width);
@@ -132,10 +146,11 @@ static dft_status check_fit(const dft_config *c, const dft_state *s, const char 
   const struct {
     const char *key, *here, *there;
   } words[] = {
+      {"model.pooling", dft_pooling_words[c->model.pooling], s->pooling},
       {"data.preprocessing", dft_preprocessing_words[c->data.preprocessing], s->preprocessing},
       {"data.resize", dft_resize_words[c->data.resize], s->resize},
   };
-  for (int i = 0; i < 2; i++)
+  for (int i = 0; i < 3; i++)
     if (words[i].there != NULL && strcmp(words[i].here, words[i].there) != 0)
       return dft_fail(DFT_EUSAGE, "%s: %s, but %s was trained with %s", words[i].key, words[i].here,
                       checkpoint, words[i].there);
@@ -165,6 +180,8 @@ static dft_status open_images(dft_run *run) {
 
 static dft_status evaluate(dft_run *run, dft_state *state, const char *checkpoint, const char *json_path) {
   DFT_TRY(check_fit(run->config, state, checkpoint));
+  bool writes = json_path != NULL && dft_comm_rank(run->comm) == 0;
+  DFT_TRY(dft_comm_agree(run->comm, writes ? dft_try_result(json_path) : DFT_OK));
   dft_comm_set_timeout(run->comm, run->config->distributed.timeout_s);
   DFT_TRY(dft_setup_compute(run->comm, run->config, false, &run->compute));
   run->ops = run->compute.ops;

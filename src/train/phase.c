@@ -1,5 +1,6 @@
 /* A phase: freeze, plan, fit. */
 #include "dft/clock.h"
+#include "dft/log.h"
 #include "train.h"
 #include <inttypes.h>
 #include <math.h>
@@ -175,12 +176,14 @@ static dft_status one_step(dft_run *run, int steps) {
   return every > 0 && at->step % every == 0 ? dft_save(run, DFT_SAVE_NUMBERED) : DFT_OK;
 }
 
-/* Whether this epoch's score is the best so far; the first of equals stays. */
-static bool improves(dft_run *run, const dft_epoch *e) {
+/* Whether this epoch's score is the best so far; the first of equals stays. Only where nothing was validated
+ * is it training's: a val_loss that is not finite is worse than all others. */
+static bool improves(dft_run *run, const dft_epoch *e, bool validated) {
   bool accuracy = run->config->checkpoint.monitor == DFT_MONITOR_VAL_ACCURACY;
-  double score = accuracy ? (isnan(e->val_accuracy) ? e->accuracy : e->val_accuracy)
-                          : (isnan(e->val_loss) ? e->loss : e->val_loss);
-  if (!isfinite(score)) return false; /* all its steps were skipped */
+  double score = accuracy ? (validated ? e->val_accuracy : e->accuracy) : (validated ? e->val_loss : e->loss);
+  if (validated && !isfinite(score) && dft_comm_rank(run->comm) == 0)
+    dft_warn("epoch %d: val_loss is not finite: it cannot become best.pb", e->epoch);
+  if (!isfinite(score)) return false; /* or all its steps were skipped */
   double best = run->at.best;
   if (!isnan(best) && (accuracy ? score <= best : score >= best)) return false;
   run->at.best = score;
@@ -237,8 +240,8 @@ static dft_status end_epoch(dft_run *run, int steps, double start_s) {
                  .val_loss = NAN,
                  .learning_rate = phase->optimizer.learning_rate};
   DFT_TRY(dft_comm_agree(run->comm, dft_device_fetch(run)));
+  dft_metrics metrics = {0};
   if (run->data[DFT_SET_VALIDATION] != NULL) {
-    dft_metrics metrics = {0};
     dft_status status = dft_measure(run, DFT_SET_VALIDATION, &metrics);
     if (status == DFT_ESTOPPED) return stop(run); /* the epoch's steps are done: the next start evaluates */
     DFT_TRY(status);
@@ -250,7 +253,7 @@ static dft_status end_epoch(dft_run *run, int steps, double start_s) {
   at->phase_epoch++;
   at->position = 0;
   at->loss_sum = at->correct_sum = at->count_sum = 0;
-  bool best = improves(run, &e);
+  bool best = improves(run, &e, metrics.count > 0);
   dft_defer(run, remember(run, &e));
   DFT_TRY(sum_work(run));
   if (run->report != NULL)

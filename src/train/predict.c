@@ -1,8 +1,10 @@
 /* `dft predict`: probabilities for images, each once, whatever the number of ranks. */
 #include "predict.h"
+#include "dft/file.h"
 #include "dft/log.h"
 #include "dft/loss.h"
 #include "train.h"
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,6 +54,18 @@ static void read_tile(const prediction *p, const dft_dataset *data, int64_t firs
   }
 }
 
+/* An array of floats can hold what gives no probabilities: no class may come out of it. */
+static void refuse_nonfinite(const prediction *p, const dft_dataset *data, int64_t first, int n,
+                             const float *rows, tile *t) {
+  for (int i = 0; i < n; i++) {
+    char name[ERROR_BYTES / 2];
+    if (t->status[i] != DFT_OK || isfinite(rows[(size_t)i * (size_t)p->model->classes])) continue;
+    dft_dataset_name(data, first + i, name, sizeof name);
+    t->status[i] = DFT_EDATA;
+    snprintf(t->errors[i], ERROR_BYTES, "%s: its values give probabilities that are not finite", name);
+  }
+}
+
 /* Notes what could not be read, in order. Anything but bad data ends the prediction. */
 static dft_status note_unreadable(const prediction *p, const tile *t, int n, float *out) {
   for (int i = 0; i < n; i++) {
@@ -83,6 +97,7 @@ static dft_status predict_range(prediction *p, const dft_dataset *data, int64_t 
     if ((status = dft_folded_run(p->net, x, features, n)) != DFT_OK) break;
     dft_model_head(m, p->host_ops, features, packed, logits, n);
     dft_softmax(logits, n, m->classes, rows);
+    refuse_nonfinite(p, data, first, n, rows, t);
     status = note_unreadable(p, t, n, rows);
     dft_comm_tick(p->comm);
   }
@@ -285,6 +300,8 @@ static dft_status finish(prediction *p, const dft_prediction_request *request) {
                          writes ? dft_predictions_write(&p->all, request->top, request->output) : DFT_OK));
   DFT_TRY(dft_comm_bcast(p->comm, 0, &images, sizeof images));
   if (p->unreadable == 0) return DFT_OK;
+  if (p->unreadable == images)
+    return dft_fail(DFT_EDATA, "none of the images could be read (%lld)", (long long)images);
   return dft_fail(DFT_EDATA, "%lld of %lld images could not be read; the others are predicted",
                   (long long)p->unreadable, (long long)images);
 }
@@ -295,6 +312,8 @@ dft_status dft_predict(dft_comm *comm, const dft_prediction_request *request) {
   prediction p = {.comm = comm, .state = &state};
   dft_status status = open_prediction(&p, request->checkpoint);
   if (status == DFT_OK) status = check_top(&p, request);
+  bool writes = request->output != NULL && dft_comm_rank(comm) == 0;
+  if (status == DFT_OK) status = dft_comm_agree(comm, writes ? dft_try_result(request->output) : DFT_OK);
   if (status == DFT_OK) status = list_inputs(&p, request, &inputs);
   if (status == DFT_OK) status = predict_inputs(&p, &inputs);
   if (status == DFT_OK) status = finish(&p, request);

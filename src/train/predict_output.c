@@ -117,7 +117,7 @@ dft_status dft_predictions_write(const dft_predictions *p, int top, const char *
   if (output == NULL)
     return fflush(stdout) == 0 ? DFT_OK : dft_fail(DFT_EIO, "cannot write to standard output");
   dft_status status =
-      fclose(f) == 0 ? dft_write_file(output, text, bytes) : dft_fail_memory("predictions", 0);
+      fclose(f) == 0 ? dft_write_result(output, text, bytes) : dft_fail_memory("predictions", 0);
   free(text);
   return status;
 }

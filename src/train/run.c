@@ -211,7 +211,8 @@ static void print_result(const dft_run *run) {
   const dft_epoch *e = &run->history[run->history_count - 1];
   printf("Finished after %d epochs: accuracy %.4f, loss %.4f", e->epoch, e->accuracy, e->loss);
   if (!isnan(e->val_loss)) printf(", val_accuracy %.4f, val_loss %.4f", e->val_accuracy, e->val_loss);
-  printf(" (best epoch %d)\nResults in %s\n", run->at.best_epoch, run->config->run_dir);
+  if (run->at.best_epoch > 0) printf(" (best epoch %d)", run->at.best_epoch);
+  printf("\nResults in %s\n", run->config->run_dir);
   fflush(stdout);
 }
 

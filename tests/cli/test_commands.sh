@@ -37,6 +37,8 @@ weighted=$(sed 's/.*"weighted": {"precision": [^,]*, "recall": \([^,]*\),.*/\1/'
 awk -v a="$weighted" -v b="$measured" 'BEGIN {d = a - b; exit !(d < 1e-12 && d > -1e-12)}' ||
   fail "the weighted recall $weighted is not the accuracy $measured"
 expect 2 "data.preprocessing: unit, but" "$DFT" eval "$final" "$config" data.preprocessing=unit
+expect 2 "model.alpha: 1, but" "$DFT" eval "$final" "$config" model.alpha=1
+expect 2 "model.pooling: max, but" "$DFT" eval "$final" "$config" model.pooling=max
 expect 2 "data.resize: pad, but" "$DFT" eval "$final" "$config" data.resize=pad
 
 # predict: 7 images of bytes; the same table and array at every np; rows sum to 1

@@ -54,4 +54,21 @@ cp "$dir"/ckpt-*.pb "$work/resumed/"
 expect 70 "after 10 skipped steps in a row: step 11 (epoch 4)" np_quiet 3 "${run[@]}" "$all" run_dir="$work/resumed" \
   on_nonfinite=skip phases.0.epochs=6
 [ ! -e "$dir/final.pb" ] && [ ! -e "$dir/best.pb" ] || fail "a run that learnt nothing has a best state"
+# one in the validation data: no epoch is the best by its loss, rather than all by their training's; JSON has no NaN; a
+# prediction names it and predicts the others
+images "$work/good.npy" 24
+good="data.train={images: $work/good.npy, labels: $work/labels.npy}"
+tainted="data.validation={images: $work/some.npy, labels: $work/labels.npy}"
+dir=$work/validation
+expect 0 "epoch 1: val_loss is not finite" np_quiet 2 "${run[@]}" "$good" "$tainted" run_dir="$dir"
+[ "$(grep -c "^dft.*warning: epoch" "$work/out")" = 3 ] || broken "not one line per epoch"
+[ -e "$dir/final.pb" ] && [ ! -e "$dir/best.pb" ] || fail "an epoch without a finite val_loss is the best"
+expect 0 "" "$DFT" eval "$dir/final.pb" "${run[@]}" "$good" "$tainted" --json "$work/eval.json"
+grep -q '"loss": null, "accuracy": 0' "$work/eval.json" || fail "no JSON: $(cat "$work/eval.json")"
+for ranks in 1 3; do
+  expect 65 "some.npy[17]: its values give probabilities that are not finite" np_quiet $ranks predict "$dir/final.pb" \
+    "$work/some.npy" --output "$work/p$ranks.csv"
+  [ "$(grep -c ',,,,,$' "$work/p$ranks.csv")" = 1 ] || fail "not one empty row"
+done
+same "$work/p1.csv" "$work/p3.csv" "predictions at np 1 and 3"
 echo "what is not finite ends the run or is skipped"

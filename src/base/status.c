@@ -34,5 +34,7 @@ const char *dft_error(void) {
 }
 
 dft_status dft_fail_memory(const char *what, unsigned long long bytes) {
+  if (bytes == 0)
+    return dft_fail(DFT_EINTERNAL, "out of memory (%s)", what); /* the caller does not know how many */
   return dft_fail(DFT_EINTERNAL, "out of memory (%s, %llu bytes)", what, bytes);
 }

@@ -276,7 +276,7 @@ const dft_key dft_keys[] = {
     {"log.tensorboard", DFT_KEY_BOOL, AT(log.tensorboard), .preset = "true",
      .keras = "keras.callbacks.TensorBoard", .help = "Write TensorBoard events."},
     {"log.trace_steps", DFT_KEY_INT, AT(log.trace_steps), FROM(0, 1000000), .preset = "0",
-     .keras = "TensorBoard(profile_batch)", .help = "Trace this many steps (0: none)."},
+     .keras = "TensorBoard(profile_batch)", .help = "Not in this version: 0."},
 };
 const int dft_key_count = sizeof dft_keys / sizeof dft_keys[0];
 

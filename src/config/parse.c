@@ -23,7 +23,9 @@ typedef struct reading {
 dft_status dft_config_read(const char *path, char **text) {
   *text = NULL;
   FILE *in = fopen(path, "re");
-  if (in == NULL) return dft_fail(DFT_EUSAGE, "cannot read config %s: %s", path, strerror(errno));
+  if (in == NULL)
+    return dft_fail(DFT_EUSAGE, "cannot read config %s: %s%s", path, strerror(errno),
+                    strpbrk(path, "./") == NULL ? " (dft --help lists the commands)" : "");
   char *buffer = malloc(MAX_CONFIG_BYTES + 1);
   if (buffer == NULL) {
     fclose(in);

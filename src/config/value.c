@@ -56,11 +56,8 @@ static dft_status ill_typed(const place *p, const dft_node *node) {
 static dft_status out_of_range(const place *p, const dft_node *node) {
   const dft_key *k = p->key;
   char wanted[128];
-  if (k->high >= 0x1p40)
-    snprintf(wanted, sizeof wanted, "%s %.15g", k->low_open ? "above" : "at least", k->low);
-  else
-    snprintf(wanted, sizeof wanted, "%s %.15g and %s %.15g", k->low_open ? "above" : "at least", k->low,
-             k->high_open ? "below" : "at most", k->high);
+  snprintf(wanted, sizeof wanted, k->high < 1e15 ? "%s %.15g and %s %.15g" : "%s %.0f and %s %.0f",
+           k->low_open ? "above" : "at least", k->low, k->high_open ? "below" : "at most", k->high);
   return dft_fail_at(p->file, node->line, "%s: must be %s, got %.100s", p->path, wanted, node->text);
 }
 

@@ -22,6 +22,10 @@ static dft_status check_class_count(const dft_config *config, const char *path, 
   bool folder = config->data.format == DFT_DATA_IMAGE_FOLDER;
   if (l->class_count == 0 || config->data.classes_subset_count > 0 || l->class_count == config->model.classes)
     return DFT_OK;
+  if (l->class_count == 1)
+    return dft_fail(DFT_EDATA,
+                    "%s: only one class (%s), but model.classes is %d; name what holds all of them", path,
+                    few_names(l, names, sizeof names), config->model.classes);
   return dft_fail(DFT_EDATA,
                   "%s: %lld %s (%s), but model.classes is %d; set it to %lld, or choose with "
                   "data.classes_subset",

@@ -2,6 +2,7 @@
 #include "train.h"
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static const struct {
   const char *suffix;
@@ -69,7 +70,12 @@ static void drop_head(dft_weights *w, const dft_model *m) {
 
 dft_status dft_export(const char *checkpoint, const char *output, bool head) {
   dft_file_kind kind = DFT_FILE_UNKNOWN;
+  struct stat from, to;
   DFT_TRY(kind_of(output, &kind));
+  if (stat(checkpoint, &from) == 0 && stat(output, &to) == 0 && from.st_dev == to.st_dev &&
+      from.st_ino == to.st_ino)
+    return dft_fail(DFT_EUSAGE,
+                    "%s is the checkpoint itself, and an export has no optimizer: name another file", output);
   dft_state state = {0};
   dft_model *model = NULL;
   dft_status status = dft_state_read(checkpoint, &state);

@@ -82,9 +82,8 @@ dft_status dft_state_of(const dft_run *run, dft_state *s) {
 /* A run can go on only from a state that this config, this data and these ranks would have reached. */
 static dft_status fits(const dft_run *run, const dft_state *s, const char *path) {
   const dft_config *c = run->config;
-  DFT_TRY(dft_context(dft_config_compatible(c, s->deciding, s->phase),
-                      "%s cannot go on with this config (use another run_dir, or checkpoint.resume: none)",
-                      path));
+  DFT_TRY(
+      dft_context(dft_config_compatible(c, s->deciding, s->phase), "%s cannot go on with this config", path));
   if (s->data_fingerprint != run->fingerprint)
     return dft_fail(
         DFT_EUSAGE,
@@ -93,6 +92,10 @@ static dft_status fits(const dft_run *run, const dft_state *s, const char *path)
   if (c->distributed.shards != 0 && c->distributed.shards != s->shards)
     return dft_fail(DFT_EUSAGE, "%s was trained with distributed.shards %d, the config says %d: set it back",
                     path, s->shards, c->distributed.shards);
+  if (s->epoch > 0 && s->step == 0)
+    return dft_fail(
+        DFT_EDATA,
+        "%s was exported, without its optimizer: no run can go on from it; give it as model.weights", path);
   if (dft_comm_size(run->comm) > s->shards)
     return dft_fail(DFT_EUSAGE, "%s has %d shards, fewer than the %d ranks: start with at most %d ranks",
                     path, s->shards, dft_comm_size(run->comm), s->shards);

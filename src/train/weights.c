@@ -25,13 +25,25 @@ static void imagenet_path(const dft_config *config, char *path, size_t bytes) {
            keras != NULL ? "" : "/.keras", alpha, size);
 }
 
+/* The widths that keras.applications has weights for; with another one its line below would fail. */
+static dft_status check_published(double alpha) {
+  static const double published[] = {0.35, 0.5, 0.75, 1.0, 1.3, 1.4};
+  for (size_t i = 0; i < sizeof published / sizeof published[0]; i++)
+    if (alpha == published[i]) return DFT_OK;
+  return dft_fail(DFT_EUSAGE,
+                  "model.weights: imagenet: there are weights for model.alpha 0.35, 0.5, 0.75, 1.0, 1.3 and "
+                  "1.4, not for %g",
+                  alpha);
+}
+
 static dft_status resolve(const dft_config *config, char *path, size_t bytes) {
   if (strcmp(config->model.weights, "imagenet") != 0) {
     snprintf(path, bytes, "%s", config->model.weights);
     return DFT_OK;
   }
   imagenet_path(config, path, bytes);
-  if (access(path, R_OK) == 0) return DFT_OK;
+  if (access(path, F_OK) == 0) return DFT_OK;
+  DFT_TRY(check_published(config->model.alpha));
   return dft_fail(DFT_EDATA,
                   "model.weights: imagenet: %s is not there; dft downloads nothing, Keras fetches it: "
                   "python3 -c \"import keras; "

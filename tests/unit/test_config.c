@@ -93,7 +93,7 @@ static const char full[] =
     "compute: {threads: 2}\n"
     "cache: {mode: off, memory_mb: 1}\n"
     "checkpoint: {every_epochs: 0, every_steps: 10, keep: 1, resume: x.pb, monitor: val_accuracy}\n"
-    "log: {verbose: 2, tensorboard: false, trace_steps: 4}\n";
+    "log: {verbose: 2, tensorboard: false, trace_steps: 0}\n";
 
 static void test_values(void **state) {
   (void)state;
@@ -210,7 +210,9 @@ static const wrong wrongs[] = {
     {DATA "seed: 1.5\n" PHASE, NULL, "runs.d/a.yaml:2: seed: expected an integer, got 1.5"},
     {DATA "seed: [1]\n" PHASE, NULL, "runs.d/a.yaml:2: seed: expected an integer, got a list"},
     {DATA "seed: {a: 1}\n" PHASE, NULL, "runs.d/a.yaml:2: seed: expected an integer, got a mapping"},
-    {DATA "seed: 99999999999999999999\n" PHASE, NULL, "runs.d/a.yaml:2: seed: must be at least 0, got 9999"},
+    {DATA "seed: 99999999999999999999\n" PHASE, NULL,
+     "runs.d/a.yaml:2: seed: must be at least 0 and at most 4611686018427387904, got 9999"},
+    {DATA PHASE, "log.trace_steps=1", "command line: log.trace_steps: not in this version"},
     {DATA "model: {alpha: x}\n" PHASE, NULL, "runs.d/a.yaml:2: model.alpha: expected a number, got x"},
     {DATA "model: {alpha: nan}\n" PHASE, NULL, "runs.d/a.yaml:2: model.alpha: expected a number, got nan"},
     {DATA "model: {alpha: 1e999}\n" PHASE, NULL, "runs.d/a.yaml:2: model.alpha: must be above 0"},

@@ -30,6 +30,9 @@ void dft_progress_end(void) {
 static void print(const char *kind, const char *format, va_list args) {
   char text[2304];
   vsnprintf(text, sizeof text, format, args);
+  for (char *c = text; *c != '\0'; c++)
+    if ((unsigned char)*c < ' ' || *c == 0x7f)
+      *c = '?'; /* of a file's name: it stays one line, and no command */
   dft_progress_end();
   if (all_ranks > 1 && own_rank != 0)
     fprintf(stderr, "dft: rank %d: %s%s\n", own_rank, kind, text);
@@ -67,6 +70,7 @@ void dft_progress(const char *format, ...) {
 }
 
 void dft_print_error(const char *format, ...) {
+  fflush(stdout); /* what it speaks of may have been printed there */
   va_list args;
   va_start(args, format);
   print("error: ", format, args);

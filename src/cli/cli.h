@@ -21,6 +21,7 @@ extern const dft_command dft_command_train, dft_command_plan, dft_command_check,
 dft_status dft_cli_source(const dft_command *command, int argc, char **argv, dft_source *source);
 /* DFT_EUSAGE with the command's usage line. */
 dft_status dft_cli_usage(const dft_command *command, const char *what);
+dft_status dft_cli_unknown(const dft_command *command, const char *option);
 
 /* From here on signals ask for a stop (signals.c). */
 void dft_cli_signals(void);

@@ -9,7 +9,7 @@ static dft_status run(dft_comm *comm, int argc, char **argv) {
     if (strcmp(argv[i], "--no-head") == 0)
       head = false;
     else if (argv[i][0] == '-')
-      return dft_cli_usage(&dft_command_export, "unknown option");
+      return dft_cli_unknown(&dft_command_export, argv[i]);
     else
       argv[files++] = argv[i];
   }

@@ -23,11 +23,17 @@ dft_status dft_cli_usage(const dft_command *command, const char *what) {
   return dft_fail(DFT_EUSAGE, "%s; usage: dft %s %s", what, command->name, command->arguments);
 }
 
+dft_status dft_cli_unknown(const dft_command *command, const char *option) {
+  char what[512];
+  snprintf(what, sizeof what, "unknown option '%s'", option);
+  return dft_cli_usage(command, what);
+}
+
 dft_status dft_cli_source(const dft_command *command, int argc, char **argv, dft_source *source) {
   *source = (dft_source){0};
   int overrides = 0;
   for (int i = 0; i < argc; i++) {
-    if (strchr(argv[i], '=') != NULL && source->path != NULL)
+    if (strchr(argv[i], '=') != NULL && argv[i][0] != '-' && source->path != NULL)
       argv[overrides++] = argv[i];
     else if (argv[i][0] == '-' || source->path != NULL) {
       char what[512];

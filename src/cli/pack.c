@@ -38,7 +38,7 @@ static dft_status run(dft_comm *comm, int argc, char **argv) {
     else if (strcmp(argv[i], "--shard-samples") == 0)
       DFT_TRY(take_number(argc, argv, &i, &options.shard_samples));
     else if (argv[i][0] == '-')
-      return dft_cli_usage(&dft_command_pack, "unknown option");
+      return dft_cli_unknown(&dft_command_pack, argv[i]);
     else
       argv[names++] = argv[i];
   }

@@ -29,7 +29,7 @@ static dft_status read_top(const char *text, int *top) {
 static dft_status read_option(int argc, char **argv, int *i, dft_prediction_request *request) {
   const char *option = argv[*i];
   bool output = strcmp(option, "--output") == 0;
-  if (!output && strcmp(option, "--top") != 0) return dft_cli_usage(&dft_command_predict, "unknown option");
+  if (!output && strcmp(option, "--top") != 0) return dft_cli_unknown(&dft_command_predict, option);
   if (*i + 1 == argc)
     return dft_cli_usage(&dft_command_predict, output ? "--output needs a file" : "--top needs a number");
   const char *value = argv[++*i];

@@ -22,6 +22,8 @@ DFT_KERNELS=portable both 2 "distributed.backend: nccl needs a GPU for every ran
 DFT_KERNELS=portable both 2 "compute.precision: tf32 is for GPUs" "$config" compute.precision=tf32
 DFT_CUDA_MODULE="$work/none.so" DFT_KERNELS=cuda both 2 "none.so: no such file" "$config"
 both 2 "fits no layer" "$config" "phases.1={name: tail, epochs: 1, unfreeze: [nolayer*]}"
+expect 2 "dft --help lists the commands" "$DFT" trian
+both 2 "log.trace_steps: not in this version" "$config" log.trace_steps=3
 # weights
 both 65 "absent.h5" "$config" model.weights="$work/absent.h5"
 head -c 3000 /dev/urandom >"$work/foreign.h5"
@@ -30,13 +32,25 @@ printf '\x89HDF\r\n\x1a\n' >"$work/truncated.h5"
 both 65 "truncated.h5" "$config" model.weights="$work/truncated.h5"
 export KERAS_HOME=$work
 both 65 "keras.applications.MobileNetV2" "$config" model.weights=imagenet
+both 2 "not for 0.4" "$config" model.weights=imagenet model.alpha=0.4
 unset KERAS_HOME
+chmod 000 "$work/foreign.h5"
+[ -r "$work/foreign.h5" ] || both 74 "foreign.h5: cannot open: Permission denied" "$config" model.weights="$work/foreign.h5"
 # data
 printf '\x93NUMPY\x01\x00' >"$work/short.npy"
 both 65 "short.npy" "$config" data.format=npy "data.train={images: $work/short.npy, labels: $work/short.npy}" \
   "data.validation={images: $work/short.npy, labels: $work/short.npy}"
 both 65 "none.gz" "$config" data.format=idx "data.train={images: $work/none.gz, labels: $work/none.gz}" \
   "data.validation={images: $work/none.gz, labels: $work/none.gz}"
+mkdir -p "$work/photos/cats/"{ginger,grey}
+cp "$DFT_SOURCE/tests/golden/data/images/rgb.png" "$work/photos/cats/ginger/"
+: >"$work/photos/cats/grey/"$'two\nlines.png'
+folder=("$config" data.format=image_folder data.train= data.validation=)
+both 65 "only one class (cats)" "${folder[@]}" data.train.path="$work/photos"
+# a name cannot break its line, and what an error speaks of stands above it
+expect 65 "unreadable: " "$DFT" check "${folder[@]}" data.train.path="$work/photos/cats" model.classes=2
+tail -1 "$work/out" | grep -q "1 samples are unreadable, listed above" || fail "the error is not the last line"
+expect 65 "grey/two?lines.png: zero bytes" "$DFT" "${folder[@]}" data.train.path="$work/photos/cats" model.classes=2 data.on_corrupt=fail
 ls "$work"/run/*.pb >/dev/null 2>&1 && fail "a failed run left checkpoints"
 # run_dir that cannot be made (a file is in the way: also true for root)
 : >"$work/file"
@@ -62,6 +76,9 @@ expect 2 "usage: dft inspect" "$DFT" inspect
 expect 65 "nothing.pb" "$DFT" inspect "$work/nothing.pb"
 expect 65 "config.yaml" "$DFT" inspect "$config"
 expect 2 ".onnx" "$DFT" export "$work/nothing.pb" out.onnx
+for words in "predict a b --top=3" "pack a b --top=3" "export a b --top=3" "eval a b --top=3"; do
+  expect 2 "'--top=3'" "$DFT" $words
+done
 expect 0 "dft" "$DFT" --version
 expect 0 "Exit codes" "$DFT" --help
 # what cannot be printed is no success; training goes on without its reader, and says the same in its files
@@ -72,6 +89,22 @@ for words in "--help" "--version" "plan --help" "plan $config" "check $config" "
   [ $? = 74 ] || fail "dft $words on a full disk: not 74"
   grep -q "^dft: error: cannot write" "$work/out" || fail "dft $words on a full disk: no line"
 done
+# a result that cannot be kept is refused before the work for it; a pipe or device is written to, not replaced
+for words in "eval $work/heard/final.pb $config --json" "predict $work/heard/final.pb $work/nan.npy --output"; do
+  expect 74 "absent/x.csv: cannot create" "$DFT" $words "$work/absent/x.csv"
+  mkdir -p "$work/dir.csv"
+  expect 74 "dir.csv: cannot write: Is a directory" "$DFT" $words "$work/dir.csv"
+  ! grep -qE "samples|not finite" "$work/out" || fail "the work was done first: $words"
+done
+mkfifo "$work/pipe"
+timeout 20 cat "$work/pipe" >"$work/piped" &
+expect 0 "" timeout 20 "$DFT" eval "$work/heard/final.pb" "$config" --json "$work/pipe"
+wait $!
+[ -p "$work/pipe" ] && grep -q '"samples": 11' "$work/piped" || fail "--json replaced a pipe"
+# an export is no checkpoint to go on from, and does not take one's place
+expect 2 "is the checkpoint itself" "$DFT" export "$work/heard/final.pb" "$work/heard/final.pb"
+expect 0 "" "$DFT" export "$work/heard/final.pb" "$work/exported.pb"
+both 65 "exported.pb was exported, without its optimizer" "$config" run_dir="$work/again" checkpoint.resume="$work/exported.pb"
 "$DFT" "$config" run_dir="$work/unheard" 2>/dev/null | true
 [ "${PIPESTATUS[0]}" = 0 ] || fail "the run ended with its reader"
 same "$work/heard/final.pb" "$work/unheard/final.pb" "a run that nobody reads"

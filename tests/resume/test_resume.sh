@@ -38,6 +38,9 @@ truncate -s -100 "$dir/$newest"
 ok "damaged" np 2 "$work/config.yaml" run_dir="$dir" phases.2.epochs=2
 grep -q "$newest" "$work/out" || fail "the damaged checkpoint is not named"
 same "$work/long/final.pb" "$dir/final.pb" "after a damaged checkpoint"
+# elsewhere the best epoch so far has no file: said, for best.pb comes only with a better one
+expect 0 "no best.pb in $work/elsewhere: epoch" np_quiet 2 "$work/config.yaml" phases.2.epochs=2 run_dir="$work/elsewhere" \
+  checkpoint.resume="$work/whole/final.pb"
 # what cannot go on is refused, by name
 expect 2 "optimizer.learning_rate" np_quiet 2 "$work/config.yaml" phases.2.epochs=2 phases.0.optimizer.learning_rate=0.1
 expect 2 "data" np_quiet 2 "$work/config.yaml" phases.2.epochs=3 data.train.samples=25

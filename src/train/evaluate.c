@@ -209,6 +209,9 @@ static dft_status evaluate(dft_run *run, dft_state *state, const char *checkpoin
   dft_status status = metrics.confusion == NULL ? dft_fail_memory("confusion matrix", 0) : DFT_OK;
   status = dft_comm_agree(run->comm, status);
   if (status == DFT_OK) status = dft_measure(run, DFT_SET_VALIDATION, &metrics);
+  if (status == DFT_OK && metrics.count == 0)
+    status =
+        dft_fail(DFT_EDATA, "none of the %lld validation samples can be read", (long long)metrics.left_out);
   if (status == DFT_OK && dft_comm_rank(run->comm) == 0) {
     print_table(run, &metrics);
     if (json_path != NULL) status = write_json(run, checkpoint, &metrics, json_path);

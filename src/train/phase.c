@@ -231,6 +231,9 @@ static dft_status end_epoch(dft_run *run, int steps, double start_s) {
   dft_position *at = &run->at;
   const dft_config_phase *phase = &run->config->phases[at->phase];
   dft_tell_left_out(run, DFT_SET_TRAIN, run->left_out);
+  if (run->left_out == dft_dataset_count(run->data[DFT_SET_TRAIN]))
+    return dft_fail(DFT_EDATA, "none of the %lld training samples can be read: nothing was learnt",
+                    (long long)run->left_out);
   run->left_out = 0;
   dft_epoch e = {.epoch = at->epoch + 1,
                  .phase = phase->name,

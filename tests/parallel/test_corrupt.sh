@@ -89,6 +89,15 @@ for ranks in 1 3; do
 done
 grep -q '"step":5,"loss":null' "$work/whole1/log.jsonl" || fail "step 5 has a loss"
 grep -q nan "$work/whole1/history.csv" && fail "a batch of nothing leaves a trace"
+# where that is all there is, no run calls it a result
+mkdir -p "$work/void/"{a,b}
+for class in a b; do echo text | tee "$work/void/$class/1.png" >"$work/void/$class/2.png"; done
+void=("$work/config.yaml" "data={format: image_folder, batch_size: 3, train: {path: $work/void}, validation: {path: $work/void}}"
+  model.classes=2 model.class_names= run_dir="$work/void.run")
+for ranks in 1 3; do
+  expect 65 "none of the 4 training samples can be read" np_quiet $ranks "${void[@]}"
+  [ ! -e "$work/void.run/final.pb" ] || fail "np $ranks: a run that read nothing is finished"
+done
 
 # dft eval counts what it has seen
 for ranks in 1 3; do

@@ -10,7 +10,7 @@ dft_status dft_file_sniff(const char *path, dft_file_kind *kind) {
   *kind = DFT_FILE_UNKNOWN;
   FILE *f = fopen(path, "rbe");
   if (!f)
-    return dft_fail(errno == ENOENT || errno == ENOTDIR ? DFT_EDATA : DFT_EIO, "%s: cannot open: %s", path,
+    return dft_fail(errno == ENOENT || errno == ENOTDIR ? DFT_EDATA : DFT_EIO, "%s: %s", path,
                     strerror(errno));
   char head[sizeof checkpoint - 1] = {0};
   fread(head, 1, sizeof head, f); /* a short file leaves zeros */

@@ -35,7 +35,7 @@ both 65 "keras.applications.MobileNetV2" "$config" model.weights=imagenet
 both 2 "not for 0.4" "$config" model.weights=imagenet model.alpha=0.4
 unset KERAS_HOME
 chmod 000 "$work/foreign.h5"
-[ -r "$work/foreign.h5" ] || both 74 "foreign.h5: cannot open: Permission denied" "$config" model.weights="$work/foreign.h5"
+[ -r "$work/foreign.h5" ] || both 74 "foreign.h5: Permission denied" "$config" model.weights="$work/foreign.h5"
 # data
 printf '\x93NUMPY\x01\x00' >"$work/short.npy"
 both 65 "short.npy" "$config" data.format=npy "data.train={images: $work/short.npy, labels: $work/short.npy}" \

@@ -29,7 +29,7 @@ INLINE void row_vector(const float *const in[3], const float *w, int c, float *z
 void DFT_SIMD(dft_depthwise_group)(const dft_train_conv *t, const expansion *e, int s, int ch, int width,
                                    float *z, double *part) {
   const dft_conv *g = &t->conv;
-  const int c = g->channels, flush = FLUSH_VALUES / g->out_w + 1;
+  const int c = g->channels, flush = flush_rows(g);
   _Alignas(64) float rows[RING_FLOATS];
   _Alignas(64) float sums[2][GROUP] = {{0}};
   _Alignas(64) double totals[2][GROUP] = {{0}};

@@ -127,6 +127,11 @@ INLINE void nine_taps(const float *const in[3], const vf w[9], int at, int strid
     }
 }
 
+/* Output rows after which float32 sums join float64 ones. */
+static inline int flush_rows(const dft_conv *g) {
+  return FLUSH_VALUES / g->out_w + 1;
+}
+
 /* Adds float32 sums[values][GROUP] to float64 ones and empties them. */
 static inline void flush_sums(float (*sums)[GROUP], double (*to)[GROUP], int values, int width) {
   for (int v = 0; v < values; v++)

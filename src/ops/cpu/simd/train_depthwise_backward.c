@@ -225,11 +225,6 @@ static void dw_rows(group *p, int oh) {
   }
 }
 
-/* Output rows after which float32 sums join float64 ones. */
-static int flush_rows(const dft_conv *g) {
-  return FLUSH_VALUES / g->out_w + 1;
-}
-
 /* `rows`: memory of ring_floats. */
 static void open_group(group *p, const dft_train_conv *t, const dft_train_gradient *g, const expansion *e,
                        int s, int ch, int width, float *rows, totals *totals_) {

@@ -8,6 +8,8 @@
 #ifndef DFT_MODULE_H
 #define DFT_MODULE_H
 
+#include "dft/status.h"
+#include <pthread.h>
 #include <stdbool.h>
 
 enum { DFT_MODULE_TEXT_BYTES = 1024 };
@@ -18,5 +20,19 @@ bool dft_module_load(const char *file, const char *variable, const char *symbol,
                      char text[DFT_MODULE_TEXT_BYTES]);
 /* Whether the environment variable names a file. */
 bool dft_module_is_named(const char *variable);
+
+/* A module that does what a library can, and the package that has the library. A static one, the rest zero;
+ * loaded once, at first need. */
+typedef struct dft_module_of {
+  const char *file, *variable, *symbol, *library, *package;
+  pthread_mutex_t lock;
+  bool tried;
+  const void *object; /* the symbol's address */
+  char error[DFT_MODULE_TEXT_BYTES];
+} dft_module_of;
+
+/* Loads the module unless it is. DFT_EINTERNAL, with a message that begins with `name` and says that `what`
+ * ("PNG") needs the library and how it is had, when it cannot be loaded. */
+dft_status dft_module_need(dft_module_of *m, const char *name, const char *what);
 
 #endif

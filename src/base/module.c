@@ -48,3 +48,24 @@ bool dft_module_load(const char *file, const char *variable, const char *symbol,
   if (library != NULL) *address = dlsym(library, symbol);
   return library != NULL;
 }
+
+static void load_once(dft_module_of *m) {
+  char text[DFT_MODULE_TEXT_BYTES];
+  void *address;
+  const bool loaded = dft_module_load(m->file, m->variable, m->symbol, &address, text);
+  m->object = address;
+  snprintf(m->error, sizeof m->error, loaded ? "%s: of another version of dft" : "%s", text);
+}
+
+dft_status dft_module_need(dft_module_of *m, const char *name, const char *what) {
+  pthread_mutex_lock(&m->lock);
+  if (!m->tried) load_once(m);
+  m->tried = true;
+  pthread_mutex_unlock(&m->lock);
+  if (m->object != NULL) return DFT_OK;
+  return dft_fail(
+      DFT_EINTERNAL,
+      "%s: %s needs %s, and its module cannot be loaded: %s; install %s, or set %s to the path of "
+      "%s",
+      name, what, m->library, m->error, m->package, m->variable, m->file);
+}

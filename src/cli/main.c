@@ -93,6 +93,14 @@ static dft_status print_command_help(const dft_command *c) {
   return DFT_OK;
 }
 
+static dft_status print_help_on(const char *topic) {
+  const dft_command *command = find(topic);
+  if (command != NULL) return print_command_help(command);
+  if (strcmp(topic, "config") == 0) return print_config_help();
+  return dft_fail(DFT_EUSAGE, "--help %s: there is help on config and on the commands that dft --help lists",
+                  topic);
+}
+
 static int run(const dft_command *command, int argc, char **argv) {
   dft_comm *comm = NULL;
   dft_status status = DFT_OK;
@@ -120,7 +128,7 @@ static int run(const dft_command *command, int argc, char **argv) {
 int main(int argc, char **argv) {
   const char *first = argc > 1 ? argv[1] : "--help";
   if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0)
-    return told(argc > 2 && strcmp(argv[2], "config") == 0 ? print_config_help() : print_help());
+    return told(argc > 2 ? print_help_on(argv[2]) : print_help());
   if (strcmp(first, "--version") == 0) return told(print_version());
   const dft_command *command = find(first);
   int skip = command != NULL ? 2 : 1; /* `dft CONFIG.yaml` is `dft train CONFIG.yaml` */

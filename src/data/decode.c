@@ -65,29 +65,19 @@ static dft_status recognise(const void *bytes, size_t count, const char *name, c
 
 /* ---- the module ---- */
 
-static pthread_once_t module_once = PTHREAD_ONCE_INIT;
-static const dft_raster_reader *module_reader;
-static char module_error[DFT_MODULE_TEXT_BYTES];
-
-static void load_module(void) {
-  char text[DFT_MODULE_TEXT_BYTES];
-  void *reader;
-  const bool loaded =
-      dft_module_load("dft_decode.so", "DFT_DECODE_MODULE", DFT_RASTER_MODULE_SYMBOL, &reader, text);
-  module_reader = reader;
-  snprintf(module_error, sizeof module_error, loaded ? "%s: of another version of dft" : "%s", text);
-}
+static dft_module_of module = {.file = "dft_decode.so",
+                               .variable = "DFT_DECODE_MODULE",
+                               .symbol = DFT_RASTER_MODULE_SYMBOL,
+                               .library = "libvips",
+                               .package = "libvips42",
+                               .lock = PTHREAD_MUTEX_INITIALIZER};
 
 static dft_status find_reader(const format *f, const char *name, const dft_raster_reader **reader) {
   *reader = f->reader;
   if (f->reader != NULL) return DFT_OK;
-  pthread_once(&module_once, load_module);
-  *reader = module_reader;
-  if (module_reader != NULL) return DFT_OK;
-  return dft_fail(DFT_EINTERNAL,
-                  "%s: %s needs libvips, and its module cannot be loaded: %s; install libvips42, or set "
-                  "DFT_DECODE_MODULE to the path of dft_decode.so",
-                  name, f->name, module_error);
+  DFT_TRY(dft_module_need(&module, name, f->name));
+  *reader = module.object;
+  return DFT_OK;
 }
 
 /* ---- one image ---- */

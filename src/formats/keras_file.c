@@ -4,39 +4,26 @@
 #include "dft/file.h"
 #include "dft/module.h"
 #include "keras.h"
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char library[] = "libhdf5";
-
-/* ---- the module ---- */
-
-static pthread_once_t module_once = PTHREAD_ONCE_INIT;
-static const dft_hdf5 *module;
-static char module_error[DFT_MODULE_TEXT_BYTES];
-
-static void load_module(void) {
-  char text[DFT_MODULE_TEXT_BYTES];
-  void *address;
-  const bool loaded =
-      dft_module_load("dft_hdf5.so", "DFT_HDF5_MODULE", DFT_HDF5_MODULE_SYMBOL, &address, text);
-  module = address;
-  snprintf(module_error, sizeof module_error, loaded ? "%s: of another version of dft" : "%s", text);
-}
+static dft_module_of module = {.file = "dft_hdf5.so",
+                               .variable = "DFT_HDF5_MODULE",
+                               .symbol = DFT_HDF5_MODULE_SYMBOL,
+                               .library = "libhdf5",
+                               .package = "libhdf5-103-1",
+                               .lock = PTHREAD_MUTEX_INITIALIZER};
 
 static dft_status need_module(const char *path) {
-  pthread_once(&module_once, load_module);
-  if (module != NULL) return DFT_OK;
-  return dft_fail(
-      DFT_EINTERNAL,
-      "%s: Keras files need libhdf5, and its module cannot be loaded: %s; install libhdf5-103-1, or "
-      "set DFT_HDF5_MODULE to the path of dft_hdf5.so",
-      path, module_error);
+  return dft_module_need(&module, path, "a Keras file");
+}
+
+static const dft_hdf5 *hdf5(void) {
+  return module.object;
 }
 
 static dft_status told(dft_status status) {
-  return status == DFT_OK ? DFT_OK : dft_fail(status, "%s", module->error());
+  return status == DFT_OK ? DFT_OK : dft_fail(status, "%s", hdf5()->error());
 }
 
 /* ---- the child writes ---- */
@@ -53,7 +40,7 @@ static void put_text(FILE *out, const char *text) {
 
 static dft_status write_weights(const char *path, FILE *out) {
   dft_weights w;
-  DFT_TRY(told(module->read(path, &w)));
+  DFT_TRY(told(hdf5()->read(path, &w)));
   const int32_t counts[2] = {w.count, w.classes};
   put(out, counts, sizeof counts);
   for (int i = 0; i < w.classes; i++) put_text(out, w.class_names[i]);
@@ -71,7 +58,7 @@ static dft_status write_weights(const char *path, FILE *out) {
 
 static dft_status write_layout(const char *path, FILE *out) {
   dft_file_kind kind;
-  DFT_TRY(told(module->layout(path, &kind)));
+  DFT_TRY(told(hdf5()->layout(path, &kind)));
   put(out, &kind, sizeof kind);
   return DFT_OK;
 }
@@ -124,7 +111,7 @@ dft_status dft_keras_read(const char *path, dft_weights *w) {
   int32_t counts[2];
   *w = (dft_weights){0};
   DFT_TRY(need_module(path));
-  DFT_TRY(dft_apart(path, library, write_weights, &in));
+  DFT_TRY(dft_apart(path, module.library, write_weights, &in));
   bool good = take(in, counts, sizeof counts) && counts[0] <= DFT_H5_TENSORS_MAX &&
               take_class_names(in, counts[1], w);
   for (int i = 0; good && i < counts[0]; i++) good = take_tensor(in, w);
@@ -132,17 +119,17 @@ dft_status dft_keras_read(const char *path, dft_weights *w) {
   if (good) return DFT_OK;
   dft_weights_free(w);
   return dft_fail(DFT_EDATA, "%s: %s gave no sound answer: the file is damaged, or memory is short", path,
-                  library);
+                  module.library);
 }
 
 dft_status dft_keras_sniff(const char *path, dft_file_kind *kind) {
   FILE *in;
   DFT_TRY(need_module(path));
-  DFT_TRY(dft_apart(path, library, write_layout, &in));
+  DFT_TRY(dft_apart(path, module.library, write_layout, &in));
   const bool good = take(in, kind, sizeof *kind);
   fclose(in);
   return good ? DFT_OK
-              : dft_fail(DFT_EDATA, "%s: %s gave no sound answer: the file is damaged", path, library);
+              : dft_fail(DFT_EDATA, "%s: %s gave no sound answer: the file is damaged", path, module.library);
 }
 
 /* ---- and written ---- */
@@ -154,7 +141,7 @@ dft_status dft_keras_write(const char *path, dft_file_kind kind, const dft_weigh
   DFT_TRY(need_module(path));
   void *image = NULL;
   size_t bytes = 0;
-  DFT_TRY(dft_context(told(module->image(kind, w, layers, layer_count, &image, &bytes)), "%s", path));
+  DFT_TRY(dft_context(told(hdf5()->image(kind, w, layers, layer_count, &image, &bytes)), "%s", path));
   dft_status status = dft_write_file(path, image, bytes);
   free(image);
   return status;

@@ -1,4 +1,4 @@
-/* `dft check`: reads every sample once. */
+/* `dft check`: reads every sample once, and the weights. */
 #include "dft/clock.h"
 #include "dft/log.h"
 #include "train.h"
@@ -118,21 +118,39 @@ static dft_status check_dataset(const dft_config *c, const dft_dataset *data, co
   return status;
 }
 
+/* Whether the weights are there and fit the model. What is wrong with the file is a finding. */
+static dft_status check_weights(const dft_config *c, const char *const *names, bool *good) {
+  dft_model *model = NULL;
+  *good = true;
+  if (c->model.weights == NULL) return DFT_OK;
+  DFT_TRY(dft_model_new(c->model.alpha, c->model.height, c->model.width, c->model.pooling, c->model.classes,
+                        &model));
+  dft_status status = dft_load_weights(c, model, names);
+  dft_model_free(model);
+  if (status != DFT_EDATA && status != DFT_EIO) return status;
+  printf("unusable: %s\n", dft_error());
+  *good = false;
+  return DFT_OK;
+}
+
 dft_status dft_check(const dft_source *source) {
   dft_config *c = NULL;
   dft_dataset *train = NULL, *validation = NULL;
   const char *const *names = NULL;
   char **own = NULL;
   int64_t bad = 0;
+  bool weights_good = true;
   DFT_TRY(dft_load_config(dft_comm_alone(), source, &c));
   c->data.on_corrupt = DFT_CORRUPT_SKIP; /* all are listed, not the first one only */
   dft_status status = dft_data_open(c, dft_share_alone(), &train, &validation);
   if (status == DFT_OK) status = dft_class_names(c, train, &names, &own);
+  if (status == DFT_OK) status = check_weights(c, names, &weights_good);
   if (status == DFT_OK) status = check_dataset(c, train, "training", names, &bad);
   if (status == DFT_OK && validation != NULL)
     status = check_dataset(c, validation, "validation", names, &bad);
-  if (status == DFT_OK && bad > 0)
-    status = dft_fail(DFT_EDATA, "%lld samples are unreadable, listed above", (long long)bad);
+  if (status == DFT_OK && (bad > 0 || !weights_good))
+    status = dft_fail(DFT_EDATA, "%lld samples are unreadable%s, listed above", (long long)bad,
+                      weights_good ? "" : ", and model.weights cannot be used");
   dft_class_names_free(own, c->model.classes);
   dft_dataset_free(validation);
   dft_dataset_free(train);

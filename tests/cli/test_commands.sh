@@ -14,6 +14,12 @@ grep -Eq "^block_15_expand_BN .* moving stats +train, batch +train, batch" "$wor
 grep -q "gradients per step        15372 bytes" "$work/out" || fail "plan: (1280+1)*3*4 bytes in the head's phase"
 
 expect 0 "training: 24 samples, 0 unreadable" "$DFT" check "$config"
+expect 0 "tensors by name; head: from the file" "$DFT" check "$config" model.weights="$final"
+for words in "absent.h5" "$final model.alpha=0.5"; do
+  expect 65 "model.weights cannot be used, listed above" "$DFT" check "$config" model.weights=$words
+  grep -q "^unusable: .*${words%% *}: " "$work/out" || fail "check: $words is not named"
+  grep -q "^training: 24 samples, 0 unreadable" "$work/out" || fail "check: bad weights end it"
+done
 
 # eval: integer counts, the same at every np, and the history's last validation
 for ranks in 1 2 3 8; do

@@ -81,6 +81,9 @@ for words in "predict a b --top=3" "pack a b --top=3" "export a b --top=3" "eval
 done
 expect 0 "dft" "$DFT" --version
 expect 0 "Exit codes" "$DFT" --help
+expect 0 "dft plan CONFIG.yaml" "$DFT" --help plan
+expect 0 "distributed.timeout_s" "$DFT" --help config
+expect 2 "help train-it: " "$DFT" --help train-it
 # what cannot be printed is no success; training goes on without its reader, and says the same in its files
 "$DFT" "$config" run_dir="$work/heard" >/dev/null 2>&1 || fail "the run to compare with"
 for words in "--help" "--version" "plan --help" "plan $config" "check $config" "inspect $work/heard/final.pb" \

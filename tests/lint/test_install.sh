@@ -73,7 +73,7 @@ moved/bin/dft folder.yaml run_dir=again model.weights=keras.weights.h5 >/dev/nul
 rm "$(find moved -name dft_hdf5.so)"
 said=$(moved/bin/dft export run/final.pb other.h5 2>&1) && { echo "without its module: $said"; exit 1; }
 case $said in
-*"need libhdf5"*DFT_HDF5_MODULE*) ;;
+*"needs libhdf5"*DFT_HDF5_MODULE*) ;;
 *) echo "without its module dft export said: $said"; exit 1 ;;
 esac
 rm "$(find moved -name dft_decode.so)"

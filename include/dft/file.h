@@ -1,4 +1,4 @@
-/* Files that are there whole or not at all.
+/* Files that are there whole or not at all, and are read whole.
  *
  * Written to a temporary name in the same directory, fsync, rename, fsync of the directory. On failure the
  * temporary file is removed and what was there before stays. Errors: DFT_EIO naming the path and the reason.
@@ -14,6 +14,9 @@
 #define DFT_TEMPORARY_SUFFIX ".dft-tmp"
 
 dft_status dft_write_file(const char *path, const void *data, size_t bytes);
+
+/* All bytes of a file, released by free(). DFT_EDATA when it is missing or no regular file. */
+dft_status dft_read_file(const char *path, unsigned char **bytes, size_t *count);
 
 /* What a user named for a command to write: like dft_write_file, but a device, a pipe or anything below /dev
  * is written to where it is, never replaced. */

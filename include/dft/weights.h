@@ -1,4 +1,5 @@
-/* Named tensors, as weight files hold them, and the Keras files themselves.
+/* Named tensors, as weight files hold them, and the Keras files themselves (safetensors.h, onnx.h: the
+ * others).
  *
  * A dft_weights is a list of tensors in file order. `layer` and `variable` are Keras 3's words: layer
  * "block_1_depthwise", variable "kernel" | "bias" | "gamma" | "beta" | "moving_mean" | "moving_variance".
@@ -23,6 +24,9 @@
 
 #define DFT_MAX_RANK 4
 
+/* Most bytes of float32 in one file. */
+#define DFT_WEIGHTS_BYTES_MAX ((int64_t)1 << 30)
+
 typedef struct dft_tensor {
   char *layer;
   char *variable;
@@ -36,8 +40,14 @@ typedef struct dft_weights {
   int count;
   char **class_names; /* NULL when the file knows none */
   int classes;
+  bool unordered;          /* the file's order means nothing: names alone tell what a tensor is */
   struct dft_arena *arena; /* of all tensors' data; NULL: each has its own block */
 } dft_weights;
+
+/* What a file says of the model beside its tensors. */
+typedef struct dft_property {
+  const char *name, *value;
+} dft_property;
 
 int64_t dft_tensor_elements(const dft_tensor *t);
 /* For an empty list: the data of the tensors to come, of so many bytes with each tensor's rounded up to 64,
@@ -58,11 +68,14 @@ typedef enum {
   DFT_FILE_UNKNOWN,
   DFT_FILE_KERAS_H5,
   DFT_FILE_KERAS_WEIGHTS_H5,
-  DFT_FILE_CHECKPOINT
+  DFT_FILE_CHECKPOINT,
+  DFT_FILE_SAFETENSORS, /* safetensors.h */
+  DFT_FILE_ONNX         /* onnx.h */
 } dft_file_kind;
 
 /* Tells by content: a checkpoint by its first 16 bytes (proto/dft.proto), an HDF5 file by its signature at
- * offset 0 and then by what Keras puts into its root; anything else is DFT_FILE_UNKNOWN. DFT_EDATA when the
+ * offset 0 and then by what Keras puts into its root, safetensors by the brace after the header's length,
+ * ONNX by the tags of ModelProto's first two fields; anything else is DFT_FILE_UNKNOWN. DFT_EDATA when the
  * file is missing or unreadable, or is a damaged HDF5 file. */
 dft_status dft_file_sniff(const char *path, dft_file_kind *kind);
 

@@ -191,3 +191,36 @@ dft_status dft_make_directories(const char *directory, const char *what) {
     *slash = '/';
   }
 }
+
+static dft_status read_all(int fd, const char *path, unsigned char **bytes, size_t *count) {
+  struct stat info;
+  if (fstat(fd, &info) != 0) return dft_fail(DFT_EIO, "%s: cannot read: %s", path, strerror(errno));
+  if (!S_ISREG(info.st_mode)) return dft_fail(DFT_EDATA, "%s: is not a file", path);
+  size_t size = (size_t)info.st_size, done = 0;
+  *bytes = malloc(size + 1);
+  if (*bytes == NULL) return dft_fail_memory(path, size);
+  while (done < size) {
+    ssize_t n = read(fd, *bytes + done, size - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return dft_fail(DFT_EIO, "%s: cannot read: %s", path, strerror(errno));
+    if (n == 0) break; /* became shorter meanwhile: a reader finds it cut off */
+    done += (size_t)n;
+  }
+  *count = done;
+  return DFT_OK;
+}
+
+dft_status dft_read_file(const char *path, unsigned char **bytes, size_t *count) {
+  *bytes = NULL;
+  *count = 0;
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0)
+    return dft_fail(errno == ENOENT || errno == ENOTDIR ? DFT_EDATA : DFT_EIO, "%s: cannot open: %s", path,
+                    strerror(errno));
+  dft_status status = read_all(fd, path, bytes, count);
+  close(fd);
+  if (status == DFT_OK) return DFT_OK;
+  free(*bytes);
+  *bytes = NULL;
+  return status;
+}

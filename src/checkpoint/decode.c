@@ -1,6 +1,7 @@
 /* Bytes -> dft_state, believing nothing: first the marks and the CRC, then protobuf-c with a memory limit,
  * then every number. */
 #include "dft.pb-c.h"
+#include "dft/budget.h"
 #include "dft/checkpoint.h"
 #include "dft/crc.h"
 #include "internal.h"
@@ -12,26 +13,6 @@ enum { MIN_BYTES = DFT_CHECKPOINT_MAGIC_BYTES + DFT_CRC_FIELD_BYTES };
 
 /* What protobuf-c may take: its bookkeeping is at most some 50 bytes for each field of a few bytes. */
 enum { MEMORY_BASE = 1 << 16, MEMORY_FACTOR = 16 };
-
-typedef struct budget {
-  size_t left_bytes;
-  bool exceeded;
-} budget;
-
-static void *limited_alloc(void *context, size_t bytes) {
-  budget *b = context;
-  if (bytes > b->left_bytes) {
-    b->exceeded = true;
-    return NULL;
-  }
-  b->left_bytes -= bytes;
-  return malloc(bytes);
-}
-
-static void limited_free(void *context, void *block) {
-  (void)context;
-  free(block);
-}
 
 static dft_status check_envelope(const char *name, const unsigned char *bytes, size_t count) {
   if (count == 0) return dft_fail(DFT_EDATA, "%s: the file is empty", name);
@@ -209,8 +190,8 @@ dft_status dft_state_decode(const char *name, const unsigned char *bytes, size_t
                     DFT_CHECKPOINT_VERSION);
   if (count > INT32_MAX)
     return dft_fail(DFT_EDATA, "%s: %zu bytes are too many for a checkpoint", name, count);
-  budget memory = {.left_bytes = MEMORY_BASE + MEMORY_FACTOR * count};
-  ProtobufCAllocator allocator = {.alloc = limited_alloc, .free = limited_free, .allocator_data = &memory};
+  dft_budget memory = {.left_bytes = MEMORY_BASE + MEMORY_FACTOR * count};
+  ProtobufCAllocator allocator = {dft_budget_alloc, dft_budget_free, &memory};
   Dft__Checkpoint *c = dft__checkpoint__unpack(&allocator, count, bytes);
   if (c == NULL)
     return dft_fail(DFT_EDATA, "%s: %s", name,

@@ -17,11 +17,13 @@ static dft_status run(dft_comm *comm, int argc, char **argv) {
   return dft_export(argv[0], argv[1], head);
 }
 
-const dft_command dft_command_export = {
-    .name = "export",
-    .arguments = "CKPT FILE [--no-head]",
-    .summary = "write .weights.h5 or .h5 for Keras, or .pb",
-    .help = "The format follows the file's name: .weights.h5 (Keras 3), .h5 (published Keras layout), .pb "
-            "(dft's own, without\n"
-            "optimizer and history). --no-head leaves the head out, as weights to start other runs from.",
-    .run = run};
+const dft_command dft_command_export = {.name = "export",
+                                        .arguments = "CKPT FILE [--no-head]",
+                                        .summary = "write the model for Keras, ONNX or others",
+                                        .help =
+                                            "The format follows the file's name: .weights.h5 (Keras 3), .h5 "
+                                            "(published Keras layout), .onnx (the\n"
+                                            "whole network, for inference anywhere), .safetensors, .pb "
+                                            "(dft's own, without optimizer and history).\n"
+                                            "All can be model.weights again. --no-head leaves the head out.",
+                                        .run = run};

@@ -46,9 +46,9 @@ const dft_key dft_keys[] = {
      DECIDES, .keras = "Dropout(rate)", .help = "Dropout before the head."},
     {"model.weights", DFT_KEY_PATH, AT(model.weights), .words = "none imagenet", .word_is_null = true,
      .preset = "none", DECIDES, .keras = "MobileNetV2(weights)",
-     .help =
-         "Weights to start from: a file (.h5, .weights.h5, .pb, known by content), none, or imagenet: the "
-         "file that Keras itself caches."},
+     .help = "Weights to start from: a file (.h5, .weights.h5, .safetensors, .onnx, .pb, known by content), "
+             "none, or imagenet: the "
+             "file that Keras itself caches."},
 
     {"data.format", DFT_KEY_WORD, AT(data.format), .words = "random idx npy image_folder tar",
      .required = true, DECIDES, .help = "What the data files are."},

@@ -5,16 +5,16 @@
 #define DFT_FORMATS_KERAS_H
 
 #include "dft/weights.h"
+#include "metadata.h"
 
 enum {
   DFT_H5_NAMES_MAX = 8192,      /* names in one attribute or group */
   DFT_H5_TENSORS_MAX = 65536,   /* tensors in one file */
   DFT_H5_NAME_BYTES_MAX = 4096, /* of one name */
 };
-#define DFT_H5_TENSOR_BYTES_MAX ((int64_t)1 << 30) /* of all float32 tensors of a file */
 
 /* Attribute of the root group, ours: the class names. Keras ignores it. */
-#define DFT_H5_CLASS_NAMES "dft_class_names"
+#define DFT_H5_CLASS_NAMES DFT_CLASS_NAMES_KEY
 
 enum { DFT_KERAS_VARIABLES_MAX = 4 };
 

@@ -84,7 +84,7 @@ static bool take_tensor(FILE *in, dft_weights *w) {
   char *layer = take_text(in), *variable = take_text(in);
   bool good = layer != NULL && variable != NULL && take(in, &rank, sizeof rank) && rank >= 0 &&
               rank <= DFT_MAX_RANK && take(in, shape, (size_t)rank * sizeof *shape);
-  int64_t elements = 1, most = DFT_H5_TENSOR_BYTES_MAX / (int64_t)sizeof(float);
+  int64_t elements = 1, most = DFT_WEIGHTS_BYTES_MAX / (int64_t)sizeof(float);
   for (int i = 0; good && i < rank; i++) {
     good = shape[i] >= 1 && shape[i] <= most / elements;
     if (good) elements *= shape[i];

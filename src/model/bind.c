@@ -108,6 +108,9 @@ static void bind_head(dft_model *m, const dft_weights *file, const char *const *
 dft_status dft_model_bind(dft_model *model, const dft_weights *file, const char *path,
                           const char *const *class_names, dft_bind_result *result) {
   *result = (dft_bind_result){.by_order = !names_fit(model, file)};
+  if (result->by_order && file->unordered)
+    return dft_fail(DFT_EDATA, "%s: no tensor is named like one of MobileNetV2's in Keras, as Conv1/kernel",
+                    path);
   int nth[KINDS] = {0};
   const dft_tensor *head[2] = {NULL, NULL};
   for (int i = 0; i < model->param_count; i++) {

@@ -1,5 +1,7 @@
 /* Initial weights: from a file, told apart by content, or Keras' initialisers. */
 #include "dft/log.h"
+#include "dft/onnx.h"
+#include "dft/safetensors.h"
 #include "train.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -72,11 +74,18 @@ static dft_status read_any(const char *path, dft_weights *weights) {
     return dft_keras_read(path, weights);
   case DFT_FILE_CHECKPOINT:
     return read_checkpoint(path, weights);
+  case DFT_FILE_SAFETENSORS:
+    return dft_safetensors_read(path, weights);
+  case DFT_FILE_ONNX:
+    return dft_onnx_read(path, DFT_BN_EPSILON, weights);
   case DFT_FILE_UNKNOWN:
     break;
   }
-  return dft_fail(DFT_EDATA, "%s: neither a Keras weights file (.h5, .weights.h5) nor a dft checkpoint (.pb)",
-                  path);
+  return dft_fail(
+      DFT_EDATA,
+      "%s: no weights: neither Keras' (.h5, .weights.h5) nor a dft checkpoint (.pb), safetensors or "
+      "ONNX",
+      path);
 }
 
 dft_status dft_load_weights(const dft_config *config, dft_model *model, const char *const *class_names) {

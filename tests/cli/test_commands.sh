@@ -64,7 +64,7 @@ expect 2 ".csv or .npy" "$DFT" predict "$final" "$work/x.npy" --output "$work/p.
 expect 65 "absent.npy" "$DFT" predict "$final" "$work/absent.npy"
 
 # export and back: a run that starts from the exported weights has the same evaluation
-for kind in pb h5 weights.h5; do
+for kind in pb h5 weights.h5 onnx safetensors; do
   expect 0 "" "$DFT" export "$final" "$work/model.$kind"
   ok "train from .$kind" np 1 "$config" run_dir="$work/from.$kind" model.weights="$work/model.$kind" \
     "phases=[{name: still, epochs: 1, optimizer: {name: sgd, learning_rate: 0.0}}]" model.dropout=0

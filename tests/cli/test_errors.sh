@@ -75,7 +75,8 @@ grep -q "nan.npy\[" "$work/out" || { cat "$work/out" >&2; fail "the samples of t
 expect 2 "usage: dft inspect" "$DFT" inspect
 expect 65 "nothing.pb" "$DFT" inspect "$work/nothing.pb"
 expect 65 "config.yaml" "$DFT" inspect "$config"
-expect 2 ".onnx" "$DFT" export "$work/nothing.pb" out.onnx
+expect 2 ".safetensors, .onnx or .pb" "$DFT" export "$work/nothing.pb" out.tflite
+expect 65 "nothing.pb: cannot open" "$DFT" export "$work/nothing.pb" out.onnx
 for words in "predict a b --top=3" "pack a b --top=3" "export a b --top=3" "eval a b --top=3"; do
   expect 2 "'--top=3'" "$DFT" $words
 done

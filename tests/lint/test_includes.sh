@@ -13,14 +13,14 @@ declare -A level=(
 )
 # Headers in include/dft that are not named like their module; the version is generated, and anyone's.
 declare -A module_of=(
-  [status]=base [log]=base [arena]=base [file]=base [crc]=base [rng]=base [clock]=base [share]=base [module]=base [version]=base
+  [status]=base [log]=base [arena]=base [file]=base [crc]=base [rng]=base [clock]=base [share]=base [module]=base [budget]=base [version]=base
   [nccl]=base # a table that comm uses and the GPU module fills
-  [prefetch]=data [fetch]=cache [pack]=data [shards]=ops [device]=ops [weights]=formats [buckets]=reduce
+  [prefetch]=data [fetch]=cache [pack]=data [shards]=ops [device]=ops [weights]=formats [safetensors]=formats [onnx]=formats [buckets]=reduce
 )
-# Foreign headers that one module alone knows.
+# Foreign headers, and the modules that know them.
 declare -A owner=(
-  [mpi.h]=comm [hdf5.h]=formats [yaml.h]=config [cblas.h]=ops [immintrin.h]=ops [zlib.h]=data [jpeglib.h]=data [jpegint.h]=data [jansson.h]=data [vips/vips.h]=data
-  [nccl.h]=comm [cuda_runtime.h]=ops [cublasLt.h]=ops [dft.pb-c.h]=checkpoint [protobuf-c/protobuf-c.h]=checkpoint
+  [mpi.h]=comm [hdf5.h]=formats [yaml.h]=config [cblas.h]=ops [immintrin.h]=ops [zlib.h]=data [jpeglib.h]=data [jpegint.h]=data [vips/vips.h]=data [jansson.h]="data formats"
+  [nccl.h]=comm [cuda_runtime.h]=ops [cublasLt.h]=ops [dft.pb-c.h]=checkpoint [onnx.pb-c.h]=formats [protobuf-c/protobuf-c.h]="checkpoint formats"
 )
 MOST_LINES=420
 
@@ -58,7 +58,7 @@ check_include() { # FILE MODULE HEADER
     ;;
   *)
     target=${owner[$3]:-}
-    [ -z "$target" ] || [ "$target" = "$2" ] || echo "$1: only src/$target includes $3"
+    [ -z "$target" ] || [[ " $target " == *" $2 "* ]] || echo "$1: only src/$target includes $3"
     ;;
   esac
 }

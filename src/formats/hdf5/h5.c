@@ -235,10 +235,10 @@ static dft_status check_layout(const dft_h5 *file, const char *label, const layo
     return dft_fail(DFT_EDATA, "%s: %s: is stored outside this file or in a way Keras does not use",
                     file->path, label);
   if (l->elements < 1) return dft_fail(DFT_EDATA, "%s: %s: is empty", file->path, label);
-  int64_t left = DFT_H5_TENSOR_BYTES_MAX - file->tensor_bytes;
+  int64_t left = DFT_WEIGHTS_BYTES_MAX - file->tensor_bytes;
   if (l->elements > left / (int64_t)sizeof(float) || (l->chunked && l->chunk_bytes > CHUNK_BYTES_MAX))
     return dft_fail(DFT_EDATA, "%s: %s: is too large: a file may hold %lld MiB of weights", file->path, label,
-                    (long long)(DFT_H5_TENSOR_BYTES_MAX >> 20));
+                    (long long)(DFT_WEIGHTS_BYTES_MAX >> 20));
   int64_t declared = l->elements * l->element_bytes;
   int64_t needed = l->chunked ? (declared + DEFLATE_MAX - 1) / DEFLATE_MAX : declared;
   if (l->stored_bytes < needed || l->stored_bytes > file->file_bytes)

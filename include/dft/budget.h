@@ -1,0 +1,18 @@
+/* Memory for reading what others wrote: an allocator that gives so much and no more, in the form that parsers
+ * (protobuf-c) take one. One thread. Not collective. */
+#ifndef DFT_BUDGET_H
+#define DFT_BUDGET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+typedef struct dft_budget {
+  size_t left_bytes;
+  bool exceeded; /* more was asked for */
+} dft_budget;
+
+/* malloc within the budget, else NULL; `budget` is the dft_budget. What is freed does not come back to it. */
+void *dft_budget_alloc(void *budget, size_t bytes);
+void dft_budget_free(void *budget, void *block);
+
+#endif

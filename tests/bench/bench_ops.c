@@ -119,10 +119,10 @@ static int ascending(const void *a, const void *b) {
 }
 
 /* Clocks change with what a machine does: beside the best time, the median share of the FMA rate measured
- * just before and after each run. */
+ * just before and after each run, long enough that asking for the time weighs nothing. */
 static void bench_frozen(const dft_ops *ops, dft_kernels kernels, const network *net, int from, int to,
                          int samples) {
-  enum { RUNS = 1000, FMA_STEPS = 4000 };
+  enum { RUNS = 1000, FMA_STEPS = 40000 };
   static double share[RUNS];
   const dft_conv *first = &net->layers[from].conv, *last = &net->layers[to - 1].conv;
   double work = 0, best = INFINITY, before = fma_gflops(kernels, FMA_STEPS), begun = cpu_s();

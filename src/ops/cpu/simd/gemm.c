@@ -83,14 +83,14 @@ static inline __attribute__((always_inline)) void tiles(const panel_call *call, 
                                                         int count, int rows, int vectors, bool pairs) {
   const ptrdiff_t x_stride = call->x_stride;
   const float *ahead = call->next ? call->next : call->w + (ptrdiff_t)call->k * vectors * VF_LANES;
-  const ptrdiff_t step = call->next ? call->next_step : 16;
-  int fetching = 2; /* tiles, which bring a line each per k */
+  /* The first tiles bring the next panel of a large W to L2: as many as there are up to eight, so that a line
+   * comes every few k, with time to arrive; two where it is still to be packed. */
+  int fetching = call->next || count < 4 ? 2 : count < 8 ? 4 : 8;
+  const ptrdiff_t step = call->next ? call->next_step : PANEL / fetching;
   cursor at = *to;
   const bool even = last == VF_LANES && !call->residual && !call->rounded && call->y_row % rows == 0;
   for (; count > 0; count--, at.x += rows * x_stride) {
-    /* The first tiles fetch the next panel of a large W to L2, a line per k; then they ask for what is there.
-     */
-    const ptrdiff_t line = fetching > 0 ? step : 0;
+    const ptrdiff_t line = fetching > 0 ? step : 0; /* later ones ask for what is there */
     if (call->far)
 #pragma GCC unroll 12
       for (int r = 0; r < rows; r++)
@@ -119,7 +119,7 @@ static inline __attribute__((always_inline)) void tiles(const panel_call *call, 
           sum[r][1] = pairs ? vf_pair_fma(factor, w1, sum[r][1]) : vf_fma(factor, w1, sum[r][1]);
       }
     }
-    if (fetching-- == 2 && call->next) ahead = call->next + call->next_line;
+    if (--fetching == 1 && call->next) ahead = call->next + call->next_line;
     if (even && at.column % rows == 0)
       finish_evenly(call, sum, &at, rows, vectors);
     else if (last == VF_LANES)
@@ -193,9 +193,10 @@ void DFT_SIMD(dft_gemm_panel)(const panel_call *call, int rows) {
 }
 
 /* Rows to take through all panels at a time. Where W fits in L1, so few that x and y stay there too; else as
- * many as leave x in half of a small L2, since each panel of W then comes from further away. */
+ * many as leave x in L2, since each panel of W then comes from further away: eight samples of 3x3 pixels and
+ * 960 channels at least, which else would take W twice. */
 static int64_t chunk_rows(int k, int n) {
-  enum { L1_BYTES = 24 << 10, L2_BYTES = 256 << 10 };
+  enum { L1_BYTES = 24 << 10, L2_BYTES = 320 << 10 };
   int64_t row = k * (int64_t)sizeof(float), rows = L2_BYTES / row;
   if (row * n <= L1_BYTES) rows = L1_BYTES / (row + n * (int64_t)sizeof(float));
   return rows < TILE_ROWS ? TILE_ROWS : rows / TILE_ROWS * TILE_ROWS;

@@ -125,7 +125,6 @@ dft_status dft_config_check(const dft_config *config, const char *file, const df
   DFT_TRY(check_validation(&c));
   DFT_TRY(check_classes(&c));
   DFT_TRY(check_augment(&c));
-  if (config->log.trace_steps > 0) return REFUSE(&c, "log.trace_steps", "not in this version; leave it out");
   for (int i = 0; i < config->phase_count; i++) DFT_TRY(check_phase(&c, i));
   return DFT_OK;
 }

@@ -275,8 +275,9 @@ const dft_key dft_keys[] = {
      .help = "0 silent, 1 progress bar, 2 one line per epoch; auto: 1 on a terminal, else 2."},
     {"log.tensorboard", DFT_KEY_BOOL, AT(log.tensorboard), .preset = "true",
      .keras = "keras.callbacks.TensorBoard", .help = "Write TensorBoard events."},
-    {"log.trace_steps", DFT_KEY_INT, AT(log.trace_steps), FROM(0, 1000000), .preset = "0",
-     .keras = "TensorBoard(profile_batch)", .help = "Not in this version: 0."},
+    {"log.trace_steps", DFT_KEY_INT, AT(log.trace_steps), FROM(0, 1000), .preset = "0",
+     .keras = "TensorBoard(profile_batch)",
+     .help = "Write run_dir/trace.json: what each rank does when, in so many steps from the start."},
 };
 const int dft_key_count = sizeof dft_keys / sizeof dft_keys[0];
 

@@ -1,3 +1,4 @@
+#include "dft/trace.h"
 #include "tail.h"
 
 /* Where the kernels put a parameter's gradient, per owned node: straight where the exchange wants it, if it
@@ -102,7 +103,9 @@ dft_status dft_tail_backward(dft_tail *tail, const dft_batch *batch, const float
     else if (u->needs_dx)
       dx = u[-1].y != NULL ? tail->narrow[narrow ^= 1] : tail->wide[wide ^= 1];
     const bool starts = above_pair || (u->unit->block_start && !u->pair);
+    const double traced_s = dft_trace_begin();
     DFT_TRY(backward_unit(tail, i, batch, x, dy, starts ? around : NULL, dx));
+    dft_trace_end(DFT_TRACE_WORK, tail->model->layers[u->unit->conv_layer].name, -1, traced_s);
     if (starts) around = NULL;
     dy = dx;
   }

@@ -1,3 +1,4 @@
+#include "dft/trace.h"
 #include "tail.h"
 #include <string.h>
 
@@ -64,7 +65,9 @@ dft_status dft_tail_forward(dft_tail *tail, const dft_batch *batch, const float 
     const float *block_input = x;
     for (int i = 0; i < tail->count; i++) {
       if (i > 0 && tail->units[i].unit->block_start) block_input = tail->units[i - 1].y;
+      const double traced_s = dft_trace_begin();
       DFT_TRY(forward_unit(tail, i, batch, x, block_input));
+      dft_trace_end(DFT_TRACE_WORK, m->layers[tail->units[i].unit->conv_layer].name, -1, traced_s);
     }
     const float *last = tail->units[tail->count - 1].y;
     if (m->pooling == DFT_POOL_AVG)

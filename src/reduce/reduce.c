@@ -1,5 +1,6 @@
 #include "dft/arena.h"
 #include "dft/clock.h"
+#include "dft/trace.h"
 #include "reduction.h"
 #include <stdlib.h>
 
@@ -153,8 +154,18 @@ static dft_status advance(dft_reducer *r, dft_reduction_handle *h, bool *progres
   return DFT_OK;
 }
 
+/* The trace gets to know of it once. */
+static void tell(dft_reduction_handle *h) {
+  dft_trace_end(DFT_TRACE_EXCHANGE, h->dtype == DFT_F32 ? "gradients" : "sums", (int64_t)h->bytes,
+                h->traced_s);
+  h->traced_s = -1;
+}
+
 static dft_status advance_all(dft_reducer *r, bool *progressed) {
-  for (dft_reduction_handle *h = r->first; h != NULL; h = h->next) DFT_TRY(advance(r, h, progressed));
+  for (dft_reduction_handle *h = r->first; h != NULL; h = h->next) {
+    DFT_TRY(advance(r, h, progressed));
+    if (h->done) tell(h);
+  }
   return DFT_OK;
 }
 
@@ -255,6 +266,7 @@ dft_status dft_reduce_start(dft_reducer *r, dft_dtype dtype, void *data, size_t 
   h->data = data;
   h->stage = h->pending = 0;
   h->done = false;
+  h->traced_s = r->ranks > 1 && here ? dft_trace_begin() : -1; /* what a device does is not seen from here */
   h->tag = DFT_TAG_REDUCE + (int)(r->started++ % DFT_TAGS_OF_REDUCE);
   *r->last = h; /* from here on the reducer owns it */
   r->last = &h->next;

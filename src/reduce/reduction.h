@@ -18,6 +18,7 @@ struct dft_reduction_handle {
   int message_room;
   int tag, stage, pending; /* pending: messages of the stage not known to be complete */
   bool done;
+  double traced_s; /* its begin, for the trace; -1: told, or not traced */
   /* with a device */
   void *event;     /* NCCL: when all of it is done; owned */
   void *on_device; /* MPI: where the total goes; then data is `locked` */

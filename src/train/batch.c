@@ -2,6 +2,7 @@
  * phase goes on from. */
 #include "dft/arena.h"
 #include "dft/log.h"
+#include "dft/trace.h"
 #include "train.h"
 #include <stdlib.h>
 #include <string.h>
@@ -63,6 +64,7 @@ static void name_samples(dft_run *run, dft_loaded *b, int64_t position, int64_t 
 }
 
 void dft_batch_load(dft_run *run, dft_loaded *b, int64_t position) {
+  const double traced_s = dft_trace_begin();
   const int64_t count = dft_batch_at(run, position);
   name_samples(run, b, position, count);
   int64_t view = dft_dataset_view_of(run->data[DFT_SET_TRAIN], run->at.epoch);
@@ -90,6 +92,7 @@ void dft_batch_load(dft_run *run, dft_loaded *b, int64_t position) {
   }
   b->epoch = run->at.epoch;
   b->position = position;
+  dft_trace_end(DFT_TRACE_WORK, "rows", -1, traced_s);
 }
 
 static void *rows(const dft_run *run, size_t bytes, dft_status *status) {

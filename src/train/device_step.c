@@ -2,6 +2,7 @@
  * to the update, and the host loads the next batch meanwhile. What a step enqueues is recorded the second
  * time a batch of its size comes, and replayed from then on. */
 #include "device_run.h"
+#include "dft/trace.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -184,10 +185,14 @@ static dft_status step(dft_run *run, dft_device_run *d, bool may_leave_out, dft_
   }
   d->next.position = -1;
   DFT_TRY(count_batch(run, may_leave_out, &global));
+  double traced_s = dft_trace_begin();
   send_batch(run, d);
   DFT_TRY(launch(run, d, global));
+  dft_trace_end(DFT_TRACE_WORK, "launch", -1, traced_s);
   DFT_TRY(load_next(run, d, waited));
+  traced_s = dft_trace_begin();
   DFT_TRY(dft_reducer_finish(run->reducer));
+  dft_trace_end(DFT_TRACE_WORK, "wait for the GPU", -1, traced_s);
   memcpy(ph->sums, d->totals_host, DFT_SUMS * sizeof *ph->sums);
   if (!dft_device_updated(d)) return DFT_OK;
   dft_optimizer_begin(ph->optimizer);

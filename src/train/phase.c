@@ -1,6 +1,7 @@
 /* A phase: freeze, plan, fit. */
 #include "dft/clock.h"
 #include "dft/log.h"
+#include "dft/trace.h"
 #include "train.h"
 #include <inttypes.h>
 #include <math.h>
@@ -13,7 +14,10 @@
 enum { BUCKET_BYTES = 1 << 20 };
 
 static dft_status hook_sum(void *context, double *sums, size_t count) {
-  return dft_reduce(((dft_run *)context)->reducer, DFT_F64, sums, count);
+  const double traced_s = dft_trace_begin();
+  DFT_TRY(dft_reduce(((dft_run *)context)->reducer, DFT_F64, sums, count));
+  dft_trace_end(DFT_TRACE_WORK, "wait for sums", -1, traced_s);
+  return DFT_OK;
 }
 
 static float *hook_gradient(void *context, int param, size_t *stride) {
@@ -131,6 +135,7 @@ void dft_phase_close(dft_run *run) {
 
 static void report_step(dft_run *run, const dft_step_result *s, int steps, double seconds) {
   if (run->report == NULL) return;
+  const double traced_s = dft_trace_begin();
   const dft_position *at = &run->at;
   int64_t b = run->config->data.batch_size;
   dft_defer(run, dft_report_step(run->report,
@@ -148,9 +153,11 @@ static void report_step(dft_run *run, const dft_step_result *s, int steps, doubl
                                      .data_s = s->data_s,
                                      .compute_s = s->compute_s,
                                      .communication_s = s->communication_s}));
+  dft_trace_end(DFT_TRACE_WORK, "log", -1, traced_s);
 }
 
 static dft_status stop(dft_run *run) {
+  DFT_TRY(dft_trace_finish(run));
   DFT_TRY(dft_save(run, DFT_SAVE_NUMBERED));
   DFT_TRY(dft_save_wait(run));
   return dft_fail(DFT_ESTOPPED,
@@ -160,7 +167,7 @@ static dft_status stop(dft_run *run) {
 }
 
 static dft_status one_step(dft_run *run, int steps) {
-  double start_s = dft_now_s();
+  const double start_s = dft_now_s(), traced_s = dft_trace_begin();
   dft_step_result s;
   DFT_TRY(dft_train_step(run, &s));
   dft_position *at = &run->at;
@@ -171,6 +178,8 @@ static dft_status one_step(dft_run *run, int steps) {
   at->count_sum += s.count;
   run->left_out += s.left_out;
   report_step(run, &s, steps, dft_now_s() - start_s);
+  dft_trace_end(DFT_TRACE_WORK, "step", at->step, traced_s);
+  DFT_TRY(dft_trace_step(run));
   if (s.stop) return stop(run);
   int every = run->config->checkpoint.every_steps;
   return every > 0 && at->step % every == 0 ? dft_save(run, DFT_SAVE_NUMBERED) : DFT_OK;

@@ -1,6 +1,7 @@
 /* The whole program: open; for each phase: freeze, plan, fit; close. */
 #include "dft/file.h"
 #include "dft/log.h"
+#include "dft/trace.h"
 #include "dft/version.h"
 #include "train.h"
 #include <math.h>
@@ -239,6 +240,7 @@ static dft_status open_run(dft_run *run, const dft_source *source, bool *resumed
 }
 
 static void close_run(dft_run *run) {
+  dft_trace_close();
   dft_save_close(run);
   dft_report_close(run->report);
   dft_store_close(run->store);
@@ -270,7 +272,9 @@ dft_status dft_train(dft_comm *comm, const dft_source *source) {
   dft_status status = open_run(&run, source, &resumed, &slots, &iterations);
   if (status == DFT_OK && !nothing_left(&run)) {
     run.at.finished = 0;
-    status = run_phases(&run, resumed, &slots, iterations);
+    status = dft_trace_start(&run);
+    if (status == DFT_OK) status = run_phases(&run, resumed, &slots, iterations);
+    if (status == DFT_OK) status = dft_trace_finish(&run);
   }
   if (status == DFT_OK) print_result(&run);
   dft_weights_free(&slots);

@@ -2,6 +2,7 @@
 #include "dft/clock.h"
 #include "dft/log.h"
 #include "dft/loss.h"
+#include "dft/trace.h"
 #include "train.h"
 #include <math.h>
 #include <stdio.h>
@@ -79,6 +80,7 @@ static dft_status update(dft_run *run, double count) {
   dft_phase *ph = &run->phase;
   const dft_model *m = run->model;
   for (int pass = 0; pass < 2; pass++) {
+    const double traced_s = dft_trace_begin();
     if (pass == 1) dft_optimizer_begin(ph->optimizer);
     for (int p = 0; p < m->param_count; p++) {
       if (!m->params[p].trainable) continue;
@@ -90,6 +92,7 @@ static dft_status update(dft_run *run, double count) {
       else if (!run->ops->all_finite(g, m->params[p].elements))
         return not_finite(run, "gradient");
     }
+    dft_trace_end(DFT_TRACE_WORK, pass == 1 ? "update" : "finite check", -1, traced_s);
   }
   dft_tail_commit_statistics(ph->tail, NULL);
   return DFT_OK;
@@ -111,14 +114,23 @@ static dft_status compute(dft_run *run, int64_t global) {
                      .seed = (uint64_t)run->config->seed,
                      .epoch = (uint32_t)run->at.epoch};
   float *logits = NULL;
+  double traced_s = dft_trace_begin();
   DFT_TRY(dft_tail_forward(ph->tail, &batch, b->x, &logits));
+  dft_trace_end(DFT_TRACE_WORK, "forward", -1, traced_s);
+  traced_s = dft_trace_begin();
   measure_loss(run, logits);
   batch_sums(run);
   dft_reduction_handle *sums = NULL;
   DFT_TRY(dft_reduce_start(run->reducer, DFT_F64, ph->sums, DFT_SUMS, &sums));
+  dft_trace_end(DFT_TRACE_WORK, "loss", -1, traced_s);
+  traced_s = dft_trace_begin();
   DFT_TRY(dft_tail_backward(ph->tail, &batch, b->x, ph->dlogits));
+  dft_trace_end(DFT_TRACE_WORK, "backward", -1, traced_s);
+  traced_s = dft_trace_begin();
   DFT_TRY(dft_reduce_wait(run->reducer, sums));
-  return dft_buckets_wait(ph->buckets);
+  DFT_TRY(dft_buckets_wait(ph->buckets));
+  dft_trace_end(DFT_TRACE_WORK, "wait for gradients", -1, traced_s);
+  return DFT_OK;
 }
 
 dft_status dft_train_step(dft_run *run, dft_step_result *result) {

@@ -113,6 +113,7 @@ typedef struct dft_run {
   bool told_left_out[DFT_SETS];
   dft_epoch_work work; /* of this rank, of this epoch since the start */
   dft_phase phase;
+  int trace_left;     /* steps still to be traced; 0: nothing is */
   dft_status pending; /* this rank's error, not yet known to the others; its words are in pending_text */
   char pending_text[1024];
   /* rank 0 only */
@@ -122,6 +123,12 @@ typedef struct dft_run {
   dft_epoch *history;
   int history_count;
 } dft_run;
+
+/* trace.c: the first log.trace_steps steps of a start. All are collective. `step` after each step, `finish`
+ * when no other follows: writes what there is. */
+dft_status dft_trace_start(dft_run *run);
+dft_status dft_trace_step(dft_run *run);
+dft_status dft_trace_finish(dft_run *run);
 
 /* setup.c: threads, kernels, devices and, where the run trains, what carries the exchange, as all ranks
  * agree. Opens the device; where nothing trains distributed.backend and compute.precision have no say.

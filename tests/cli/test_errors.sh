@@ -23,7 +23,7 @@ DFT_KERNELS=portable both 2 "compute.precision: tf32 is for GPUs" "$config" comp
 DFT_CUDA_MODULE="$work/none.so" DFT_KERNELS=cuda both 2 "none.so: no such file" "$config"
 both 2 "fits no layer" "$config" "phases.1={name: tail, epochs: 1, unfreeze: [nolayer*]}"
 expect 2 "dft --help lists the commands" "$DFT" trian
-both 2 "log.trace_steps: not in this version" "$config" log.trace_steps=3
+both 2 "log.trace_steps: " "$config" log.trace_steps=1001
 # weights
 both 65 "absent.h5" "$config" model.weights="$work/absent.h5"
 head -c 3000 /dev/urandom >"$work/foreign.h5"

@@ -212,7 +212,7 @@ static const wrong wrongs[] = {
     {DATA "seed: {a: 1}\n" PHASE, NULL, "runs.d/a.yaml:2: seed: expected an integer, got a mapping"},
     {DATA "seed: 99999999999999999999\n" PHASE, NULL,
      "runs.d/a.yaml:2: seed: must be at least 0 and at most 4611686018427387904, got 9999"},
-    {DATA PHASE, "log.trace_steps=1", "command line: log.trace_steps: not in this version"},
+    {DATA PHASE, "log.trace_steps=1001", "command line: log.trace_steps: "},
     {DATA "model: {alpha: x}\n" PHASE, NULL, "runs.d/a.yaml:2: model.alpha: expected a number, got x"},
     {DATA "model: {alpha: nan}\n" PHASE, NULL, "runs.d/a.yaml:2: model.alpha: expected a number, got nan"},
     {DATA "model: {alpha: 1e999}\n" PHASE, NULL, "runs.d/a.yaml:2: model.alpha: must be above 0"},

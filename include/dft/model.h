@@ -92,6 +92,8 @@ const dft_layer *dft_model_layer(const dft_model *model, const char *name); /* o
 int64_t dft_model_count(const dft_model *model, bool trainable_only); /* parameters as Keras counts them */
 /* All parameters with the zeros between them that align each to 64 bytes: they lie side by side. */
 float *dft_model_values(const dft_model *model, size_t *count);
+/* From now on the parameters are at `values`, placed as in dft_model_values, which the caller has filled. */
+void dft_model_place(dft_model *model, float *values);
 /* Keras' class of a layer ("Conv2D"), for the writers of Keras files. */
 const char *dft_layer_class(dft_layer_kind kind);
 

@@ -7,8 +7,8 @@
  *           w += momentum*velocity - lr*g)
  * Source: keras/src/optimizers/{adam,adamw,sgd}.py (Kingma & Ba 2015, section 2's efficient form).
  *
- * A phase starts with a fresh optimizer, as Keras' compile gives. Not collective: every rank applies the same
- * reduced gradient.
+ * A phase starts with a fresh optimizer, as Keras' compile gives. Not collective: every rank has the same
+ * reduced gradient, and applies it whole or, where ranks have weights and slots together, in part.
  */
 #ifndef DFT_OPTIM_H
 #define DFT_OPTIM_H
@@ -18,14 +18,18 @@
 
 typedef struct dft_optimizer dft_optimizer;
 
+/* Floats that the slots of the trainable parameters take. */
+size_t dft_optimizer_slots_floats(const dft_config_optimizer *config, const dft_model *model);
+/* `slots`: zeroed memory for them, aligned to 64 bytes; NULL: the optimizer's own. */
 dft_status dft_optimizer_new(const dft_config_optimizer *config, dft_model *model, const dft_ops *ops,
-                             dft_optimizer **optimizer);
+                             float *slots, dft_optimizer **optimizer);
 void dft_optimizer_free(dft_optimizer *o);
 
-/* One update of `param` from the summed gradient; scale = 1/samples. Call dft_optimizer_begin once per step
- * first. */
+/* One update of `count` elements of `param` from `first` on, by the summed gradient of all of it; scale =
+ * 1/samples. Call dft_optimizer_begin once per step first. */
 void dft_optimizer_begin(dft_optimizer *o);
-void dft_optimizer_apply(dft_optimizer *o, int param, const float *gradient, float scale);
+void dft_optimizer_apply(dft_optimizer *o, int param, const float *gradient, float scale, int64_t first,
+                         int64_t count);
 /* For a device's update: the rule, and alpha_t of the step to come (dft_optimizer_begin makes it the
  * current one). */
 dft_update_rule dft_optimizer_rule(const dft_optimizer *o);

@@ -216,6 +216,14 @@ float *dft_model_values(const dft_model *model, size_t *count) {
   return model->params[0].data;
 }
 
+void dft_model_place(dft_model *model, float *values) {
+  const float *from = model->params[0].data;
+  for (int i = 0; i < model->param_count; i++) {
+    dft_param *p = &model->params[i];
+    p->data = p->live = values + (p->data - from);
+  }
+}
+
 const char *dft_layer_class(dft_layer_kind kind) {
   static const char *const names[] = {[DFT_LAYER_INPUT] = "InputLayer",
                                       [DFT_LAYER_CONV] = "Conv2D",

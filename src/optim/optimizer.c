@@ -15,7 +15,7 @@ struct dft_optimizer {
   dft_config_optimizer config;
   dft_model *model;
   const dft_ops *ops;
-  dft_arena *arena;
+  dft_arena *arena; /* the slots' memory, unless it was given */
   int64_t iterations;
   float alpha_t;            /* Adam's step size of this iteration */
   float **slots[MAX_SLOTS]; /* [param], NULL where not trainable or not used */
@@ -25,30 +25,48 @@ static bool uses_slot(const dft_config_optimizer *c, int slot) {
   return slot_names[c->name][slot] != NULL && !(c->name == DFT_SGD && c->momentum == 0.0);
 }
 
-dft_status dft_optimizer_new(const dft_config_optimizer *config, dft_model *model, const dft_ops *ops,
-                             dft_optimizer **optimizer) {
-  *optimizer = NULL;
-  dft_optimizer *o = calloc(1, sizeof *o);
-  if (o == NULL) return dft_fail_memory("optimizer", sizeof *o);
-  *o = (dft_optimizer){.config = *config, .model = model, .ops = ops, .arena = dft_arena_new()};
-  size_t bytes = 0;
+/* Of one parameter: whole lines, so that the next begins with one. */
+static size_t slot_floats(const dft_param *p) {
+  return ((size_t)p->elements + 15) / 16 * 16;
+}
+
+size_t dft_optimizer_slots_floats(const dft_config_optimizer *config, const dft_model *model) {
+  size_t floats = 0;
   for (int s = 0; s < MAX_SLOTS; s++)
     for (int p = 0; p < model->param_count; p++)
-      if (model->params[p].trainable && uses_slot(config, s))
-        bytes += ((size_t)model->params[p].elements + 15) / 16 * 64;
-  bool failed = o->arena == NULL || !dft_arena_reserve(o->arena, bytes);
-  for (int s = 0; s < MAX_SLOTS && !failed; s++) {
-    o->slots[s] = calloc((size_t)model->param_count, sizeof(float *));
-    failed = o->slots[s] == NULL;
-    for (int p = 0; p < model->param_count && !failed; p++) {
-      if (!model->params[p].trainable || !uses_slot(config, s)) continue;
-      o->slots[s][p] = dft_arena_floats(o->arena, (size_t)model->params[p].elements);
-      failed = o->slots[s][p] == NULL;
+      if (model->params[p].trainable && uses_slot(config, s)) floats += slot_floats(&model->params[p]);
+  return floats;
+}
+
+/* Slots lie one after the other from `at` on. */
+static bool place_slots(dft_optimizer *o, float *at) {
+  const dft_model *m = o->model;
+  for (int s = 0; s < MAX_SLOTS; s++) {
+    o->slots[s] = calloc((size_t)m->param_count, sizeof(float *));
+    if (o->slots[s] == NULL) return false;
+    for (int p = 0; p < m->param_count; p++) {
+      if (!m->params[p].trainable || !uses_slot(&o->config, s)) continue;
+      o->slots[s][p] = at;
+      at += slot_floats(&m->params[p]);
     }
   }
-  if (failed) {
+  return true;
+}
+
+dft_status dft_optimizer_new(const dft_config_optimizer *config, dft_model *model, const dft_ops *ops,
+                             float *slots, dft_optimizer **optimizer) {
+  *optimizer = NULL;
+  const size_t floats = dft_optimizer_slots_floats(config, model);
+  dft_optimizer *o = calloc(1, sizeof *o);
+  if (o == NULL) return dft_fail_memory("optimizer", sizeof *o);
+  *o = (dft_optimizer){.config = *config, .model = model, .ops = ops};
+  if (slots == NULL) {
+    o->arena = dft_arena_new();
+    slots = o->arena != NULL ? dft_arena_floats(o->arena, floats) : NULL;
+  }
+  if (slots == NULL || !place_slots(o, slots)) {
     dft_optimizer_free(o);
-    return dft_fail_memory("optimizer slots", bytes);
+    return dft_fail_memory("optimizer slots", floats * sizeof(float));
   }
   *optimizer = o;
   return DFT_OK;
@@ -84,16 +102,19 @@ dft_update_rule dft_optimizer_rule(const dft_optimizer *o) {
                            .weight_decay = c->weight_decay};
 }
 
-void dft_optimizer_apply(dft_optimizer *o, int param, const float *gradient, float scale) {
+void dft_optimizer_apply(dft_optimizer *o, int param, const float *gradient, float scale, int64_t first,
+                         int64_t count) {
   const dft_config_optimizer *c = &o->config;
-  dft_param *p = &o->model->params[param];
+  float *w = o->model->params[param].data + first, *slots[MAX_SLOTS];
+  for (int s = 0; s < MAX_SLOTS; s++)
+    slots[s] = o->slots[s][param] != NULL ? o->slots[s][param] + first : NULL;
   float decay = (float)(c->learning_rate * c->weight_decay);
   if (c->name == DFT_SGD)
-    o->ops->sgd(p->data, o->slots[0][param], gradient, scale, (float)c->learning_rate, (float)c->momentum,
-                c->nesterov, decay, p->elements);
+    o->ops->sgd(w, slots[0], gradient + first, scale, (float)c->learning_rate, (float)c->momentum,
+                c->nesterov, decay, count);
   else
-    o->ops->adam(p->data, o->slots[0][param], o->slots[1][param], gradient, scale, o->alpha_t, c->beta_1,
-                 c->beta_2, (float)c->epsilon, decay, p->elements);
+    o->ops->adam(w, slots[0], slots[1], gradient + first, scale, o->alpha_t, c->beta_1, c->beta_2,
+                 (float)c->epsilon, decay, count);
 }
 
 int64_t dft_optimizer_iterations(const dft_optimizer *o) {
@@ -115,7 +136,8 @@ static void slot_variable(const dft_optimizer *o, int param, int slot, char *tex
 dft_status dft_optimizer_export(const dft_optimizer *o, dft_weights *slots) {
   char variable[64];
   int at = 0;
-  if (slots->count == 0) DFT_TRY(dft_weights_reserve(slots, dft_arena_bytes(o->arena)));
+  if (slots->count == 0)
+    DFT_TRY(dft_weights_reserve(slots, dft_optimizer_slots_floats(&o->config, o->model) * sizeof(float)));
   for (int p = 0; p < o->model->param_count; p++)
     for (int s = 0; s < MAX_SLOTS; s++) {
       if (o->slots[s][p] == NULL) continue;

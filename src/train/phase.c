@@ -75,12 +75,10 @@ static dft_status open_buckets(dft_run *run) {
 
 static dft_status open_parts(dft_run *run, const dft_config_phase *config) {
   dft_phase *ph = &run->phase;
-  DFT_TRY(dft_model_freeze(run->model, config, run->config->batch_norm));
-  ph->first = dft_model_tail_start(run->model);
   DFT_TRY(batch_limits(run));
   DFT_TRY(allocate(run));
   DFT_TRY(dft_batch_new(run, ph->max_samples, &ph->batch));
-  DFT_TRY(dft_optimizer_new(&config->optimizer, run->model, run->ops, &ph->optimizer));
+  DFT_TRY(dft_optimizer_new(&config->optimizer, run->model, run->ops, ph->slots, &ph->optimizer));
   if (run->ops->device != NULL) DFT_TRY(dft_device_run_new(run));
   dft_tail_hooks hooks = {.context = run, .sum = hook_sum, .gradient = hook_gradient, .ready = hook_ready};
   DFT_TRY(dft_tail_new(run->model, run->ops, ph->max_samples, ph->nodes, run->config->model.dropout, &hooks,
@@ -110,8 +108,12 @@ static dft_status compare_plans(dft_run *run) {
 }
 
 dft_status dft_phase_open(dft_run *run, int index) {
+  const dft_config_phase *config = &run->config->phases[index];
   run->phase = (dft_phase){.index = index};
-  DFT_TRY(dft_comm_agree(run->comm, open_parts(run, &run->config->phases[index])));
+  DFT_TRY(dft_comm_agree(run->comm, dft_model_freeze(run->model, config, run->config->batch_norm)));
+  run->phase.first = dft_model_tail_start(run->model);
+  DFT_TRY(dft_comm_agree(run->comm, dft_host_open(run)));
+  DFT_TRY(dft_comm_agree(run->comm, open_parts(run, config)));
   DFT_TRY(dft_comm_agree(run->comm, dft_cache_phase(run->cache, index)));
   DFT_TRY(compare_plans(run));
   return dft_fetch_phase(run->fetch);
@@ -130,6 +132,7 @@ void dft_phase_close(dft_run *run) {
   free(ph->correct);
   free(ph->sums);
   free(ph->tensor_of);
+  dft_host_close(run);
   *ph = (dft_phase){0};
 }
 

@@ -74,27 +74,47 @@ static bool may_skip(dft_run *run, dft_status status) {
   return true;
 }
 
-/* The update, the same on all ranks because the totals are. Nothing is touched unless everything is finite.
- */
-static dft_status update(dft_run *run, double count) {
+/* The summed gradient of a trainable parameter. */
+static const float *gradient_of(const dft_phase *ph, int param) {
+  size_t stride = 0;
+  return ph->tensor_of[param] >= 0 ? dft_buckets_at(ph->buckets, ph->tensor_of[param], &stride)
+                                   : dft_tail_bn_gradient(ph->tail, param);
+}
+
+static dft_status check_gradients(dft_run *run) {
+  const dft_model *m = run->model;
+  for (int p = 0; p < m->param_count; p++) {
+    int64_t first, count;
+    if (!m->params[p].trainable) continue;
+    count = dft_host_part(run, m->params[p].elements, &first);
+    if (!run->ops->all_finite(gradient_of(&run->phase, p) + first, count)) return not_finite(run, "gradient");
+  }
+  return DFT_OK;
+}
+
+static void apply_gradients(dft_run *run, float scale) {
   dft_phase *ph = &run->phase;
   const dft_model *m = run->model;
-  for (int pass = 0; pass < 2; pass++) {
-    const double traced_s = dft_trace_begin();
-    if (pass == 1) dft_optimizer_begin(ph->optimizer);
-    for (int p = 0; p < m->param_count; p++) {
-      if (!m->params[p].trainable) continue;
-      size_t stride = 0;
-      const float *g = ph->tensor_of[p] >= 0 ? dft_buckets_at(ph->buckets, ph->tensor_of[p], &stride)
-                                             : dft_tail_bn_gradient(ph->tail, p);
-      if (pass == 1)
-        dft_optimizer_apply(ph->optimizer, p, g, (float)(1.0 / count));
-      else if (!run->ops->all_finite(g, m->params[p].elements))
-        return not_finite(run, "gradient");
-    }
-    dft_trace_end(DFT_TRACE_WORK, pass == 1 ? "update" : "finite check", -1, traced_s);
+  dft_optimizer_begin(ph->optimizer);
+  for (int p = 0; p < m->param_count; p++) {
+    int64_t first, count;
+    if (!m->params[p].trainable) continue;
+    count = dft_host_part(run, m->params[p].elements, &first);
+    dft_optimizer_apply(ph->optimizer, p, gradient_of(ph, p), scale, first, count);
   }
-  dft_tail_commit_statistics(ph->tail, NULL);
+  if (dft_host_writes(run)) dft_tail_commit_statistics(ph->tail, NULL);
+}
+
+/* The update, the same on all hosts because the totals are. Nothing is touched unless everything is finite.
+ */
+static dft_status update(dft_run *run, double count) {
+  double traced_s = dft_trace_begin();
+  DFT_TRY(dft_host_fence(run, check_gradients(run)));
+  dft_trace_end(DFT_TRACE_WORK, "finite check", -1, traced_s);
+  traced_s = dft_trace_begin();
+  apply_gradients(run, (float)(1.0 / count));
+  DFT_TRY(dft_host_fence(run, DFT_OK));
+  dft_trace_end(DFT_TRACE_WORK, "update", -1, traced_s);
   return DFT_OK;
 }
 

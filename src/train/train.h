@@ -51,6 +51,9 @@ typedef struct dft_phase {
   float *loss, *dlogits;
   unsigned char *correct;
   double *sums;           /* [nodes][DFT_SUMS] */
+  float *on_host, *slots; /* weights and slots that the host's ranks have together; NULL: each its own */
+  float *values;          /* where the weights lie between such phases */
+  int part, parts;        /* of the update that are this rank's: local rank and ranks, or 0 of 1 */
   dft_device_run *device; /* NULL: the host computes */
 } dft_phase;
 
@@ -123,6 +126,17 @@ typedef struct dft_run {
   dft_epoch *history;
   int history_count;
 } dft_run;
+
+/* host.c: the weights of a phase once per host. open is collective over the ranks of a host, after the
+ * phase's layers are frozen and before anything else of it is made, and close the last. */
+dft_status dft_host_open(dft_run *run);
+void dft_host_close(dft_run *run);
+/* Collective over the ranks that have weights together: all leave with the same status, and see what the
+ * others have written. */
+dft_status dft_host_fence(dft_run *run, dft_status status);
+/* This rank's part of a tensor: so many elements from *first on. What is not parted is the writer's. */
+int64_t dft_host_part(const dft_run *run, int64_t elements, int64_t *first);
+bool dft_host_writes(const dft_run *run);
 
 /* trace.c: the first log.trace_steps steps of a start. All are collective. `step` after each step, `finish`
  * when no other follows: writes what there is. */

@@ -1,0 +1,67 @@
+/* The weights and slots of a phase once per host: its ranks see the same ones, and each updates a part of
+ * them.
+ *
+ * An update is bound by memory: ranks that each update everything stream the weights and slots as often as
+ * there are ranks on the host. Every rank has all summed gradients, so that nothing more travels, and a value
+ * comes out the same whichever rank updates it. */
+#include "train.h"
+#include <string.h>
+
+/* Trainable weights of a phase, at least: with fewer, waiting for each other costs more than updating. */
+enum { LEAST_BYTES = 256 << 10 };
+
+static size_t slots_floats(const dft_run *run) {
+  return dft_optimizer_slots_floats(&run->config->phases[run->phase.index].optimizer, run->model);
+}
+
+dft_status dft_host_open(dft_run *run) {
+  dft_phase *ph = &run->phase;
+  const dft_share *share = dft_comm_share(run->comm);
+  const int64_t trainable = dft_model_count(run->model, true) * (int64_t)sizeof(float);
+  size_t values;
+  void *block;
+  ph->parts = 1;
+  if (run->ops->device != NULL || dft_comm_local_size(run->comm) == 1 || trainable < LEAST_BYTES)
+    return DFT_OK;
+  const float *from = dft_model_values(run->model, &values);
+  const size_t room = (values + 15) / 16 * 16;
+  DFT_TRY(share->alloc(share->context, (room + slots_floats(run)) * sizeof(float), &block));
+  if (share->writer) memcpy(block, from, values * sizeof(float));
+  ph->part = dft_comm_local_rank(run->comm);
+  ph->parts = dft_comm_local_size(run->comm);
+  ph->values = run->model->params[0].data;
+  ph->on_host = block;
+  ph->slots = ph->on_host + room;
+  dft_model_place(run->model, ph->on_host);
+  return share->fence(share->context, DFT_OK);
+}
+
+void dft_host_close(dft_run *run) {
+  dft_phase *ph = &run->phase;
+  const dft_share *share = dft_comm_share(run->comm);
+  size_t values;
+  if (ph->on_host == NULL) return;
+  (void)dft_model_values(run->model, &values);
+  memcpy(ph->values, ph->on_host, values * sizeof(float));
+  dft_model_place(run->model, ph->values);
+  share->free(share->context, ph->on_host);
+  ph->on_host = ph->slots = NULL;
+}
+
+dft_status dft_host_fence(dft_run *run, dft_status status) {
+  const dft_share *share = dft_comm_share(run->comm);
+  return run->phase.on_host != NULL ? share->fence(share->context, status) : status;
+}
+
+bool dft_host_writes(const dft_run *run) {
+  return run->phase.part == 0;
+}
+
+/* Whole vectors, so that no two ranks write to one line of the cache. */
+int64_t dft_host_part(const dft_run *run, int64_t elements, int64_t *first) {
+  const dft_phase *ph = &run->phase;
+  const int64_t line = 16, lines = (elements + line - 1) / line;
+  const int64_t begin = lines * ph->part / ph->parts * line, end = lines * (ph->part + 1) / ph->parts * line;
+  *first = begin < elements ? begin : elements;
+  return (end < elements ? end : elements) - *first;
+}

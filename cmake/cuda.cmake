@@ -74,4 +74,4 @@ target_compile_options(dft_cuda PRIVATE
   $<$<COMPILE_LANGUAGE:C>:-Wall -Wextra -Werror -Wshadow>)
 target_link_libraries(dft_cuda PRIVATE CUDA::cublasLt ${DFT_NCCL_LIBRARY})
 target_link_options(dft_cuda PRIVATE -Wl,--no-undefined)
-install(TARGETS dft_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/dft)
+install(TARGETS dft_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/dft OPTIONAL) # quickstart builds it where there is a GPU

@@ -2,8 +2,9 @@
  * ("Trace Event Format", chromium.org), which ui.perfetto.dev and chrome://tracing show.
  *
  * Spans of DFT_TRACE_WORK are the main thread's and lie within each other; those of DFT_TRACE_EXCHANGE go on
- * beside it and may overlap. While nothing is traced a span costs the reading of a variable. Names are not
- * copied: they must live until the trace is told. One trace at a time. Main thread. Not collective.
+ * beside it and may overlap; their end is when this process notices it. While nothing is traced a span costs
+ * the reading of a variable. Names are not copied: they must live until the trace is told. One trace at a
+ * time. Main thread. Not collective.
  */
 #ifndef DFT_TRACE_H
 #define DFT_TRACE_H

@@ -94,6 +94,11 @@ char *dft_trace_json(int process, const char *name, size_t *bytes, int64_t *left
   print_text(out, name);
   fprintf(out, "}},\n{\"name\":\"process_sort_index\",\"ph\":\"M\",\"pid\":%d,\"args\":{\"sort_index\":%d}}",
           process, process);
+  static const char *const tracks[] = {"main thread", "exchanges, until their end is noticed"};
+  for (int i = 0; i < 2; i++)
+    fprintf(out,
+            ",\n{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":%d,\"tid\":%d,\"args\":{\"name\":\"%s\"}}",
+            process, i, tracks[i]);
   for (size_t i = 0; i < trace.count; i++) {
     fputs(",\n", out);
     if (trace.spans[i].track == DFT_TRACE_WORK)

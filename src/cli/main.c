@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const dft_command *const commands[] = {&dft_command_train,   &dft_command_plan,    &dft_command_check,
                                               &dft_command_eval,    &dft_command_predict, &dft_command_export,
@@ -67,7 +68,7 @@ static dft_status print_help(void) {
          "  mpirun -np N dft CONFIG.yaml [key=value ...]\n\n",
          DFT_VERSION);
   for (int i = 0; i < COMMANDS; i++)
-    printf("  dft %-8s %-45s %s\n", commands[i]->name, commands[i]->arguments, commands[i]->summary);
+    printf("  dft %-8s %-56s %s\n", commands[i]->name, commands[i]->arguments, commands[i]->summary);
   printf(
       "\n  dft COMMAND --help, dft --help config (all config keys), dft --version\n\n"
       "Exit codes: 0 done, 1 internal error, 2 usage or config, 65 bad data or weights, 70 loss not finite,\n"
@@ -131,6 +132,10 @@ int main(int argc, char **argv) {
     return told(argc > 2 ? print_help_on(argv[2]) : print_help());
   if (strcmp(first, "--version") == 0) return told(print_version());
   const dft_command *command = find(first);
+  if (command == NULL && first[0] != '-' && argc > 2 && access(first, F_OK) != 0 &&
+      strchr(first, '.') == NULL)
+    return told(
+        dft_fail(DFT_EUSAGE, "'%s' is neither a command nor a config; dft --help lists the commands", first));
   int skip = command != NULL ? 2 : 1; /* `dft CONFIG.yaml` is `dft train CONFIG.yaml` */
   if (command == NULL) command = &dft_command_train;
   for (int i = skip; i < argc; i++)

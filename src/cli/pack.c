@@ -47,9 +47,9 @@ static dft_status run(dft_comm *comm, int argc, char **argv) {
   dft_status status = dft_pack(argv[0], argv[1], &options, &packed);
   dft_progress_end();
   DFT_TRY(status);
-  printf("%s: %lld samples of %lld classes in %lld shard%s, %.1f MB\n", argv[1], (long long)packed.samples,
-         (long long)packed.classes, (long long)packed.shards, packed.shards == 1 ? "" : "s",
-         (double)packed.bytes / (double)mb);
+  printf("%s: %lld samples of %lld class%s in %lld shard%s, %.1f MB\n", argv[1], (long long)packed.samples,
+         (long long)packed.classes, packed.classes == 1 ? "" : "es", (long long)packed.shards,
+         packed.shards == 1 ? "" : "s", (double)packed.bytes / (double)mb);
   if (packed.empty > 0)
     dft_warn("%lld of them %s zero bytes", (long long)packed.empty, packed.empty == 1 ? "has" : "have");
   return DFT_OK;

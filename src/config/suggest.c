@@ -55,9 +55,22 @@ static int generalise(const char *unknown, char general[DFT_KEY_PATH_BYTES]) {
   return -1;
 }
 
+/* What people write for keys that are spelt out here. */
+static void spell_out(char general[DFT_KEY_PATH_BYTES]) {
+  static const char *const short_for[][2] = {
+      {"lr", "learning_rate"}, {"bs", "batch_size"}, {"wd", "weight_decay"}, {"num_classes", "classes"}};
+  char *last = general + parent_length(general);
+  for (size_t i = 0; i < sizeof short_for / sizeof *short_for; i++)
+    if (strcmp(last, short_for[i][0]) == 0) {
+      snprintf(last, DFT_KEY_PATH_BYTES - (size_t)(last - general), "%s", short_for[i][1]);
+      return;
+    }
+}
+
 void dft_suggest(const char *unknown, char nearest[DFT_KEY_PATH_BYTES]) {
   char general[DFT_KEY_PATH_BYTES], known[DFT_KEY_PATH_BYTES], best_path[DFT_KEY_PATH_BYTES] = "";
   int phase = generalise(unknown, general), best = INT_MAX;
+  spell_out(general);
   for (int i = 0; i < dft_key_count; i++) {
     dft_key_path(&dft_keys[i], -1, known);
     for (;;) { /* the key and the mappings it is in */

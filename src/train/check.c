@@ -149,8 +149,9 @@ dft_status dft_check(const dft_source *source) {
   if (status == DFT_OK && validation != NULL)
     status = check_dataset(c, validation, "validation", names, &bad);
   if (status == DFT_OK && (bad > 0 || !weights_good))
-    status = dft_fail(DFT_EDATA, "%lld samples are unreadable%s, listed above", (long long)bad,
-                      weights_good ? "" : ", and model.weights cannot be used");
+    status = bad == 0 ? dft_fail(DFT_EDATA, "model.weights cannot be used, as said above")
+                      : dft_fail(DFT_EDATA, "%lld samples are unreadable, listed above%s", (long long)bad,
+                                 weights_good ? "" : ", and model.weights cannot be used");
   dft_class_names_free(own, c->model.classes);
   dft_dataset_free(validation);
   dft_dataset_free(train);

@@ -1,5 +1,6 @@
 /* `dft eval`: loss, accuracy, per-class table and confusion matrix on data.validation. */
 #include "dft/file.h"
+#include "dft/log.h"
 #include "train.h"
 #include <math.h>
 #include <stdio.h>
@@ -178,6 +179,19 @@ static dft_status open_images(dft_run *run) {
   return dft_cache_phase(run->cache, 0);
 }
 
+/* A validation part that was split off is the checkpoint's only if the training part is. */
+static dft_status warn_of_split(dft_run *run, const dft_state *state, const char *checkpoint) {
+  uint64_t training = 0;
+  if (run->config->data.validation.split <= 0 || state->train_count == 0) return DFT_OK;
+  DFT_TRY(dft_same_data(run->comm, run->data[DFT_SET_TRAIN], "training", &training));
+  if (training != state->data_fingerprint && dft_comm_rank(run->comm) == 0)
+    dft_warn(
+        "%s was trained on another part of the data (other files, seed, split or limit): samples of this "
+        "validation set may have been among them",
+        checkpoint);
+  return DFT_OK;
+}
+
 static dft_status evaluate(dft_run *run, dft_state *state, const char *checkpoint, const char *json_path) {
   DFT_TRY(check_fit(run->config, state, checkpoint));
   bool writes = json_path != NULL && dft_comm_rank(run->comm) == 0;
@@ -191,6 +205,7 @@ static dft_status evaluate(dft_run *run, dft_state *state, const char *checkpoin
                                               &run->data[DFT_SET_TRAIN], &run->data[DFT_SET_VALIDATION])));
   DFT_TRY(dft_same_data(run->comm, run->data[DFT_SET_VALIDATION], "validation", &run->fingerprint));
   DFT_TRY(dft_comm_agree(run->comm, check_names(state, run->data[DFT_SET_VALIDATION], checkpoint)));
+  DFT_TRY(warn_of_split(run, state, checkpoint));
   DFT_TRY(dft_comm_agree(run->comm, dft_model_of_state(state, checkpoint, &run->model)));
   run->class_names = (const char *const *)state->weights.class_names;
   if (run->class_names == NULL)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static const struct {
   const char *suffix;
@@ -153,6 +154,20 @@ static dft_status export_as(dft_file_kind kind, dft_state *s, const dft_model *m
   }
 }
 
+/* A checkpoint from which a run can go on is not replaced by a file from which none can. */
+static dft_status spare_checkpoint(const char *output) {
+  dft_file_kind kind = DFT_FILE_UNKNOWN;
+  dft_state state = {0};
+  if (access(output, F_OK) != 0 || dft_file_sniff(output, &kind) != DFT_OK || kind != DFT_FILE_CHECKPOINT ||
+      dft_state_read(output, &state) != DFT_OK)
+    return DFT_OK;
+  const bool exported = state.history_count == 0 && state.slots.count == 0;
+  dft_state_free(&state);
+  return exported ? DFT_OK
+                  : dft_fail(DFT_EUSAGE, "%s is a checkpoint of a run, with its optimizer: name another file",
+                             output);
+}
+
 dft_status dft_export(const char *checkpoint, const char *output, bool head) {
   dft_file_kind kind = DFT_FILE_UNKNOWN;
   struct stat from, to;
@@ -161,6 +176,7 @@ dft_status dft_export(const char *checkpoint, const char *output, bool head) {
       from.st_ino == to.st_ino)
     return dft_fail(DFT_EUSAGE,
                     "%s is the checkpoint itself, and an export has no optimizer: name another file", output);
+  DFT_TRY(spare_checkpoint(output));
   dft_state state = {0};
   dft_model *model = NULL;
   dft_status status = dft_state_read(checkpoint, &state);

@@ -257,7 +257,9 @@ static dft_status end_epoch(dft_run *run, int steps, double start_s) {
   DFT_TRY(dft_comm_agree(run->comm, dft_device_fetch(run)));
   dft_metrics metrics = {0};
   if (run->data[DFT_SET_VALIDATION] != NULL) {
+    const double traced_s = dft_trace_begin();
     dft_status status = dft_measure(run, DFT_SET_VALIDATION, &metrics);
+    dft_trace_end(DFT_TRACE_WORK, "validation", -1, traced_s);
     if (status == DFT_ESTOPPED) return stop(run); /* the epoch's steps are done: the next start evaluates */
     DFT_TRY(status);
     dft_tell_left_out(run, DFT_SET_VALIDATION, metrics.left_out);

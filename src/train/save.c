@@ -5,6 +5,7 @@
  * While the writer needs a core of its own, the steps make do with one thread less: threads that wait for one
  * another spin, and a pair that shares a core with a third waits for whole time slices. */
 #include "dft/clock.h"
+#include "dft/trace.h"
 #include "train.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -84,8 +85,11 @@ static dft_status begin(dft_run *run, unsigned names) {
 }
 
 dft_status dft_save(dft_run *run, unsigned names) {
+  const double traced_s = dft_trace_begin();
   dft_at(run, "saving step", 0);
-  return dft_comm_agree(run->comm, dft_comm_rank(run->comm) == 0 ? begin(run, names) : DFT_OK);
+  DFT_TRY(dft_comm_agree(run->comm, dft_comm_rank(run->comm) == 0 ? begin(run, names) : DFT_OK));
+  dft_trace_end(DFT_TRACE_WORK, "checkpoint", -1, traced_s);
+  return DFT_OK;
 }
 
 dft_status dft_save_wait(dft_run *run) {

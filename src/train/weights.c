@@ -81,6 +81,10 @@ static dft_status read_any(const char *path, dft_weights *weights) {
   case DFT_FILE_UNKNOWN:
     break;
   }
+  const size_t length = strlen(path);
+  if (length > 6 && strcmp(path + length - 6, ".keras") == 0)
+    return dft_fail(DFT_EDATA, "%s: an archive of Keras: let it write model.save_weights(\"x.weights.h5\")",
+                    path);
   return dft_fail(
       DFT_EDATA,
       "%s: no weights: neither Keras' (.h5, .weights.h5) nor a dft checkpoint (.pb), safetensors or "
@@ -98,7 +102,7 @@ dft_status dft_load_weights(const dft_config *config, dft_model *model, const ch
   DFT_TRY(resolve(config, path, sizeof path));
   dft_weights file = {0};
   dft_bind_result bound = {0};
-  dft_status status = read_any(path, &file);
+  dft_status status = dft_context(read_any(path, &file), "model.weights");
   if (status == DFT_OK) status = dft_model_bind(model, &file, path, class_names, &bound);
   dft_weights_free(&file);
   DFT_TRY(status);

@@ -16,7 +16,7 @@ grep -q "gradients per step        15372 bytes" "$work/out" || fail "plan: (1280
 expect 0 "training: 24 samples, 0 unreadable" "$DFT" check "$config"
 expect 0 "tensors by name; head: from the file" "$DFT" check "$config" model.weights="$final"
 for words in "absent.h5" "$final model.alpha=0.5"; do
-  expect 65 "model.weights cannot be used, listed above" "$DFT" check "$config" model.weights=$words
+  expect 65 "model.weights cannot be used, as said above" "$DFT" check "$config" model.weights=$words
   grep -q "^unusable: .*${words%% *}: " "$work/out" || fail "check: $words is not named"
   grep -q "^training: 24 samples, 0 unreadable" "$work/out" || fail "check: bad weights end it"
 done

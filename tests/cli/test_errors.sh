@@ -24,7 +24,10 @@ DFT_CUDA_MODULE="$work/none.so" DFT_KERNELS=cuda both 2 "none.so: no such file" 
 both 2 "fits no layer" "$config" "phases.1={name: tail, epochs: 1, unfreeze: [nolayer*]}"
 expect 2 "dft --help lists the commands" "$DFT" trian
 both 2 "log.trace_steps: " "$config" log.trace_steps=1001
+expect 2 "did you mean 'phases.0.optimizer.learning_rate'?" "$DFT" "$config" phases.0.optimizer.lr=3
+expect 2 "'trian' is neither a command nor a config" "$DFT" trian "$config"
 # weights
+: >"$work/x.keras"
 both 65 "absent.h5" "$config" model.weights="$work/absent.h5"
 head -c 3000 /dev/urandom >"$work/foreign.h5"
 both 65 "foreign.h5" "$config" model.weights="$work/foreign.h5"
@@ -107,7 +110,18 @@ wait $!
 [ -p "$work/pipe" ] && grep -q '"samples": 11' "$work/piped" || fail "--json replaced a pipe"
 # an export is no checkpoint to go on from, and does not take one's place
 expect 2 "is the checkpoint itself" "$DFT" export "$work/heard/final.pb" "$work/heard/final.pb"
+cp "$work/heard/final.pb" "$work/other.pb"
+expect 2 "other.pb is a checkpoint of a run" "$DFT" export "$work/heard/final.pb" "$work/other.pb"
 expect 0 "" "$DFT" export "$work/heard/final.pb" "$work/exported.pb"
+expect 0 "" "$DFT" export "$work/heard/final.pb" "$work/exported.pb"
+both 65 "x.keras: an archive of Keras" "$config" run_dir="$work/keras" model.weights="$work/x.keras"
+expect 2 "out: the output directory is inside the folder" "$DFT" pack "$work/photos/cats" "$work/photos/cats/out"
+expect 2 "cats: the output directory is inside the folder" "$DFT" pack "$work/photos/cats" "$work/photos/cats"
+# the split of another seed holds what training has seen
+ok "train with a split" np 1 "$config" run_dir="$work/split" data.validation="{split: 0.25}"
+expect 0 "" "$DFT" eval "$work/split/final.pb" "$config" data.validation="{split: 0.25}"
+grep -q "trained on another part" "$work/out" && fail "the same split is told to be another one"
+expect 0 "was trained on another part of the data" "$DFT" eval "$work/split/final.pb" "$config" data.validation="{split: 0.25}" seed=8
 both 65 "exported.pb was exported, without its optimizer" "$config" run_dir="$work/again" checkpoint.resume="$work/exported.pb"
 "$DFT" "$config" run_dir="$work/unheard" 2>/dev/null | true
 [ "${PIPESTATUS[0]}" = 0 ] || fail "the run ended with its reader"

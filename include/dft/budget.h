@@ -11,6 +11,9 @@ typedef struct dft_budget {
   bool exceeded; /* more was asked for */
 } dft_budget;
 
+/* For a protobuf of so many bytes: protobuf-c's bookkeeping is at most some 50 bytes for each field of a few.
+ */
+dft_budget dft_budget_for_protobuf(size_t bytes);
 /* malloc within the budget, else NULL; `budget` is the dft_budget. What is freed does not come back to it. */
 void *dft_budget_alloc(void *budget, size_t bytes);
 void dft_budget_free(void *budget, void *block);

@@ -15,8 +15,9 @@
 
 dft_status dft_write_file(const char *path, const void *data, size_t bytes);
 
-/* All bytes of a file, released by free(). DFT_EDATA when it is missing or no regular file. */
-dft_status dft_read_file(const char *path, unsigned char **bytes, size_t *count);
+/* All bytes of a file, released by free(). DFT_EDATA when it is missing, no regular file or of more bytes
+ * than `most`. */
+dft_status dft_read_file(const char *path, size_t most, unsigned char **bytes, size_t *count);
 
 /* What a user named for a command to write: like dft_write_file, but a device, a pipe or anything below /dev
  * is written to where it is, never replaced. */

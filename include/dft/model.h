@@ -107,10 +107,10 @@ typedef struct dft_bind_result {
   bool head;            /* the head was loaded */
   const char *head_why; /* else why not: a constant sentence */
 } dft_bind_result;
-/* Copies tensors from a file: by layer and variable name, or, when no base layer's name fits, by order within
- * each kind of tensor, unless the file has none; shapes always checked. The head is taken when its shape fits
- * and class names, where the file knows them and `class_names` is not NULL, are equal. DFT_EDATA naming the
- * tensor when something is missing or misshapen. */
+/* Copies tensors from a file: by layer and variable name, or, when few of the base's names fit, by order
+ * within each kind of tensor, unless the file has none; shapes always checked. The head is taken when its
+ * shape fits and class names, where the file knows them and `class_names` is not NULL, are equal. DFT_EDATA
+ * naming the tensor when something is missing or misshapen. */
 dft_status dft_model_bind(dft_model *model, const dft_weights *file, const char *path,
                           const char *const *class_names, dft_bind_result *result);
 /* Copies all tensors into a dft_weights, in layer order: an empty one, or one that this filled before. */

@@ -192,11 +192,12 @@ dft_status dft_make_directories(const char *directory, const char *what) {
   }
 }
 
-static dft_status read_all(int fd, const char *path, unsigned char **bytes, size_t *count) {
+static dft_status read_all(int fd, const char *path, size_t most, unsigned char **bytes, size_t *count) {
   struct stat info;
   if (fstat(fd, &info) != 0) return dft_fail(DFT_EIO, "%s: cannot read: %s", path, strerror(errno));
   if (!S_ISREG(info.st_mode)) return dft_fail(DFT_EDATA, "%s: is not a file", path);
   size_t size = (size_t)info.st_size, done = 0;
+  if (size > most) return dft_fail(DFT_EDATA, "%s: %zu bytes, more than %zu are not read", path, size, most);
   *bytes = malloc(size + 1);
   if (*bytes == NULL) return dft_fail_memory(path, size);
   while (done < size) {
@@ -210,14 +211,14 @@ static dft_status read_all(int fd, const char *path, unsigned char **bytes, size
   return DFT_OK;
 }
 
-dft_status dft_read_file(const char *path, unsigned char **bytes, size_t *count) {
+dft_status dft_read_file(const char *path, size_t most, unsigned char **bytes, size_t *count) {
   *bytes = NULL;
   *count = 0;
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe is refused, not waited for */
   if (fd < 0)
     return dft_fail(errno == ENOENT || errno == ENOTDIR ? DFT_EDATA : DFT_EIO, "%s: cannot open: %s", path,
                     strerror(errno));
-  dft_status status = read_all(fd, path, bytes, count);
+  dft_status status = read_all(fd, path, most, bytes, count);
   close(fd);
   if (status == DFT_OK) return DFT_OK;
   free(*bytes);

@@ -11,9 +11,6 @@
 
 enum { MIN_BYTES = DFT_CHECKPOINT_MAGIC_BYTES + DFT_CRC_FIELD_BYTES };
 
-/* What protobuf-c may take: its bookkeeping is at most some 50 bytes for each field of a few bytes. */
-enum { MEMORY_BASE = 1 << 16, MEMORY_FACTOR = 16 };
-
 static dft_status check_envelope(const char *name, const unsigned char *bytes, size_t count) {
   if (count == 0) return dft_fail(DFT_EDATA, "%s: the file is empty", name);
   size_t head = count < DFT_CHECKPOINT_MAGIC_BYTES ? count : DFT_CHECKPOINT_MAGIC_BYTES;
@@ -190,7 +187,7 @@ dft_status dft_state_decode(const char *name, const unsigned char *bytes, size_t
                     DFT_CHECKPOINT_VERSION);
   if (count > INT32_MAX)
     return dft_fail(DFT_EDATA, "%s: %zu bytes are too many for a checkpoint", name, count);
-  dft_budget memory = {.left_bytes = MEMORY_BASE + MEMORY_FACTOR * count};
+  dft_budget memory = dft_budget_for_protobuf(count);
   ProtobufCAllocator allocator = {dft_budget_alloc, dft_budget_free, &memory};
   Dft__Checkpoint *c = dft__checkpoint__unpack(&allocator, count, bytes);
   if (c == NULL)

@@ -2,13 +2,9 @@
 #include "dft/file.h"
 #include "dft/checkpoint.h"
 #include "internal.h"
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 typedef struct written {
   const char *path;
@@ -34,7 +30,7 @@ dft_status dft_state_read(const char *path, dft_state *s) {
   unsigned char *bytes = NULL;
   size_t count = 0;
   memset(s, 0, sizeof *s);
-  DFT_TRY(dft_read_file(path, &bytes, &count));
+  DFT_TRY(dft_read_file(path, INT32_MAX, &bytes, &count));
   dft_status status = dft_state_decode(path, bytes, count, s);
   free(bytes);
   return status;

@@ -52,7 +52,7 @@ typedef struct walk {
     ino_t number;
   } * seen; /* [seen_count] directories of this class that were read */
   int64_t seen_count, seen_room;
-  int64_t passed_over; /* files with other names, of all classes */
+  int64_t passed_over; /* files with other names, of all classes, and those beside them */
   char *passed_over_name;
 } walk;
 
@@ -96,7 +96,8 @@ static dft_status is_new(walk *w, DIR *d, bool *fresh) {
 /* The first by name is kept: directories give their entries in any order. */
 static dft_status pass_over(walk *w, const char *below, const char *name) {
   char *path = NULL;
-  if (asprintf(&path, "%s/%s", below, name) < 0) return dft_fail_memory("file name", 0);
+  if (asprintf(&path, "%s%s%s", below, below[0] != '\0' ? "/" : "", name) < 0)
+    return dft_fail_memory("file name", 0);
   w->passed_over++;
   bool first = w->passed_over_name == NULL || strcmp(path, w->passed_over_name) < 0;
   free(first ? w->passed_over_name : path);
@@ -104,7 +105,8 @@ static dft_status pass_over(walk *w, const char *below, const char *name) {
   return DFT_OK;
 }
 
-/* Adds what lies in directory `below` of the root; files NULL: directories only. */
+/* Adds what lies in directory `below` of the root; files NULL: directories only, as files beside the classes'
+ * are of none. */
 static dft_status read_entries(walk *w, DIR *d, const char *path, const char *below, dft_strings *directories,
                                dft_strings *files) {
   for (;;) {
@@ -116,7 +118,7 @@ static dft_status read_entries(walk *w, DIR *d, const char *path, const char *be
       DFT_TRY(dft_strings_join(directories, below, e->d_name));
     else if (files != NULL && dft_image_name(e->d_name))
       DFT_TRY(dft_strings_join(files, below, e->d_name));
-    else if (files != NULL)
+    else
       DFT_TRY(pass_over(w, below, e->d_name));
   }
 }

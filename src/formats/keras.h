@@ -8,7 +8,7 @@
 #include "metadata.h"
 
 enum {
-  DFT_H5_NAMES_MAX = 8192,      /* names in one attribute or group */
+  DFT_H5_NAMES_MAX = 1 << 17,   /* names in one attribute or group */
   DFT_H5_TENSORS_MAX = 65536,   /* tensors in one file */
   DFT_H5_NAME_BYTES_MAX = 4096, /* of one name */
 };

@@ -20,18 +20,24 @@ dft_status dft_class_names_json(const dft_weights *w, char **json) {
   return dft_fail(DFT_EDATA, "class names: not UTF-8, or memory is short");
 }
 
+bool dft_name_is_clean(const char *name) {
+  for (; *name != '\0'; name++)
+    if ((unsigned char)*name < ' ' || *name == 0x7f ||
+        ((unsigned char)name[0] == 0xc2 && (unsigned char)name[1] >= 0x80 && (unsigned char)name[1] < 0xa0))
+      return false;
+  return true;
+}
+
 static bool is_name(const json_t *value) {
   const char *text = json_string_value(value);
-  if (text == NULL || strlen(text) != json_string_length(value)) return false;
-  for (; *text != '\0'; text++)
-    if ((unsigned char)*text < ' ' || *text == 0x7f) return false;
-  return true;
+  return text != NULL && strlen(text) == json_string_length(value) && dft_name_is_clean(text);
 }
 
 static dft_status take_names(const char *file, const json_t *list, dft_weights *w) {
   const size_t count = json_array_size(list);
   if (!json_is_array(list) || count < 1 || count > DFT_CLASS_NAMES_MAX)
-    return dft_fail(DFT_EDATA, "%s: " DFT_CLASS_NAMES_KEY " is no list of names", file);
+    return dft_fail(DFT_EDATA, "%s: " DFT_CLASS_NAMES_KEY " is no list of 1 to %d names", file,
+                    DFT_CLASS_NAMES_MAX);
   w->class_names = calloc(count, sizeof *w->class_names);
   if (w->class_names == NULL) return dft_fail_memory("class names", count);
   for (size_t i = 0; i < count; i++) {
@@ -46,7 +52,8 @@ static dft_status take_names(const char *file, const json_t *list, dft_weights *
 }
 
 dft_status dft_class_names_parse(const char *file, const char *json, dft_weights *w) {
-  json_t *list = json_loads(json, JSON_REJECT_DUPLICATES, NULL);
+  const bool small = strlen(json) <= DFT_CLASS_NAMES_BYTES_MAX;
+  json_t *list = small ? json_loads(json, JSON_REJECT_DUPLICATES, NULL) : NULL;
   dft_status status = take_names(file, list, w);
   json_decref(list);
   return status;

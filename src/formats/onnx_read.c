@@ -6,11 +6,11 @@
 #include "metadata.h"
 #include "onnx.pb-c.h"
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* What protobuf-c may take: its bookkeeping is at most some 50 bytes for each field of a few bytes. */
-enum { MEMORY_BASE = 1 << 16, MEMORY_FACTOR = 16, WEIGHTS_MAX = 4096, NAME_BYTES = 256 };
+enum { WEIGHTS_MAX = 4096, NAME_BYTES = 256 };
 
 typedef struct reader {
   const char *name; /* of the file */
@@ -67,11 +67,12 @@ static bool numbers_of(const Onnx__TensorProto *t, dft_number *type, const void 
     *numbers = t->double_data;
     *bytes = t->n_double_data * sizeof(double);
     break;
-  case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16:
-  case ONNX__TENSOR_PROTO__DATA_TYPE__BFLOAT16: /* as whole numbers in int32_data: nobody writes that */
+  case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16: /* each in the lower half of a whole number, else in raw_data
+                                                */
+  case ONNX__TENSOR_PROTO__DATA_TYPE__BFLOAT16:
     *type = t->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16 ? DFT_NUMBER_F16 : DFT_NUMBER_BF16;
-    *numbers = NULL;
-    *bytes = 0;
+    *numbers = t->int32_data;
+    *bytes = t->n_int32_data * sizeof(uint16_t);
     break;
   default:
     return false;
@@ -106,7 +107,11 @@ static dft_status add_tensor(reader *r, const Onnx__TensorProto *t, const char *
   if (r->float_bytes > DFT_WEIGHTS_BYTES_MAX) return bad(r, "with it there is more than 1 GiB of weights");
   if (dft_weights_find(r->w, r->layer, variable) != NULL) return bad(r, "two such nodes have this name");
   DFT_TRY(dft_weights_add(r->w, r->layer, variable, (int)rank, t->dims, NULL));
-  dft_numbers_read(type, numbers, elements, r->w->tensors[r->w->count - 1].data);
+  float *values = r->w->tensors[r->w->count - 1].data;
+  const bool halves = numbers == t->int32_data;
+  for (int64_t i = 0; i < elements && halves; i++)
+    dft_numbers_read(type, &(uint16_t){(uint16_t)t->int32_data[i]}, 1, &values[i]);
+  if (!halves) dft_numbers_read(type, numbers, elements, values);
   return DFT_OK;
 }
 
@@ -133,6 +138,18 @@ static dft_status to_keras(reader *r, int64_t out, int64_t in, int64_t pixels, c
   return DFT_OK;
 }
 
+/* MobileNetV2's convolutions have no bias; one of zeros is none. */
+static dft_status drop_bias(reader *r, const Onnx__TensorProto *bias) {
+  bool zeros = true;
+  DFT_TRY(add_tensor(r, bias, "bias", 1));
+  dft_tensor *t = &r->w->tensors[--r->w->count];
+  for (int64_t i = 0; i < t->shape[0]; i++) zeros = zeros && t->data[i] == 0;
+  free(t->layer);
+  free(t->variable);
+  free(t->data);
+  return zeros ? DFT_OK : bad(r, "a convolution with a bias, which MobileNetV2 has not: another network");
+}
+
 static dft_status read_convolution(reader *r) {
   const Onnx__TensorProto *kernel = input_tensor(r, 1), *bias = input_tensor(r, 2);
   const Onnx__AttributeProto *a = attribute(r->node, "group");
@@ -144,7 +161,7 @@ static dft_status read_convolution(reader *r) {
     return bad(r, "a grouped convolution that is no depthwise one");
   const int64_t conv[] = {d[2], d[3], d[1], d[0]}, depthwise[] = {d[2], d[3], d[0], 1};
   DFT_TRY(to_keras(r, d[0], d[1], d[2] * d[3], group != 1 ? depthwise : conv));
-  return bias != NULL ? add_tensor(r, bias, "bias", 1) : DFT_OK;
+  return bias != NULL ? drop_bias(r, bias) : DFT_OK;
 }
 
 static dft_status read_batch_norm(reader *r) {
@@ -163,18 +180,28 @@ static dft_status read_batch_norm(reader *r) {
   return DFT_OK;
 }
 
+static bool is_plain(const Onnx__NodeProto *gemm) {
+  const Onnx__AttributeProto *alpha = attribute(gemm, "alpha"), *beta = attribute(gemm, "beta"),
+                             *a = attribute(gemm, "transA");
+  return (alpha == NULL || alpha->f == 1) && (beta == NULL || beta->f == 1) && (a == NULL || a->i == 0);
+}
+
 static dft_status read_dense(reader *r) {
   const Onnx__TensorProto *kernel = input_tensor(r, 1), *bias = input_tensor(r, 2);
   const Onnx__AttributeProto *a = attribute(r->node, "transB");
   if (kernel == NULL) return bad(r, "its kernel is not among the graph's initializers");
+  if (!is_plain(r->node)) return bad(r, "a Gemm with alpha, beta or transA, which a Dense layer has not");
   DFT_TRY(add_tensor(r, kernel, "kernel", 2));
   const int64_t *d = kernel->dims;
   if (a != NULL && a->i != 0) DFT_TRY(to_keras(r, d[0], d[1], 1, (int64_t[]){d[1], d[0]}));
-  return bias != NULL ? add_tensor(r, bias, "bias", 1) : DFT_OK;
+  if (bias != NULL) return add_tensor(r, bias, "bias", 1);
+  const int64_t *shape = r->w->tensors[r->w->count - 1].shape;
+  return dft_weights_add(r->w, r->layer, "bias", 1, &(int64_t){shape[1]}, NULL); /* zeros */
 }
 
-/* A name fit for messages: the node's, or its weight's without the last part. */
-static void name_layer(reader *r) {
+/* The node's name, or its weight's without the last part, and where that is taken (nodes that share a weight)
+ * with the node's number. */
+static void name_layer(reader *r, size_t number) {
   const char *from = r->node->name != NULL && r->node->name[0] != '\0' ? r->node->name
                      : r->node->n_input > 1                            ? r->node->input[1]
                                                                        : "";
@@ -189,6 +216,12 @@ static void name_layer(reader *r) {
   for (size_t i = 0; i < length; i++)
     r->layer[i] = (unsigned char)from[i] < ' ' || from[i] == 0x7f ? '?' : from[i];
   r->layer[length] = '\0';
+  for (int i = 0; i < r->w->count && !own; i++)
+    if (strcmp(r->w->tensors[i].layer, r->layer) == 0) {
+      if (length > NAME_BYTES - 24) length = NAME_BYTES - 24;
+      snprintf(r->layer + length, NAME_BYTES - length, "#%zu", number);
+      return;
+    }
 }
 
 static dft_status read_nodes(reader *r) {
@@ -198,7 +231,7 @@ static dft_status read_nodes(reader *r) {
   } kinds[] = {{"Conv", read_convolution}, {"BatchNormalization", read_batch_norm}, {"Gemm", read_dense}};
   for (size_t i = 0; i < r->graph->n_node; i++) {
     r->node = r->graph->node[i];
-    name_layer(r);
+    name_layer(r, i);
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
       if (r->node->op_type != NULL && strcmp(r->node->op_type, kinds[k].op) == 0) DFT_TRY(kinds[k].read(r));
   }
@@ -229,7 +262,7 @@ dft_status dft_onnx_decode(const char *name, const unsigned char *bytes, size_t 
                            dft_weights *w) {
   *w = (dft_weights){0};
   if (count > INT32_MAX) return dft_fail(DFT_EDATA, "%s: %zu bytes are too many for a protobuf", name, count);
-  dft_budget memory = {.left_bytes = MEMORY_BASE + MEMORY_FACTOR * count};
+  dft_budget memory = dft_budget_for_protobuf(count);
   ProtobufCAllocator allocator = {dft_budget_alloc, dft_budget_free, &memory};
   Onnx__ModelProto *model = onnx__model_proto__unpack(&allocator, count, bytes);
   if (model == NULL) return dft_fail(DFT_EDATA, "%s: truncated or damaged, or no ONNX file", name);
@@ -245,7 +278,7 @@ dft_status dft_onnx_read(const char *path, float epsilon, dft_weights *w) {
   unsigned char *bytes;
   size_t count;
   *w = (dft_weights){0};
-  DFT_TRY(dft_read_file(path, &bytes, &count));
+  DFT_TRY(dft_read_file(path, INT32_MAX, &bytes, &count));
   dft_status status = dft_onnx_decode(path, bytes, count, epsilon, w);
   free(bytes);
   return status;

@@ -8,20 +8,29 @@
 
 enum {
   LENGTH_BYTES = 8,
-  HEADER_BYTES_MAX = 4 << 20, /* MobileNetV2's is 30 KB */
-  TENSORS_MAX = 4096,         /* it has 268 */
-  ALIGNMENT = 8               /* of the header's end, by spaces */
+  HEADER_BYTES_MAX = (16 << 20) - 1, /* MobileNetV2's is 30 KB, and its class names */
+  TENSORS_MAX = 4096,                /* it has 268 */
+  ALIGNMENT = 8                      /* of the header's end, by spaces */
 };
 
+/* Of float64, and the header. */
+static const size_t file_bytes_max = 2 * (size_t)DFT_WEIGHTS_BYTES_MAX + HEADER_BYTES_MAX + LENGTH_BYTES;
 static const char metadata_key[] = "__metadata__";
 
 /* ---- reading ---- */
 
+/* Where a tensor's bytes are, after the header. */
+typedef struct place {
+  int64_t begin, end;
+} place;
+
 typedef struct reader {
   const char *name; /* of the file */
   const unsigned char *data;
-  size_t data_bytes, left_bytes; /* what no tensor has claimed yet */
-  int64_t float_bytes;           /* of all tensors, as float32 */
+  size_t data_bytes;
+  place *places; /* [TENSORS_MAX] of all tensors */
+  int count;
+  int64_t float_bytes; /* of all weights, as float32 */
   dft_weights *w;
 } reader;
 
@@ -60,16 +69,17 @@ static dft_status read_type(const reader *r, const char *tensor, const json_t *e
                   word);
 }
 
+/* Of more than 4 dimensions the shape is not told. */
 static dft_status read_shape(const reader *r, const char *tensor, const json_t *entry, int *rank,
                              int64_t shape[DFT_MAX_RANK], int64_t *elements) {
   const json_t *list = json_object_get(entry, "shape");
   if (!json_is_array(list)) return bad(r, tensor, "has no shape");
-  if (json_array_size(list) > DFT_MAX_RANK) return bad(r, tensor, "has more than 4 dimensions");
-  *rank = (int)json_array_size(list);
+  const size_t dimensions = json_array_size(list);
+  *rank = dimensions > DFT_MAX_RANK ? DFT_MAX_RANK + 1 : (int)dimensions;
   *elements = 1;
-  for (int i = 0; i < *rank; i++) {
-    if (!whole_number(json_array_get(list, (size_t)i), DFT_WEIGHTS_BYTES_MAX / *elements, &shape[i]) ||
-        shape[i] < 1)
+  for (int i = 0; i < *rank && *rank <= DFT_MAX_RANK; i++) {
+    const int64_t most = DFT_WEIGHTS_BYTES_MAX / (*elements > 0 ? *elements : 1);
+    if (!whole_number(json_array_get(list, (size_t)i), most, &shape[i]))
       return bad(r, tensor, "its shape is no shape of weights");
     *elements *= shape[i];
   }
@@ -91,12 +101,6 @@ static void part_name(char *copy, const char **layer, const char **variable) {
   if (strcmp(*variable, "depthwise_kernel") == 0) *variable = "kernel";
 }
 
-static bool has_control(const char *text) {
-  for (; *text != '\0'; text++)
-    if ((unsigned char)*text < ' ' || *text == 0x7f) return true;
-  return false;
-}
-
 static dft_status add_tensor(reader *r, const char *tensor, dft_number type, int rank, const int64_t *shape,
                              int64_t elements, const unsigned char *from) {
   const char *layer, *variable;
@@ -112,31 +116,54 @@ static dft_status add_tensor(reader *r, const char *tensor, dft_number type, int
   return DFT_OK;
 }
 
+static dft_status read_place(reader *r, const char *tensor, const json_t *entry, place *at) {
+  const json_t *offsets = json_object_get(entry, "data_offsets");
+  if (json_array_size(offsets) != 2 || !whole_number(json_array_get(offsets, 0), INT64_MAX, &at->begin) ||
+      !whole_number(json_array_get(offsets, 1), INT64_MAX, &at->end) || at->begin > at->end)
+    return bad(r, tensor, "has no data_offsets");
+  if ((uint64_t)at->end > r->data_bytes) return bad(r, tensor, "lies beyond the file's end: it is truncated");
+  r->places[r->count++] = *at;
+  return DFT_OK;
+}
+
+/* What is no weight of a layer is passed over: whole numbers, what has no elements or more than 4 dimensions.
+ */
 static dft_status read_tensor(reader *r, const char *tensor, const json_t *entry) {
   dft_number type = DFT_NUMBER_F32;
   bool known = false;
   int rank = 0;
-  int64_t shape[DFT_MAX_RANK] = {0}, elements = 0, begin = 0, end = 0;
-  if (r->w->count == TENSORS_MAX) return bad(r, tensor, "comes after more tensors than a MobileNetV2 has");
-  if (has_control(tensor)) return bad(r, "a tensor", "has a control character in its name");
+  int64_t shape[DFT_MAX_RANK] = {0}, elements = 0;
+  place at = {0, 0};
+  if (r->count == TENSORS_MAX) return bad(r, tensor, "comes after more tensors than a MobileNetV2 has");
+  if (!dft_name_is_clean(tensor)) return bad(r, "a tensor", "has a control character in its name");
   if (!json_is_object(entry)) return bad(r, tensor, "is not described by an object");
   DFT_TRY(read_type(r, tensor, entry, &type, &known));
-  if (!known) return DFT_OK;
   DFT_TRY(read_shape(r, tensor, entry, &rank, shape, &elements));
-  const json_t *offsets = json_object_get(entry, "data_offsets");
-  if (json_array_size(offsets) != 2 || !whole_number(json_array_get(offsets, 0), INT64_MAX, &begin) ||
-      !whole_number(json_array_get(offsets, 1), INT64_MAX, &end) || begin > end)
-    return bad(r, tensor, "has no data_offsets");
-  const size_t bytes = (size_t)(end - begin);
-  if ((uint64_t)end > r->data_bytes) return bad(r, tensor, "lies beyond the file's end: it is truncated");
-  if (bytes != (size_t)elements * dft_number_bytes(type))
+  DFT_TRY(read_place(r, tensor, entry, &at));
+  if (!known || rank > DFT_MAX_RANK || elements == 0) return DFT_OK;
+  if (at.end - at.begin != elements * (int64_t)dft_number_bytes(type))
     return bad(r, tensor, "its bytes do not fit its shape");
-  if (bytes > r->left_bytes) return bad(r, tensor, "shares its bytes with another tensor");
-  r->left_bytes -= bytes;
   r->float_bytes += elements * (int64_t)sizeof(float);
   if (r->float_bytes > DFT_WEIGHTS_BYTES_MAX)
     return bad(r, tensor, "with it there is more than 1 GiB of weights");
-  return add_tensor(r, tensor, type, rank, shape, elements, r->data + begin);
+  return add_tensor(r, tensor, type, rank, shape, elements, r->data + at.begin);
+}
+
+static int compare_places(const void *a, const void *b) {
+  const place *x = a, *y = b;
+  if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
+  return (x->end > y->end) - (x->end < y->end);
+}
+
+/* The format's rule: tensors fill the rest of the file, one after the other. */
+static dft_status check_places(reader *r) {
+  int64_t end = 0;
+  qsort(r->places, (size_t)r->count, sizeof *r->places, compare_places);
+  int fit = 0;
+  for (; fit < r->count && r->places[fit].begin == end; fit++) end = r->places[fit].end;
+  return fit == r->count && (uint64_t)end == r->data_bytes
+             ? DFT_OK
+             : dft_fail(DFT_EDATA, "%s: damaged: its tensors overlap or leave bytes between them", r->name);
 }
 
 static dft_status read_header(reader *r, json_t *header) {
@@ -147,6 +174,7 @@ static dft_status read_header(reader *r, json_t *header) {
   }
   const json_t *names = json_object_get(json_object_get(header, metadata_key), DFT_CLASS_NAMES_KEY);
   if (r->w->count == 0) return dft_fail(DFT_EDATA, "%s: a safetensors file without any weights", r->name);
+  DFT_TRY(check_places(r));
   if (names == NULL) return DFT_OK;
   if (!json_is_string(names)) return bad(r, metadata_key, DFT_CLASS_NAMES_KEY " is no text");
   return dft_class_names_parse(r->name, json_string_value(names), r->w);
@@ -169,9 +197,14 @@ dft_status dft_safetensors_decode(const char *name, const unsigned char *bytes, 
     json_decref(header);
     return dft_fail(DFT_EDATA, "%s: its header is no JSON object: damaged, or no safetensors file", name);
   }
-  const size_t data_bytes = count - LENGTH_BYTES - (size_t)length;
-  reader r = {name, bytes + LENGTH_BYTES + length, data_bytes, data_bytes, 0, w};
-  dft_status status = read_header(&r, header);
+  reader r = {.name = name,
+              .data = bytes + LENGTH_BYTES + length,
+              .data_bytes = count - LENGTH_BYTES - (size_t)length,
+              .places = calloc(TENSORS_MAX, sizeof *r.places),
+              .w = w};
+  dft_status status = r.places != NULL ? read_header(&r, header)
+                                       : dft_fail_memory("safetensors", TENSORS_MAX * sizeof *r.places);
+  free(r.places);
   json_decref(header);
   if (status != DFT_OK) dft_weights_free(w);
   return status;
@@ -181,7 +214,7 @@ dft_status dft_safetensors_read(const char *path, dft_weights *w) {
   unsigned char *bytes;
   size_t count;
   *w = (dft_weights){0};
-  DFT_TRY(dft_read_file(path, &bytes, &count));
+  DFT_TRY(dft_read_file(path, file_bytes_max, &bytes, &count));
   dft_status status = dft_safetensors_decode(path, bytes, count, w);
   free(bytes);
   return status;
@@ -217,7 +250,7 @@ static char *describe(const dft_weights *w, json_t *metadata) {
     const size_t end = at + tensor_bytes(t);
     json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", "F32", "shape", shape, "data_offsets",
                               (json_int_t)at, (json_int_t)end);
-    good = good && json_object_set_new(header, name, entry) == 0;
+    good = json_object_set_new(header, name, entry) == 0 && good; /* takes the entry in any case */
     at = end;
   }
   char *text = good ? json_dumps(header, JSON_COMPACT) : NULL;

@@ -65,12 +65,16 @@ static const dft_tensor *nth_of_kind(const dft_weights *file, int kind, int n) {
   return NULL;
 }
 
+/* Whether a file goes by names: most of the base's are there. A few may be chance ("Conv_1"), or what is
+ * missing from a file that does. */
 static bool names_fit(const dft_model *m, const dft_weights *file) {
-  for (int i = 0; i < m->param_count; i++)
-    if (!is_head(m, &m->params[i]) &&
-        dft_weights_find(file, m->layers[m->params[i].layer].name, m->params[i].variable) != NULL)
-      return true;
-  return false;
+  int found = 0, wanted = 0;
+  for (int i = 0; i < m->param_count; i++) {
+    if (is_head(m, &m->params[i])) continue;
+    wanted++;
+    found += dft_weights_find(file, m->layers[m->params[i].layer].name, m->params[i].variable) != NULL;
+  }
+  return 2 * found > wanted;
 }
 
 static const dft_tensor *find(const dft_model *m, const dft_param *p, const dft_weights *file, bool by_order,

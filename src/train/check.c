@@ -72,7 +72,8 @@ static void print_totals(const checking *k) {
   int64_t passed_over = dft_dataset_passed_over(k->data, &example);
   if (passed_over > 0)
     printf("note: %lld file%s passed over for %s, as %s\n", (long long)passed_over,
-           passed_over == 1 ? " was" : "s were", passed_over == 1 ? "its name" : "their names", example);
+           passed_over == 1 ? " was" : "s were",
+           passed_over == 1 ? "its name or place" : "their names or places", example);
   printf("%s: %lld samples, %lld unreadable, %lld suspicious\n", k->what, (long long)k->samples,
          (long long)k->unreadable, (long long)k->suspicious);
   printf("  %-30s %9s %11s\n", "class", "samples", "unreadable");

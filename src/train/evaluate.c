@@ -206,7 +206,7 @@ static dft_status evaluate(dft_run *run, dft_state *state, const char *checkpoin
   DFT_TRY(dft_same_data(run->comm, run->data[DFT_SET_VALIDATION], "validation", &run->fingerprint));
   DFT_TRY(dft_comm_agree(run->comm, check_names(state, run->data[DFT_SET_VALIDATION], checkpoint)));
   DFT_TRY(warn_of_split(run, state, checkpoint));
-  DFT_TRY(dft_comm_agree(run->comm, dft_model_of_state(state, checkpoint, &run->model)));
+  DFT_TRY(dft_comm_agree(run->comm, dft_model_of_state(state, checkpoint, true, &run->model)));
   run->class_names = (const char *const *)state->weights.class_names;
   if (run->class_names == NULL)
     DFT_TRY(dft_comm_agree(run->comm, dft_class_names(run->config, run->data[DFT_SET_VALIDATION],

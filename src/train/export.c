@@ -180,7 +180,7 @@ dft_status dft_export(const char *checkpoint, const char *output, bool head) {
   dft_state state = {0};
   dft_model *model = NULL;
   dft_status status = dft_state_read(checkpoint, &state);
-  if (status == DFT_OK) status = dft_model_of_state(&state, checkpoint, &model);
+  if (status == DFT_OK) status = dft_model_of_state(&state, checkpoint, head, &model);
   if (status == DFT_OK && !head) drop_head(&state.weights, model);
   if (status == DFT_OK)
     status = export_as(kind, &state, model, output, head ? model->layer_count : model->base_layers);

@@ -278,7 +278,7 @@ static dft_status open_prediction(prediction *p, const char *checkpoint) {
   p->threads = compute.threads;
   p->ops = compute.ops;
   p->host_ops = compute.host_ops;
-  dft_status status = dft_model_of_state(p->state, checkpoint, &p->model);
+  dft_status status = dft_model_of_state(p->state, checkpoint, true, &p->model);
   if (status == DFT_OK)
     status = dft_folded_new(p->model, p->ops, 0, p->model->unit_count, DFT_PREFIX_FLOAT32, &p->net);
   return dft_comm_agree(p->comm, status);

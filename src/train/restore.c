@@ -17,14 +17,14 @@ dft_status dft_word_value(const char *path, const char *word, const char *const 
   return dft_fail(DFT_EDATA, "%s: '%s' is not known to this version", path, word);
 }
 
-dft_status dft_model_of_state(const dft_state *s, const char *path, dft_model **model) {
+dft_status dft_model_of_state(const dft_state *s, const char *path, bool head, dft_model **model) {
   int pooling = 0;
   DFT_TRY(dft_word_value(path, s->pooling, dft_pooling_words, &pooling));
   DFT_TRY(dft_context(dft_model_new(s->alpha, s->height, s->width, (dft_pooling)pooling, s->classes, model),
                       "%s", path));
   dft_bind_result bound = {0};
   dft_status status = dft_model_bind(*model, &s->weights, path, NULL, &bound);
-  if (status == DFT_OK && !bound.head) status = dft_fail(DFT_EDATA, "%s: %s", path, bound.head_why);
+  if (status == DFT_OK && head && !bound.head) status = dft_fail(DFT_EDATA, "%s: %s", path, bound.head_why);
   if (status != DFT_OK) {
     dft_model_free(*model);
     *model = NULL;

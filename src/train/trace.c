@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TAG = 2 /* that of fetch.c is 1 */ };
+enum { TAG = 2 /* 1 is that of rows (fetch.c) and of predictions */ };
 
 /* A rank's events. */
 typedef struct events {
@@ -18,9 +18,12 @@ typedef struct events {
 } events;
 
 dft_status dft_trace_start(dft_run *run) {
+  const bool writes = run->config->log.trace_steps > 0 && dft_comm_rank(run->comm) == 0;
+  if (run->config->log.trace_steps == 0) return DFT_OK;
+  /* The agreement also is a barrier: all ranks' times count from about the same moment. */
+  DFT_TRY(
+      dft_comm_agree(run->comm, writes ? dft_try_result(dft_store_path(run->store, "trace.json")) : DFT_OK));
   run->trace_left = run->config->log.trace_steps;
-  if (run->trace_left == 0) return DFT_OK;
-  DFT_TRY(dft_comm_barrier(run->comm)); /* so that all ranks' times count from about the same moment */
   dft_trace_open();
   return DFT_OK;
 }
@@ -93,6 +96,11 @@ dft_status dft_trace_finish(dft_run *run) {
   run->trace_left = 0;
   dft_status status = gather(run, &e);
   free(e.text);
+  if (status == DFT_EIO || status == DFT_EINTERNAL) { /* training is worth more than its trace */
+    if (dft_comm_rank(run->comm) == 0) dft_warn("no trace: %s", dft_error());
+    dft_trace_close();
+    return DFT_OK;
+  }
   if (status == DFT_OK && e.left_out > 0)
     dft_warn("trace.json: memory had no room for %lld events", (long long)e.left_out);
   if (status == DFT_OK && dft_comm_rank(run->comm) == 0)

@@ -139,7 +139,8 @@ int64_t dft_host_part(const dft_run *run, int64_t elements, int64_t *first);
 bool dft_host_writes(const dft_run *run);
 
 /* trace.c: the first log.trace_steps steps of a start. All are collective. `step` after each step, `finish`
- * when no other follows: writes what there is. */
+ * when no other follows: writes what there is. A file that cannot be written ends a run before its first step
+ * only; later it is a warning. */
 dft_status dft_trace_start(dft_run *run);
 dft_status dft_trace_step(dft_run *run);
 dft_status dft_trace_finish(dft_run *run);
@@ -181,7 +182,7 @@ void dft_save_close(dft_run *run);      /* after an error: waits, and keeps that
 extern const char *const dft_pooling_words[], *const dft_preprocessing_words[], *const dft_resize_words[];
 dft_status dft_word_value(const char *path, const char *word, const char *const *words, int *value);
 /* A model out of a checkpoint. Rank 0 reads the file; all ranks get the state. */
-dft_status dft_model_of_state(const dft_state *state, const char *path, dft_model **model);
+dft_status dft_model_of_state(const dft_state *state, const char *path, bool head, dft_model **model);
 dft_status dft_read_checkpoint(dft_comm *comm, const char *path, dft_state *state);
 
 /* ahead.c: images of later steps and evaluations are decoded beside this one. Results do not depend on it. */

@@ -8,13 +8,14 @@
 
 static inline void check_name(const char *name) {
   for (; *name; name++)
-    if ((unsigned char)*name < ' ') abort();
+    if ((unsigned char)*name < ' ' || *name == 0x7f) abort();
 }
 
 /* Frees them. */
 static inline void check_weights(dft_status status, const char *file, dft_weights *w) {
   if (status == DFT_EDATA) {
-    if (strncmp(dft_error(), file, strlen(file)) != 0 || strchr(dft_error(), '\n') || w->count != 0) abort();
+    if (strncmp(dft_error(), file, strlen(file)) != 0 || w->count != 0) abort();
+    check_name(dft_error());
     return;
   }
   if (status != DFT_OK || w->count < 1) abort();

@@ -24,7 +24,7 @@ def check_onnx(path, images, expected):
     (got,) = session.run(None, {"image": x})
     worst = np.abs(got - expected).max()
     print(f"{path}: onnxruntime {onnxruntime.__version__} is off by {worst:.2g}; {metadata}")
-    assert worst < 1e-5, worst
+    assert worst < 1e-6, worst
     return {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
 
 

@@ -1,15 +1,17 @@
 /* Runs an ONNX file by plain loops over doubles, as docs/Operators.md of ONNX describes its operators, and
  * compares with predictions: what an ONNX runtime would do, independent of dft's kernels and of its writer.
  *
- *     onnx_tool MODEL.onnx IMAGES.npy PREDICTIONS.npy
+ *     onnx_tool MODEL.onnx IMAGES.npy PREDICTIONS.npy SPREAD
  *
  * Images are float32 and get the preprocessing that the model's metadata names. Exit code 1 when a
- * probability is off by more than 1e-6 or the file is not what it should be.
+ * probability is off by more than 1e-6, when no class' probabilities differ by SPREAD between images, so that
+ * the comparison would tell nothing, or when the file is not what it should be.
  */
 #include "dft/file.h"
 #include "onnx.pb-c.h"
 #include <math.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -222,7 +224,7 @@ static void load_initializers(const Onnx__GraphProto *g) {
 static const unsigned char *read_npy(const char *path, size_t *numbers) {
   unsigned char *bytes;
   size_t bytes_count;
-  NEED(dft_read_file(path, &bytes, &bytes_count) == DFT_OK, "%s", dft_error());
+  NEED(dft_read_file(path, SIZE_MAX, &bytes, &bytes_count) == DFT_OK, "%s", dft_error());
   NEED(bytes_count > NPY_HEADER && memcmp(bytes, "\x93NUMPY\x01", 7) == 0, "%s: no npy", path);
   const size_t header = NPY_HEADER + bytes[8] + 256U * bytes[9];
   NEED(bytes_count >= header, "%s: short", path);
@@ -278,7 +280,7 @@ int main(int argc, char **argv) {
   unsigned char *bytes;
   size_t bytes_count, expected_count;
   NEED(argc == 5, "usage: onnx_tool MODEL.onnx IMAGES.npy PREDICTIONS.npy SPREAD");
-  NEED(dft_read_file(argv[1], &bytes, &bytes_count) == DFT_OK, "%s", dft_error());
+  NEED(dft_read_file(argv[1], SIZE_MAX, &bytes, &bytes_count) == DFT_OK, "%s", dft_error());
   Onnx__ModelProto *m = onnx__model_proto__unpack(NULL, bytes_count, bytes);
   NEED(m != NULL, "%s: no ONNX", argv[1]);
   load_initializers(m->graph);
@@ -291,7 +293,7 @@ int main(int argc, char **argv) {
   double worst = 0;
   for (size_t i = 0; i < expected_count; i++) worst = fmax(worst, fabs(y->data[i] - number_at(expected, i)));
   const double spread = spread_of(y);
-  printf("%lld images whose probabilities differ by %.2g; the worst is off by %.2g\n", (long long)y->dims[0],
+  printf("%lld images whose probabilities differ by %.3g; the worst is off by %.2g\n", (long long)y->dims[0],
          spread, worst);
   NEED(spread >= strtod(argv[4], NULL), "the images are too much alike to tell anything");
   NEED(worst <= tolerance, "that is more than %g", tolerance);

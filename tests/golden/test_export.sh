@@ -48,6 +48,18 @@ try narrow 0.01 model.weights="$work/loud.safetensors" "${narrow[@]}" "$still"
 expect 0 "" "$DFT" export "$work/avg/final.pb" "$work/base.onnx" --no-head
 ok "from a base" np 1 "$config" run_dir="$work/base.run" model.weights="$work/base.onnx" "$still"
 grep -q "260 tensors by name; head: starts fresh, the file has no head" "$work/out" || fail "a head out of nothing"
+# the base that comes with dft has no head to leave out
+expect 0 "" "$DFT" export "$DFT_SOURCE/configs/weights/fashion5-pretrained.pb" "$work/shipped.onnx" --no-head
+expect 65 "the file has no head" "$DFT" export "$DFT_SOURCE/configs/weights/fashion5-pretrained.pb" "$work/shipped.onnx"
+# as many classes as there may be
+ok "train many" np 1 "$config" run_dir="$work/many" model.alpha=0.1 model.weights=none model.classes=21841 data.batch_size=2 \
+  data.train.samples=2 data.validation.samples=1 "$still"
+for kind in onnx safetensors h5 weights.h5; do
+  expect 0 "" "$DFT" export "$work/many/final.pb" "$work/many.$kind"
+  expect 0 "head: from the file" "$DFT" check "$config" model.alpha=0.1 model.classes=21841 model.weights="$work/many.$kind"
+done
+mkfifo "$work/pipe"
+expect 65 "pipe: is not a file" timeout 20 "$DFT" "$config" model.weights="$work/pipe" run_dir="$work/pipe.run"
 head -c 100000 "$work/avg.onnx" >"$work/cut.onnx"
 expect 65 "cut.onnx: truncated or damaged" "$DFT" "$config" model.weights="$work/cut.onnx" run_dir="$work/cut.run"
 head -c 100000 "$work/avg.safetensors" >"$work/cut.safetensors"

@@ -59,4 +59,13 @@ ok "gone on" np 2 "$config" run_dir="$work/resumed" log.trace_steps=100
 look "$work/resumed/trace.json" 2 4,5,6,7,8,9 || fail "a run that went on"
 mkdir "$work/blocked" && mkdir "$work/blocked/trace.json"
 expect 74 "trace.json" np_quiet 2 "$config" run_dir="$work/blocked" log.trace_steps=1
+ls "$work/blocked"/*.pb >/dev/null 2>&1 && fail "a trace that cannot be written is found out after training"
+# once training is on its way, the trace is worth less: here its place is taken meanwhile
+"$DFT" "$config" run_dir="$work/taken" log.trace_steps=1000 phases.2.epochs=400 checkpoint.keep=1 >"$work/out" 2>&1 &
+for ((i = 0; i < 200; i++)); do [ ! -e "$work/taken/history.csv" ] || break; sleep 0.05; done
+mkdir "$work/taken/trace.json"
+kill -USR1 $!
+wait $!
+[ $? = 75 ] || { cat "$work/out" >&2; fail "stopped with a trace that cannot be written: not 75"; }
+grep -q "warning: no trace: $work/taken/trace.json" "$work/out" || { cat "$work/out" >&2; fail "the missing trace is not told of"; }
 echo "traces hold what every rank did"

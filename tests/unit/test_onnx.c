@@ -137,6 +137,22 @@ static void twins(Onnx__ModelProto *m) {
 static void no_convolutions(Onnx__ModelProto *m) {
   for (size_t i = 0; i < m->graph->n_node; i++) rename_to(&m->graph->node[i]->op_type, "Relu");
 }
+static void biased(Onnx__ModelProto *m) { /* by a gamma, which is not zero */
+  Onnx__NodeProto *n = node_named(m, "Conv1");
+  n->input = realloc(n->input, 3 * sizeof *n->input);
+  assert_non_null(n->input);
+  n->input[n->n_input++] = strdup("bn_Conv1/gamma");
+}
+static void scaled_product(Onnx__ModelProto *m) {
+  Onnx__NodeProto *n = node_named(m, "predictions");
+  n->attribute = calloc(1, sizeof *n->attribute);
+  n->attribute[0] = malloc(sizeof **n->attribute);
+  onnx__attribute_proto__init(n->attribute[0]);
+  n->attribute[0]->name = strdup("alpha");
+  n->attribute[0]->has_f = true;
+  n->attribute[0]->f = 0.5F;
+  n->n_attribute = 1;
+}
 static void strange_names(Onnx__ModelProto *m) {
   for (size_t i = 0; i < m->n_metadata_props; i++) rename_to(&m->metadata_props[i]->key, "dft_class_names");
 }
@@ -183,7 +199,9 @@ static void bad_files_are_refused(void **state) {
       {grouped, "Conv1: a grouped convolution that is no depthwise one"},
       {twins, "Conv1: two such nodes have this name"},
       {no_convolutions, "x.onnx: an ONNX graph without convolutions"},
-      {strange_names, "x.onnx: dft_class_names is no list of names"},
+      {biased, "Conv1: a convolution with a bias"},
+      {scaled_product, "predictions: a Gemm with alpha, beta or transA"},
+      {strange_names, "x.onnx: dft_class_names is no list of 1 to 100000 names"},
   };
   dft_weights w;
   for (size_t i = 0; i < sizeof files / sizeof *files; i++) {

@@ -58,7 +58,8 @@ dft_status dft_dataset_image(const dft_dataset *d, int64_t sample, float *out);
  * does not say what it is. */
 dft_status dft_dataset_check(const dft_dataset *d, int64_t sample, float *out, char *warning,
                              size_t warning_bytes);
-/* Files that lie among the samples' and were passed over for their names (.heic, .txt); *example names one.
+/* Files that were passed over for their names (.heic, .txt) or places (beside class folders); *example names
+ * one.
  */
 int64_t dft_dataset_passed_over(const dft_dataset *d, const char **example);
 /* Whether there may be samples that cannot be read: files one by one. The same on all ranks. */

@@ -87,12 +87,13 @@ echo "this is text" >"$work/bad/Trouser/0.png"
 for file in "$work/bad/Ankle boot"/*.webp; do truncate -s 100 "$file" && break; done
 for file in "$work/bad"/bag/*.PNG; do cp "$file" "$work/bad/bag/0000.jpeg" && break; done
 ln -s nowhere "$work/bad/bag/00.gif"
+for file in "$work/bad"/bag/*.PNG; do cp "$file" "$work/bad/in-no-class.png" && break; done
 touch "$work/bad/Trouser/IMG_1.HEIC" "$work/bad/Trouser/notes.txt" "$work/bad/Trouser/.hidden"
 bad=(data.train.path="$work/bad")
 expect 65 "4 samples are unreadable" "$DFT" check "$config" "${bad[@]}" data.on_corrupt=fail
 for words in "unreadable: $work/bad/bag/0.jpg: zero bytes" "unreadable: $work/bad/Trouser/0.png: not an image" \
   "unreadable: $work/bad/Ankle boot/" "unreadable: $work/bad/bag/00.gif: cannot open" \
-  "note: 2 files were passed over for their names, as Trouser/IMG_1.HEIC" "warning: $work/bad/bag/0000.jpeg: named .jpeg, but its content is PNG" "training: 64 samples, 4 unreadable, 1 suspicious"; do
+  "note: 3 files were passed over for their names or places, as Trouser/IMG_1.HEIC" "warning: $work/bad/bag/0000.jpeg: named .jpeg, but its content is PNG" "training: 64 samples, 4 unreadable, 1 suspicious"; do
   grep -qF -- "$words" "$work/out" || { cat "$work/out" >&2; fail "check does not say: $words"; }
 done
 cp "$work/out" "$work/check1"

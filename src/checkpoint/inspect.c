@@ -20,9 +20,13 @@ static void print_model(const dft_state *s, FILE *out) {
 }
 
 static void print_position(const dft_state *s, FILE *out) {
-  fprintf(out, "%-14s%s: %d epochs, %" PRId64 " steps done", "position",
-          s->finished ? "finished" : "not finished", s->epoch, s->step);
-  if (!s->finished)
+  const bool exported = s->epoch > 0 && s->step == 0; /* as resume.c tells it */
+  if (exported)
+    fprintf(out, "%-14sexported after %d epochs, without optimizer and history", "position", s->epoch);
+  else
+    fprintf(out, "%-14s%s: %d epochs, %" PRId64 " steps done", "position",
+            s->finished ? "finished" : "not finished", s->epoch, s->step);
+  if (!s->finished && !exported)
     fprintf(out, "; phase %d, %d epochs and %" PRId64 " steps of it", s->phase + 1, s->phase_epoch,
             s->iterations);
   fputc('\n', out);

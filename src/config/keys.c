@@ -277,7 +277,7 @@ const dft_key dft_keys[] = {
      .keras = "keras.callbacks.TensorBoard", .help = "Write TensorBoard events."},
     {"log.trace_steps", DFT_KEY_INT, AT(log.trace_steps), FROM(0, 1000), .preset = "0",
      .keras = "TensorBoard(profile_batch)",
-     .help = "Write run_dir/trace.json: what each rank does when, in so many steps from the start."},
+     .help = "Write run_dir/trace.json: what each rank does when, in so many steps from each start."},
 };
 const int dft_key_count = sizeof dft_keys / sizeof dft_keys[0];
 

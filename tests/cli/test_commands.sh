@@ -93,4 +93,5 @@ mv "$work/keras/models/"*_224_* "$work/home/.keras/models/"
 HOME=$work/home ok "imagenet at home" np 1 "$config" run_dir="$work/home.run" model.weights=imagenet
 grep -q "$work/home/.keras/models/mobilenet_v2" "$work/out" || fail "imagenet: not in ~/.keras/models"
 expect 0 "finished: 3 epochs" "$DFT" inspect "$final"
+expect 0 "exported after 3 epochs" "$DFT" inspect "$work/model.pb"
 echo "plan, check, eval, predict, export and inspect agree"

@@ -9,8 +9,9 @@ config=configs/5class.yaml
 cores=$(nproc)
 
 install_packages "${build_packages[@]}" "${data_packages[@]}"
-build OFF dft
-if [ -e /dev/nvidiactl ] && command -v nvcc >/dev/null; then build OFF all; fi # the kernels for GPUs too
+target=dft
+if [ -e /dev/nvidiactl ] && command -v nvcc >/dev/null; then target=all; fi # the kernels for GPUs too
+build OFF "$target"
 mpi_environment
 say "mpirun -np $cores dft $config"
 mpirun --oversubscribe --bind-to none -np "$cores" build/dft "$config"

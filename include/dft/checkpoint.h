@@ -67,6 +67,11 @@ typedef struct dft_state {
   bool finished;
 } dft_state;
 
+/* Whether this is a model that was exported, which no run can go on from: a run's own state has steps. */
+static inline bool dft_state_is_export(const dft_state *s) {
+  return s->step == 0;
+}
+
 void dft_state_free(dft_state *s); /* releases the contents and zeroes the struct; NULL is fine */
 
 /* A fresh buffer with the file's bytes; the caller frees it. */

@@ -4,12 +4,11 @@
  * Tensors have Keras' paths for names, "Conv1/kernel", and Keras' shapes (weights.h). Class names and
  * properties are in `__metadata__`, class names as a JSON list under "dft_class_names".
  *
- * Reading: F32, F16, BF16 and F64 become float32; whole numbers, empty tensors and those of more
- * than 4 dimensions are passed over. Of a longer path the last
- * two parts count ("model/Conv1/kernel:0"), and a name without a slash is parted at its last dot. The order
- * of a file means nothing, so that such weights bind by name only (`unordered`). Nothing in a file is
- * believed before it is checked; errors: DFT_EDATA, "FILE: what is wrong" or "FILE: TENSOR: what is wrong",
- * and DFT_EIO. Not collective; any thread.
+ * Reading: F32, F16, BF16 and F64 become float32; whole numbers, empty tensors and those of more than 4
+ * dimensions are passed over. Of a longer path the last two parts count ("model/Conv1/kernel:0"), and a name
+ * without a slash is parted at its last dot. The order of a file means nothing, so that such weights bind by
+ * name only (`unordered`). Nothing in a file is believed before it is checked; errors: DFT_EDATA, "FILE: what
+ * is wrong" or "FILE: TENSOR: what is wrong", and DFT_EIO. Not collective; any thread.
  */
 #ifndef DFT_SAFETENSORS_H
 #define DFT_SAFETENSORS_H

@@ -6,8 +6,8 @@
  * top. Library code never prints errors, never exits and never aborts.
  *
  * A message names the file, key or layer, says what is wrong, and what to do: "configs/a.yaml:12: unknown key
- * 'epoch', did you mean 'epochs'?". It has no newline, no other control
- * character (they are replaced) and no trailing full stop.
+ * 'epoch', did you mean 'epochs'?". It has no control characters, newlines among
+ * them (they are replaced), and no trailing full stop.
  *
  * Threads: the buffer is per thread; errors are raised on the thread that returns them. Not collective.
  */

@@ -61,6 +61,8 @@ dft_status dft_weights_add(dft_weights *w, const char *layer, const char *variab
  */
 dft_status dft_weights_put(dft_weights *w, int at, const char *layer, const char *variable, int rank,
                            const int64_t *shape, const float *data);
+/* Takes the tensor at place `at` out of the list. */
+void dft_weights_remove(dft_weights *w, int at);
 dft_tensor *dft_weights_find(const dft_weights *w, const char *layer, const char *variable); /* or NULL */
 void dft_weights_free(dft_weights *w); /* releases the contents, not the struct; NULL is fine */
 

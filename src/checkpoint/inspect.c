@@ -20,7 +20,7 @@ static void print_model(const dft_state *s, FILE *out) {
 }
 
 static void print_position(const dft_state *s, FILE *out) {
-  const bool exported = s->epoch > 0 && s->step == 0; /* as resume.c tells it */
+  const bool exported = dft_state_is_export(s);
   if (exported)
     fprintf(out, "%-14sexported after %d epochs, without optimizer and history", "position", s->epoch);
   else

@@ -38,6 +38,10 @@ dft_status dft_cli_source(const dft_command *command, int argc, char **argv, dft
       argv[overrides++] = argv[i];
     else if (argv[i][0] == '-' || source->path != NULL) {
       char what[512];
+      if (command == &dft_command_train && argv[i][0] != '-' && strpbrk(source->path, "./") == NULL &&
+          access(source->path, F_OK) != 0)
+        return dft_fail(DFT_EUSAGE, "'%s' is neither a command nor a config; dft --help lists the commands",
+                        source->path);
       snprintf(what, sizeof what, "'%s' is neither an option of dft %s nor key=value", argv[i],
                command->name);
       return dft_cli_usage(command, what);
@@ -132,10 +136,6 @@ int main(int argc, char **argv) {
     return told(argc > 2 ? print_help_on(argv[2]) : print_help());
   if (strcmp(first, "--version") == 0) return told(print_version());
   const dft_command *command = find(first);
-  if (command == NULL && first[0] != '-' && argc > 2 && access(first, F_OK) != 0 &&
-      strchr(first, '.') == NULL)
-    return told(
-        dft_fail(DFT_EUSAGE, "'%s' is neither a command nor a config; dft --help lists the commands", first));
   int skip = command != NULL ? 2 : 1; /* `dft CONFIG.yaml` is `dft train CONFIG.yaml` */
   if (command == NULL) command = &dft_command_train;
   for (int i = skip; i < argc; i++)

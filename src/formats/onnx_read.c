@@ -142,11 +142,9 @@ static dft_status to_keras(reader *r, int64_t out, int64_t in, int64_t pixels, c
 static dft_status drop_bias(reader *r, const Onnx__TensorProto *bias) {
   bool zeros = true;
   DFT_TRY(add_tensor(r, bias, "bias", 1));
-  dft_tensor *t = &r->w->tensors[--r->w->count];
+  const dft_tensor *t = &r->w->tensors[r->w->count - 1];
   for (int64_t i = 0; i < t->shape[0]; i++) zeros = zeros && t->data[i] == 0;
-  free(t->layer);
-  free(t->variable);
-  free(t->data);
+  dft_weights_remove(r->w, r->w->count - 1);
   return zeros ? DFT_OK : bad(r, "a convolution with a bias, which MobileNetV2 has not: another network");
 }
 

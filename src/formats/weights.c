@@ -78,13 +78,21 @@ dft_tensor *dft_weights_find(const dft_weights *w, const char *layer, const char
   return NULL;
 }
 
+static void free_tensor(const dft_weights *w, const dft_tensor *t) {
+  free(t->layer);
+  free(t->variable);
+  if (w->arena == NULL) free(t->data);
+}
+
+void dft_weights_remove(dft_weights *w, int at) {
+  free_tensor(w, &w->tensors[at]);
+  w->count--;
+  memmove(w->tensors + at, w->tensors + at + 1, (size_t)(w->count - at) * sizeof *w->tensors);
+}
+
 void dft_weights_free(dft_weights *w) {
   if (!w) return;
-  for (int i = 0; i < w->count; i++) {
-    free(w->tensors[i].layer);
-    free(w->tensors[i].variable);
-    if (w->arena == NULL) free(w->tensors[i].data);
-  }
+  for (int i = 0; i < w->count; i++) free_tensor(w, &w->tensors[i]);
   for (int i = 0; w->class_names && i < w->classes; i++) free(w->class_names[i]);
   free(w->tensors);
   free(w->class_names);

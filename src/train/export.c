@@ -124,20 +124,9 @@ static dft_status export_checkpoint(dft_state *s, const char *output) {
   return dft_state_write(s, output);
 }
 
-/* The head's tensors are the last two. */
 static void drop_head(dft_weights *w, const dft_model *m) {
-  dft_weights base = *w;
-  base.count = 0;
-  for (int i = 0; i < w->count; i++) {
-    if (strcmp(w->tensors[i].layer, m->layers[m->base_layers].name) != 0) {
-      base.tensors[base.count++] = w->tensors[i];
-      continue;
-    }
-    free(w->tensors[i].layer);
-    free(w->tensors[i].variable);
-    if (w->arena == NULL) free(w->tensors[i].data);
-  }
-  *w = base;
+  for (int i = w->count - 1; i >= 0; i--)
+    if (strcmp(w->tensors[i].layer, m->layers[m->base_layers].name) == 0) dft_weights_remove(w, i);
 }
 
 static dft_status export_as(dft_file_kind kind, dft_state *s, const dft_model *m, const char *output,
@@ -161,7 +150,7 @@ static dft_status spare_checkpoint(const char *output) {
   if (access(output, F_OK) != 0 || dft_file_sniff(output, &kind) != DFT_OK || kind != DFT_FILE_CHECKPOINT ||
       dft_state_read(output, &state) != DFT_OK)
     return DFT_OK;
-  const bool exported = state.history_count == 0 && state.slots.count == 0;
+  const bool exported = dft_state_is_export(&state);
   dft_state_free(&state);
   return exported ? DFT_OK
                   : dft_fail(DFT_EUSAGE, "%s is a checkpoint of a run, with its optimizer: name another file",

@@ -20,16 +20,13 @@ dft_status dft_host_open(dft_run *run) {
   const int64_t trainable = dft_model_count(run->model, true) * (int64_t)sizeof(float);
   size_t values;
   void *block;
-  ph->parts = 1;
   if (run->ops->device != NULL || dft_comm_local_size(run->comm) == 1 || trainable < LEAST_BYTES)
     return DFT_OK;
-  const float *from = dft_model_values(run->model, &values);
+  float *from = dft_model_values(run->model, &values);
   const size_t room = (values + 15) / 16 * 16;
   DFT_TRY(share->alloc(share->context, (room + slots_floats(run)) * sizeof(float), &block));
   if (share->writer) memcpy(block, from, values * sizeof(float));
-  ph->part = dft_comm_local_rank(run->comm);
-  ph->parts = dft_comm_local_size(run->comm);
-  ph->values = run->model->params[0].data;
+  ph->values = from;
   ph->on_host = block;
   ph->slots = ph->on_host + room;
   dft_model_place(run->model, ph->on_host);
@@ -54,14 +51,16 @@ dft_status dft_host_fence(dft_run *run, dft_status status) {
 }
 
 bool dft_host_writes(const dft_run *run) {
-  return run->phase.part == 0;
+  return run->phase.on_host == NULL || dft_comm_share(run->comm)->writer;
 }
 
 /* Whole vectors, so that no two ranks write to one line of the cache. */
 int64_t dft_host_part(const dft_run *run, int64_t elements, int64_t *first) {
-  const dft_phase *ph = &run->phase;
+  const bool parted = run->phase.on_host != NULL;
+  const int64_t part = parted ? dft_comm_local_rank(run->comm) : 0;
+  const int64_t parts = parted ? dft_comm_local_size(run->comm) : 1;
   const int64_t line = 16, lines = (elements + line - 1) / line;
-  const int64_t begin = lines * ph->part / ph->parts * line, end = lines * (ph->part + 1) / ph->parts * line;
+  const int64_t begin = lines * part / parts * line, end = lines * (part + 1) / parts * line;
   *first = begin < elements ? begin : elements;
   return (end < elements ? end : elements) - *first;
 }

@@ -93,7 +93,7 @@ static dft_status fits(const dft_run *run, const dft_state *s, const char *path)
   if (c->distributed.shards != 0 && c->distributed.shards != s->shards)
     return dft_fail(DFT_EUSAGE, "%s was trained with distributed.shards %d, the config says %d: set it back",
                     path, s->shards, c->distributed.shards);
-  if (s->epoch > 0 && s->step == 0)
+  if (dft_state_is_export(s))
     return dft_fail(
         DFT_EDATA,
         "%s was exported, without its optimizer: no run can go on from it; give it as model.weights", path);

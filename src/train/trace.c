@@ -110,7 +110,7 @@ dft_status dft_trace_finish(dft_run *run) {
 }
 
 dft_status dft_trace_step(dft_run *run) {
-  if (run->trace_left == 0 || --run->trace_left > 0) return DFT_OK;
-  run->trace_left = 1; /* so that there is something to finish */
-  return dft_trace_finish(run);
+  if (run->trace_left <= 1) return dft_trace_finish(run);
+  run->trace_left--;
+  return DFT_OK;
 }

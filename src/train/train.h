@@ -53,7 +53,6 @@ typedef struct dft_phase {
   double *sums;           /* [nodes][DFT_SUMS] */
   float *on_host, *slots; /* weights and slots that the host's ranks have together; NULL: each its own */
   float *values;          /* where the weights lie between such phases */
-  int part, parts;        /* of the update that are this rank's: local rank and ranks, or 0 of 1 */
   dft_device_run *device; /* NULL: the host computes */
 } dft_phase;
 

@@ -82,15 +82,14 @@ static inline __attribute__((always_inline)) void finish_evenly(const panel_call
 static inline __attribute__((always_inline)) void tiles(const panel_call *call, cursor *to, int last,
                                                         int count, int rows, int vectors, bool pairs) {
   const ptrdiff_t x_stride = call->x_stride;
-  const float *ahead = call->next ? call->next : call->w + (ptrdiff_t)call->k * vectors * VF_LANES;
-  /* The first tiles bring the next panel of a large W to L2: as many as there are up to eight, so that a line
-   * comes every few k, with time to arrive; two where it is still to be packed. */
-  int fetching = call->next || count < 4 ? 2 : count < 8 ? 4 : 8;
-  const ptrdiff_t step = call->next ? call->next_step : PANEL / fetching;
+  /* The first tiles bring the next panel of W to L2: as many of them as there are up to eight, so that a row
+   * of it comes every few k, with time to arrive. */
+  const float *next = call->next ? call->next : call->w + (ptrdiff_t)call->k * PANEL;
+  const ptrdiff_t next_stride = call->next ? call->next_stride : PANEL;
+  int fetching = count < 2 ? 1 : count < 4 ? 2 : count < 8 ? 4 : 8, fetch_mask = fetching - 1;
   cursor at = *to;
   const bool even = last == VF_LANES && !call->residual && !call->rounded && call->y_row % rows == 0;
   for (; count > 0; count--, at.x += rows * x_stride) {
-    const ptrdiff_t line = fetching > 0 ? step : 0; /* later ones ask for what is there */
     if (call->far)
 #pragma GCC unroll 12
       for (int r = 0; r < rows; r++)
@@ -109,8 +108,11 @@ static inline __attribute__((always_inline)) void tiles(const panel_call *call, 
     const float *x = at.x, *w = call->w;
     for (int k = call->k; k > 0; k--, x++, w += (ptrdiff_t)vectors * VF_LANES) {
       vf w0 = vf_load(w), w1 = vectors == 2 ? vf_load(w + VF_LANES) : vf_zero();
-      if (vectors == 2) __builtin_prefetch(ahead, 0, 2);
-      ahead += line;
+      if (vectors == 2 && (k & fetch_mask) == 0) {
+        __builtin_prefetch(next, 0, 2);
+        __builtin_prefetch(next + VF_LANES, 0, 2);
+        next += next_stride;
+      }
 #pragma GCC unroll 12
       for (int r = 0; r < rows; r++) {
         vf factor = vf_set1(x[r * x_stride]);
@@ -119,7 +121,7 @@ static inline __attribute__((always_inline)) void tiles(const panel_call *call, 
           sum[r][1] = pairs ? vf_pair_fma(factor, w1, sum[r][1]) : vf_fma(factor, w1, sum[r][1]);
       }
     }
-    if (--fetching == 1 && call->next) ahead = call->next + call->next_line;
+    if (--fetching == 0) fetch_mask = -1;
     if (even && at.column % rows == 0)
       finish_evenly(call, sum, &at, rows, vectors);
     else if (last == VF_LANES)

@@ -31,11 +31,10 @@ typedef struct panel_call {
   ptrdiff_t y_gap;
   bool relu6;
   bool pairs;
-  /* What to fetch on the way, or NULL: the next panel as it will be packed, a line per k for the first tile,
-   * and from next_line floats on for the second; and what is as far as y: y or what is read beside it next.
-   */
+  /* What to fetch on the way, or NULL: the next panel as it lies before it is packed, k rows of two vectors
+   * next_stride apart (NULL: packed, behind w); and what is as far as y: y or what is read beside it next. */
   const float *next;
-  ptrdiff_t next_step, next_line;
+  ptrdiff_t next_stride;
   const float *far;
   uint16_t *rounded; /* y once more as bfloat16, with its own stride and no border; or NULL */
   ptrdiff_t rounded_stride;

@@ -65,8 +65,7 @@ static void by_panels(const product *p, int threads) {
                              .y = p->y + at,
                              .y_stride = p->n,
                              .next = p->w + (ptrdiff_t)(first + PANEL) * (p->transposed ? p->k : 1),
-                             .next_step = p->transposed ? 16 : p->n,
-                             .next_line = 16 * (ptrdiff_t)(p->transposed ? p->k : 1),
+                             .next_stride = p->transposed ? PANEL : p->n,
                              .far = (p->below_z == NULL ? p->y : p->below_z) + at};
     DFT_SIMD(dft_gemm_panel)(&call, (to - from) * p->pixels);
     if (p->parts != NULL) sum_samples(p, from, to, first, width);

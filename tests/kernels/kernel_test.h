@@ -3,6 +3,7 @@
 #define KERNEL_TEST_H
 
 #include "device_set.h"
+#include "dft/arena.h"
 #include "dft/ops.h"
 
 #include <math.h>
@@ -24,6 +25,13 @@ static inline float draw(void) {
 /* malloc, exactly: what reads or writes past the end is for the address sanitizer to see. */
 static inline float *empty(size_t count) {
   float *values = malloc(count > 0 ? count * sizeof *values : 1);
+  assert_non_null(values);
+  return values;
+}
+
+/* As the program's own tensors lie. */
+static inline float *empty_tensor(size_t count) {
+  float *values = dft_aligned_alloc((count > 0 ? count : 1) * sizeof *values);
   assert_non_null(values);
   return values;
 }

@@ -68,8 +68,8 @@ typedef struct results {
 } results;
 
 static results new_results(const layer *l, int samples, int nodes) {
-  results r = {.z = empty((size_t)samples * out_values(&l->conv)),
-               .dx = empty((size_t)samples * in_values(&l->conv)),
+  results r = {.z = empty_tensor((size_t)samples * out_values(&l->conv)),
+               .dx = empty_tensor((size_t)samples * in_values(&l->conv)),
                .dw = empty((size_t)nodes * weights_of(l)),
                .sums = malloc((size_t)nodes * 2 * (size_t)l->conv.channels * sizeof(double)),
                .below = malloc((size_t)nodes * 2 * (size_t)l->conv.in_channels * sizeof(double))};
@@ -183,6 +183,20 @@ static void check_layer(const dft_ops *ops, dft_conv_kind kind, const dft_conv *
   free_layer(&l);
 }
 
+/* Tensors so large that they are written past the caches, which a sample alone is not: the same bits. */
+static void check_large(const dft_ops *ops, dft_conv_kind kind, const dft_conv *g) {
+  layer l = new_layer(kind, g, 23);
+  dft_shard_map map = {0};
+  assert_int_equal(dft_shard_map_set(&map, 8, 1, 0, BATCH), DFT_OK);
+  results all = new_results(&l, BATCH, map.nodes);
+  dft_ops_set_threads(1);
+  run_layer(&l, ops, &map, &all);
+  check_alone(&l, ops, &all);
+  free_results(&all);
+  dft_shard_map_free(&map);
+  free_layer(&l);
+}
+
 static int mode; /* the next layer's */
 
 static void check_depthwise_shape(const dft_ops *ops, const dft_conv *g) {
@@ -199,6 +213,8 @@ static void check_depthwise(const dft_ops *ops) {
   check_layer(ops, DFT_DEPTHWISE, &g, 23);
   assert_true(conv_of(&g, 40, 56, 16, 2, 0, 1));
   check_layer(ops, DFT_DEPTHWISE, &g, 69);
+  assert_true(conv_of(&g, 28, 40, 144, 1, 1, 1));
+  check_large(ops, DFT_DEPTHWISE, &g);
   assert_true(conv_of(&g, 3, 1200, 5, 1, 1, 1)); /* too wide for L1 */
   check_layer(ops, DFT_DEPTHWISE, &g, 8);
 }
@@ -228,6 +244,8 @@ static void check_pointwise(const dft_ops *ops) {
     const dft_conv g = {25, 11, 25, 11, shapes[i][0], shapes[i][1], 1, 0, 0};
     check_layer(ops, DFT_POINTWISE, &g, 11 + 2 * i);
   }
+  const dft_conv large[] = {{28, 40, 28, 40, 24, 144, 1, 0, 0}, {28, 40, 28, 40, 144, 24, 1, 0, 0}};
+  for (int i = 0; i < 2; i++) check_large(ops, DFT_POINTWISE, &large[i]);
 }
 
 static void check_stem_shape(const dft_ops *ops, const dft_conv *g) {
@@ -237,6 +255,16 @@ static void check_stem_shape(const dft_ops *ops, const dft_conv *g) {
 static void check_stem(const dft_ops *ops) {
   mode = 1;
   each_conv(17, 3, check_stem_shape, ops);
+  static const int widths[][2] = {{33, 150}, {5, 400}}; /* several strips; rows too long for L1 */
+  dft_conv g;
+  for (int i = 0; i < 2; i++) {
+    assert_true(conv_of(&g, widths[i][0], widths[i][1], 48, 2, 0, 1));
+    g.in_channels = 3;
+    check_layer(ops, DFT_STEM, &g, 46);
+  }
+  assert_true(conv_of(&g, 100, 140, 48, 2, 0, 1));
+  g.in_channels = 3;
+  check_large(ops, DFT_STEM, &g);
 }
 
 static void test_depthwise(void **state) {

@@ -1,5 +1,6 @@
 /* The first convolution: three input channels, so an output pixel is 27 scalars times vectors of channels.
  * Input rows are read in place where a run of outputs lies inside the image, else from a zero-padded copy. */
+#include "stem.h"
 #include "../kernels.h"
 #include "../sums.h"
 #include "lanes.h"
@@ -8,7 +9,6 @@
 #define RUN       32                       /* output pixels whose input rows are fetched together */
 #define RUN_PIXEL (2 * (RUN - 1) + 3)      /* input pixels they see at stride 2 */
 #define TILE      (VF_LANES == 16 ? 8 : 4) /* output pixels side by side */
-#define WIDEST    80                       /* channels of a leaf: DFT_SUMS_MAX/27, in whole vectors */
 
 typedef struct run {
   const float *row[3]; /* [pixels][3] from the first output's first column */
@@ -86,6 +86,19 @@ INLINE void run_outputs(const run *r, const float *w, const dft_conv *g, const d
   }
 }
 
+void DFT_SIMD(dft_stem_row)(const float *x, const float *w, const dft_conv *g, const dft_epilogue *e, int oh,
+                            int64_t at, float *y) {
+  for (int ow = 0; ow < g->out_w; ow += RUN) {
+    const int count = g->out_w - ow < RUN ? g->out_w - ow : RUN;
+    run r;
+    fetch(x, g, oh, ow, count, &r);
+    if (g->stride == 1)
+      run_outputs(&r, w, g, e, at + (int64_t)ow * g->channels, count, 1, y);
+    else
+      run_outputs(&r, w, g, e, at + (int64_t)ow * g->channels, count, 2, y);
+  }
+}
+
 void DFT_SIMD(dft_stem)(const float *x, const float *w, float *y, int samples, const dft_conv *conv,
                         const dft_epilogue *epilogue) {
   static const dft_epilogue nothing;
@@ -93,19 +106,9 @@ void DFT_SIMD(dft_stem)(const float *x, const float *w, float *y, int samples, c
   const int64_t rows = (int64_t)samples * conv->out_h;
   const int threads = dft_threads_for(rows * conv->out_w * conv->channels);
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-  for (int64_t row = 0; row < rows; row++) {
-    const float *sample = x + row / conv->out_h * conv->in_h * conv->in_w * 3;
-    for (int ow = 0; ow < conv->out_w; ow += RUN) {
-      const int count = conv->out_w - ow < RUN ? conv->out_w - ow : RUN;
-      const int64_t at = (row * conv->out_w + ow) * conv->channels;
-      run r;
-      fetch(sample, conv, (int)(row % conv->out_h), ow, count, &r);
-      if (conv->stride == 1)
-        run_outputs(&r, w, conv, e, at, count, 1, y);
-      else
-        run_outputs(&r, w, conv, e, at, count, 2, y);
-    }
-  }
+  for (int64_t row = 0; row < rows; row++) DFT_SIMD(dft_stem_row)
+  (x + row / conv->out_h * conv->in_h * conv->in_w * 3, w, conv, e, (int)(row % conv->out_h),
+   row * conv->out_w * conv->channels, y);
 }
 
 typedef struct dw_job {
@@ -113,14 +116,17 @@ typedef struct dw_job {
   const dft_conv *conv;
 } dw_job;
 
-/* sums[27] += the run's inputs times dy, one vector of channels; nine taps in registers at a time. */
-INLINE void dw_run(const run *r, const float *dy, const dft_conv *g, int count, int stride, int lanes,
-                   float (*sums)[WIDEST]) {
+/* sums[27] += the run's inputs times dy, one vector of channels; nine taps in registers at a time. What
+ * `soon` names, `at` floats on and as dy, is fetched on the way. */
+INLINE void dw_run(const run *r, const float *dy, const float *const soon[2], ptrdiff_t at, const dft_conv *g,
+                   int count, int stride, int lanes, float (*sums)[DFT_STEM_WIDEST]) {
   for (int kh = 0; kh < 3; kh++) {
     vf sum[9];
     for (int j = 0; j < 9; j++) sum[j] = vf_load(sums[kh * 9 + j]);
     for (int p = 0; p < count; p++) {
-      const vf d = vf_get(dy + (int64_t)p * g->channels, lanes);
+      const int64_t pixel = (int64_t)p * g->channels;
+      const vf d = vf_get(dy + pixel, lanes);
+      if (kh < 2) __builtin_prefetch(soon[kh] + at + pixel);
       const float *x = r->row[kh] + (int64_t)p * stride * 3;
 #pragma GCC unroll 9
       for (int j = 0; j < 9; j++) sum[j] = vf_fma(vf_set1(x[j]), d, sum[j]);
@@ -129,18 +135,16 @@ INLINE void dw_run(const run *r, const float *dy, const dft_conv *g, int count, 
   }
 }
 
-/* One output row of channels [channel, channel + width). */
-static void dw_row(const dw_job *job, int64_t row, int channel, int width, float (*sums)[WIDEST]) {
-  const dft_conv *g = job->conv;
-  const float *sample = job->x + row / g->out_h * g->in_h * g->in_w * 3;
+void DFT_SIMD(dft_stem_dw_row)(const float *x, const dft_conv *g, int oh, const float *dy,
+                               const float *const soon[2], int width, float (*sums)[DFT_STEM_WIDEST]) {
   for (int ow = 0; ow < g->out_w; ow += RUN) {
     const int count = g->out_w - ow < RUN ? g->out_w - ow : RUN;
-    const float *dy = job->dy + (row * g->out_w + ow) * g->channels + channel;
+    const ptrdiff_t at = (ptrdiff_t)ow * g->channels;
     run r;
-    fetch(sample, g, (int)(row % g->out_h), ow, count, &r);
+    fetch(x, g, oh, ow, count, &r);
     for (int i = 0; i < width; i += VF_LANES)
-      WITH_LANES(width - i,
-                 dw_run(&r, dy + i, g, count, g->stride, lanes, (float(*)[WIDEST])(void *)(sums[0] + i)));
+      WITH_LANES(width - i, dw_run(&r, dy + at + i, soon, at + i, g, count, g->stride, lanes,
+                                   (float(*)[DFT_STEM_WIDEST])(void *)(sums[0] + i)));
   }
 }
 
@@ -152,8 +156,12 @@ static void dw_leaf(const void *context, int first, int count, int channel, int 
   const int64_t begin = (int64_t)first * g->out_h, end = begin + (int64_t)count * g->out_h;
   const int rows = g->out_w < STRIP_VALUES ? STRIP_VALUES / g->out_w : 1;
   for (int64_t from = begin; from < end; from += rows) {
-    float part[27][WIDEST] = {{0}};
-    for (int64_t row = from; row < from + rows && row < end; row++) dw_row(job, row, channel, width, part);
+    float part[27][DFT_STEM_WIDEST] = {{0}};
+    for (int64_t row = from; row < from + rows && row < end; row++) {
+      const float *x = job->x + row / g->out_h * g->in_h * g->in_w * 3;
+      const float *dy = job->dy + row * g->out_w * g->channels + channel, *const soon[2] = {dy, dy};
+      DFT_SIMD(dft_stem_dw_row)(x, g, (int)(row % g->out_h), dy, soon, width, part);
+    }
     for (int k = 0; k < 27; k++)
       for (int i = 0; i < width; i++) sums[(int64_t)k * width + i] += (double)part[k][i];
   }

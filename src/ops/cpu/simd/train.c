@@ -76,13 +76,15 @@ static bool small_product(const dft_train_conv *t) {
 void DFT_SIMD(dft_train_forward)(const dft_ops *ops, const dft_train_conv *t, float *z, double *sums) {
   if (small_product(t))
     DFT_SIMD(dft_train_pointwise)(t, z, sums);
-  else if (!DFT_SIMD(dft_train_large)(ops, t, z, sums) && !DFT_SIMD(dft_train_depthwise)(t, z, sums))
+  else if (!DFT_SIMD(dft_train_large)(ops, t, z, sums) && !DFT_SIMD(dft_train_depthwise)(t, z, sums) &&
+           !DFT_SIMD(dft_train_stem)(t, z, sums))
     dft_train_forward_composed(ops, t, z, sums);
 }
 
 void DFT_SIMD(dft_train_backward)(const dft_ops *ops, const dft_train_conv *t, const dft_train_gradient *g) {
   if (small_product(t))
     DFT_SIMD(dft_train_pointwise_backward)(t, g);
-  else if (!DFT_SIMD(dft_train_large_backward)(ops, t, g) && !DFT_SIMD(dft_train_depthwise_backward)(t, g))
+  else if (!DFT_SIMD(dft_train_large_backward)(ops, t, g) && !DFT_SIMD(dft_train_depthwise_backward)(t, g) &&
+           !DFT_SIMD(dft_train_stem_backward)(t, g))
     dft_train_backward_composed(ops, t, g);
 }

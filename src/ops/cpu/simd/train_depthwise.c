@@ -4,12 +4,12 @@
 
 /* `count` outputs of a row from output `at` on; sums[2] of them and of their squares. */
 INLINE void run(const float *const in[3], const vf w[9], float *z, int c, int at, int stride, int count,
-                int lanes, vf sums[2]) {
+                int lanes, bool far, vf sums[2]) {
   vf out[SIDE];
   nine_taps(in, w, at, stride, count, lanes, out);
 #pragma GCC unroll 4
   for (int o = 0; o < count; o++) {
-    vf_put(z + (ptrdiff_t)(at + o) * c, out[o], lanes);
+    vf_put_far(z + (ptrdiff_t)(at + o) * c, out[o], lanes, far);
     sums[0] = vf_add(sums[0], out[o]);
     sums[1] = vf_fma(out[o], out[o], sums[1]);
   }
@@ -17,17 +17,17 @@ INLINE void run(const float *const in[3], const vf w[9], float *z, int c, int at
 
 /* One output row of one vector of channels. */
 INLINE void row_vector(const float *const in[3], const float *w, int c, float *z, int out_w, int stride,
-                       int lanes, float (*sums)[GROUP]) {
+                       int lanes, bool far, float (*sums)[GROUP]) {
   vf weights[9], sum[2] = {vf_get(sums[0], lanes), vf_get(sums[1], lanes)};
   for (int k = 0; k < 9; k++) weights[k] = vf_get(w + (ptrdiff_t)k * c, lanes);
-  IN_RUNS(out_w, run(in, weights, z, c, at, stride, count, lanes, sum));
+  IN_RUNS(out_w, run(in, weights, z, c, at, stride, count, lanes, far, sum));
   vf_put(sums[0], sum[0], lanes);
   vf_put(sums[1], sum[1], lanes);
 }
 
 /* One sample, channels [ch, ch + width), of what t->x stores or `e` makes. */
 void DFT_SIMD(dft_depthwise_group)(const dft_train_conv *t, const expansion *e, int s, int ch, int width,
-                                   float *z, double *part) {
+                                   float *z, bool far, double *part) {
   const dft_conv *g = &t->conv;
   const int c = g->channels, flush = flush_rows(g);
   _Alignas(64) float rows[RING_FLOATS];
@@ -50,12 +50,13 @@ void DFT_SIMD(dft_depthwise_group)(const dft_train_conv *t, const expansion *e, 
                                   ring_row(&x, top + 2) + i};
       float(*to)[GROUP] = (float(*)[GROUP])(void *)(sums[0] + i);
       if (g->stride == 1)
-        WITH_LANES(width - i, row_vector(in, t->weight + ch + i, c, z + i, g->out_w, 1, lanes, to));
+        WITH_LANES(width - i, row_vector(in, t->weight + ch + i, c, z + i, g->out_w, 1, lanes, far, to));
       else
-        WITH_LANES(width - i, row_vector(in, t->weight + ch + i, c, z + i, g->out_w, 2, lanes, to));
+        WITH_LANES(width - i, row_vector(in, t->weight + ch + i, c, z + i, g->out_w, 2, lanes, far, to));
     }
     if ((oh + 1) % flush == 0 || oh + 1 == g->out_h) flush_sums(sums, totals, 2, width);
   }
+  if (far) vf_end_far();
   memcpy(part + ch, totals[0], (size_t)width * sizeof *part);
   memcpy(part + c + ch, totals[1], (size_t)width * sizeof *part);
 }
@@ -66,11 +67,12 @@ bool DFT_SIMD(dft_train_depthwise)(const dft_train_conv *t, float *z, double *su
   if (t->kind != DFT_DEPTHWISE) return false;
   if ((int64_t)3 * ring_columns(g) * GROUP > RING_FLOATS || g->pad_top > 1 || g->pad_left > 1) return false;
   const int threads = dft_threads_for((int64_t)samples * g->in_h * g->in_w * c);
+  const bool far = dft_goes_far(z, (int64_t)samples * g->out_h * g->out_w * c, c, threads);
   double *parts = (double *)(void *)t->work;
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
   for (int s = 0; s < samples; s++)
     for (int i = 0; i < groups; i++) DFT_SIMD(dft_depthwise_group)
-  (t, NULL, s, i * GROUP, c - i * GROUP < GROUP ? c - i * GROUP : GROUP, z,
+  (t, NULL, s, i * GROUP, c - i * GROUP < GROUP ? c - i * GROUP : GROUP, z, far,
    parts + (size_t)s * 2 * (size_t)c);
   if (sums != NULL) DFT_SIMD(dft_fold_doubles)(parts, 2 * c, t->map, sums);
   return true;

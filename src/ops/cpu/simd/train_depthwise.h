@@ -86,9 +86,10 @@ static inline void ring_expand(const ring *r, const dft_conv *g, const expansion
          (size_t)(r->columns - g->pad_left - g->in_w) * GROUP * sizeof *to);
 }
 
-/* Forward of one group of a sample's channels, [ch, ch + width), of what t->x stores or `e` makes. */
+/* Forward of one group of a sample's channels, [ch, ch + width), of what t->x stores or `e` makes; z goes
+ * `far` (dft_goes_far) or not. */
 void DFT_SIMD(dft_depthwise_group)(const dft_train_conv *t, const expansion *e, int s, int ch, int width,
-                                   float *z, double *part);
+                                   float *z, bool far, double *part);
 /* Backward of one sample above an expansion: taps[9][c], and below[c], the sums of g. */
 void DFT_SIMD(dft_expanded_backward)(const dft_train_conv *t, const dft_train_gradient *g, const expansion *e,
                                      int s, float *taps, double *below);

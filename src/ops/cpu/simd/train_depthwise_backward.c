@@ -14,6 +14,7 @@ typedef struct below {
   const float *z;       /* of the row's first pixel and the vector's first channel, as dx and skip */
   const float *skip;
   float *dx;
+  bool far;            /* dx, as dft_goes_far says */
   float *beta, *gamma; /* sums of the vector */
 } below;
 
@@ -42,7 +43,7 @@ INLINE void below_put(const below *b, below_vectors *v, int column, vf dx, int l
     return;
   }
   if (b->skip != NULL) dx = vf_add(dx, vf_get(b->skip + at, lanes));
-  vf_put(b->dx + at, dx, lanes);
+  vf_put_far(b->dx + at, dx, lanes, b->far);
   if (b->norm == NULL) return;
   const vf z = vf_get(b->z + at, lanes);
   const vf g = b->norm->relu6 ? vf_gate6(vf_fma(z, v->scale, v->shift), dx) : dx;
@@ -143,6 +144,7 @@ typedef struct group {
   const expansion *e; /* or NULL, and where g of input rows from `first` on goes: [pixels][channels] */
   float *gated;
   int first;
+  bool far; /* dx, where there is no expansion */
   ring x, dz;
   ptrdiff_t in, out; /* the group's first value of the sample in x and in z */
   int next, ih;      /* the next rows of x to fetch and of dx to make */
@@ -180,6 +182,7 @@ static below below_row(group *p, int ih, int i) {
                  .z = g->below_sums == NULL ? NULL : g->below_z + at,
                  .skip = g->skip == NULL ? NULL : g->skip + at,
                  .dx = g->dx + at,
+                 .far = p->far,
                  .beta = p->below[0] + i,
                  .gamma = p->below[1] + i};
 }
@@ -357,14 +360,16 @@ bool DFT_SIMD(dft_depthwise_fits)(const dft_conv *g) {
          g->in_w - 1 + g->pad_left <= 2 * g->out_w;
 }
 
-static void backward_group(const dft_train_conv *t, const dft_train_gradient *g, int s, int ch, float *taps,
-                           double *sums) {
+static void backward_group(const dft_train_conv *t, const dft_train_gradient *g, int s, int ch, bool far,
+                           float *taps, double *sums) {
   const int c = t->conv.channels;
   _Alignas(64) float rows[RING_FLOATS];
   group p;
   totals sums_of;
   open_group(&p, t, g, NULL, s, ch, c - ch < GROUP ? c - ch : GROUP, rows, &sums_of);
+  p.far = far;
   run_group(&p, 0, t->conv.out_h);
+  if (far) vf_end_far();
   close_group(&p, taps, sums, sums == NULL ? NULL : sums + c);
 }
 
@@ -372,12 +377,14 @@ bool DFT_SIMD(dft_train_depthwise_backward)(const dft_train_conv *t, const dft_t
   const int c = t->conv.channels, samples = t->map->samples, groups = (c + GROUP - 1) / GROUP;
   if (t->kind != DFT_DEPTHWISE || !DFT_SIMD(dft_depthwise_fits)(&t->conv)) return false;
   const int threads = dft_threads_for((int64_t)samples * t->conv.in_h * t->conv.in_w * c);
+  const bool far =
+      g->dx != NULL && dft_goes_far(g->dx, (int64_t)samples * t->conv.in_h * t->conv.in_w * c, c, threads);
   double *below_parts = (double *)(void *)t->work;
   float *weights = (float *)(below_parts + (size_t)samples * 2 * (size_t)c);
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
   for (int s = 0; s < samples; s++)
     for (int i = 0; i < groups; i++)
-      backward_group(t, g, s, i * GROUP, weights + (size_t)s * 9 * (size_t)c,
+      backward_group(t, g, s, i * GROUP, far, weights + (size_t)s * 9 * (size_t)c,
                      g->below_sums == NULL ? NULL : below_parts + (size_t)s * 2 * (size_t)c);
   if (g->below_sums != NULL) DFT_SIMD(dft_fold_doubles)(below_parts, 2 * c, t->map, g->below_sums);
   if (g->dw != NULL) DFT_SIMD(dft_fold_floats)(weights, 9 * c, t->map, g->dw);

@@ -1,0 +1,87 @@
+/* The first convolution in training, a sample's rows at a time in L1: forward sums what it writes, backward
+ * makes dz and adds to the sample's weight gradient. Nothing lies below, so there is no dx. */
+#include "stem.h"
+#include "train.h"
+#include <string.h>
+
+enum {
+  ROWS_FLOATS = 8192, /* of output rows under way; a wider image's are not fused */
+  SUM_PIXELS = 256    /* of a sample, summed in float32, at least one row (ops.h) */
+};
+
+static bool fits(const dft_train_conv *t) {
+  return t->kind == DFT_STEM && t->conv.channels <= DFT_STEM_WIDEST &&
+         t->conv.out_w * t->conv.channels <= ROWS_FLOATS;
+}
+
+/* Output rows at a time. */
+static int step_rows(const dft_conv *g) {
+  const int fit = ROWS_FLOATS / (g->out_w * g->channels), most = SUM_PIXELS / g->out_w;
+  return most < 1 ? 1 : fit < most ? fit : most;
+}
+
+static void forward_sample(const dft_train_conv *t, int s, bool far, float *z, double *part) {
+  _Alignas(64) float buffer[ROWS_FLOATS];
+  const dft_conv *g = &t->conv;
+  const int c = g->channels, step = step_rows(g);
+  const float *x = t->x + (ptrdiff_t)s * g->in_h * g->in_w * 3;
+  memset(part, 0, 2 * (size_t)c * sizeof *part);
+  for (int oh = 0; oh < g->out_h; oh += step) {
+    const int rows = g->out_h - oh < step ? g->out_h - oh : step;
+    float *out = z + ((ptrdiff_t)s * g->out_h + oh) * g->out_w * c, *to = far ? buffer : out;
+    for (int r = 0; r < rows; r++)
+      DFT_SIMD(dft_stem_row)(x, t->weight, g, &(dft_epilogue){0}, oh + r, (int64_t)r * g->out_w * c, to);
+    DFT_SIMD(dft_strip_sums)(to, NULL, NULL, 0, c, rows * g->out_w, c, part);
+    if (far) dft_put_far(buffer, (int64_t)rows * g->out_w * c, out);
+  }
+  if (far) vf_end_far();
+}
+
+bool DFT_SIMD(dft_train_stem)(const dft_train_conv *t, float *z, double *sums) {
+  if (!fits(t)) return false;
+  const int c = t->conv.channels, samples = t->map->samples;
+  const int64_t floats = (int64_t)samples * t->conv.out_h * t->conv.out_w * c;
+  const int threads = dft_threads_for(floats);
+  const bool far = dft_goes_far(z, floats, c, threads);
+  double *parts = (double *)(void *)t->work;
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+  for (int s = 0; s < samples; s++) forward_sample(t, s, far, z, parts + (size_t)s * 2 * (size_t)c);
+  if (sums != NULL) DFT_SIMD(dft_fold_doubles)(parts, 2 * c, t->map, sums);
+  return true;
+}
+
+static void backward_sample(const dft_train_conv *t, const dft_train_gradient *g, int s, float *taps) {
+  _Alignas(64) float dz[ROWS_FLOATS];
+  const dft_conv *conv = &t->conv;
+  const int c = conv->channels, step = step_rows(conv);
+  const float *x = t->x + (ptrdiff_t)s * conv->in_h * conv->in_w * 3;
+  double total[27][DFT_STEM_WIDEST] = {{0}};
+  for (int oh = 0; oh < conv->out_h; oh += step) {
+    const int rows = conv->out_h - oh < step ? conv->out_h - oh : step, pixels = rows * conv->out_w;
+    const ptrdiff_t at = ((ptrdiff_t)s * conv->out_h + oh) * conv->out_w * c;
+    gradient(g->dy + at, g->z + at, c, g->norm, 0, 0, pixels, c, dz, c);
+    const ptrdiff_t next = at + (ptrdiff_t)pixels * c;
+    float part[27][DFT_STEM_WIDEST] = {{0}};
+    for (int r = 0; r < rows; r++) {
+      const ptrdiff_t row = (ptrdiff_t)r * conv->out_w * c;
+      const float *const soon[2] = {g->dy + next + row, g->z + next + row};
+      DFT_SIMD(dft_stem_dw_row)(x, conv, oh + r, dz + row, soon, c, part);
+    }
+    for (int k = 0; k < 27; k++)
+      for (int i = 0; i < c; i++) total[k][i] += (double)part[k][i];
+  }
+  for (int k = 0; k < 27; k++)
+    for (int i = 0; i < c; i++) taps[k * c + i] = (float)total[k][i];
+}
+
+bool DFT_SIMD(dft_train_stem_backward)(const dft_train_conv *t, const dft_train_gradient *g) {
+  if (!fits(t)) return false;
+  if (g->dw == NULL) return true;
+  const int values = 27 * t->conv.channels, samples = t->map->samples;
+  const int threads = dft_threads_for((int64_t)samples * t->conv.out_h * t->conv.out_w * values);
+  float *parts = t->work;
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+  for (int s = 0; s < samples; s++) backward_sample(t, g, s, parts + (size_t)s * (size_t)values);
+  DFT_SIMD(dft_fold_floats)(parts, values, t->map, g->dw);
+  return true;
+}

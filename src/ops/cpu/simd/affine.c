@@ -1,17 +1,27 @@
-/* BatchNorm's maps from values to values: rows of channels, one pass, coefficients per channel. */
+/* BatchNorm's maps from values to values, one pass over the rows: a strip of them goes through a few vectors
+ * of channels at a time, whose coefficients stay in registers. */
 #include "../kernels.h"
 #include "lanes.h"
+#include <math.h>
 
-/* Threads take runs of rows [from, to). */
-#define SPLIT_ROWS(rows, c, statement)                                                                       \
+enum { VECTORS = 3, STRIP_FLOATS = 4096 };
+
+/* Calls strip(job, row, rows, c, channel, vectors, lanes) for all of rows x c; threads take runs of rows. */
+#define OVER_STRIPS(all, c, strip, job)                                                                      \
   do {                                                                                                       \
-    const int threads = dft_threads_for((rows) * (c));                                                       \
+    const int threads = dft_threads_for((all) * (c)), step = (c) < STRIP_FLOATS ? STRIP_FLOATS / (c) : 1;    \
     _Pragma("omp parallel for schedule(static) num_threads(threads) if (threads > 1)") for (int t = 0;       \
                                                                                             t < threads;     \
                                                                                             t++) {           \
       int64_t from, to;                                                                                      \
-      dft_part(rows, 1, t, threads, &from, &to);                                                             \
-      for (int64_t row = from; row < to; row++) statement;                                                   \
+      dft_part(all, 1, t, threads, &from, &to);                                                              \
+      for (; from < to; from += step) {                                                                      \
+        const int count = (int)(to - from < step ? to - from : step);                                        \
+        int i = 0;                                                                                           \
+        for (; (c)-i >= VECTORS * VF_LANES; i += VECTORS * VF_LANES)                                         \
+          strip(job, from, count, c, i, VECTORS, VF_LANES);                                                  \
+        for (; i < (c); i += VF_LANES) WITH_LANES((c)-i, strip(job, from, count, c, i, 1, lanes));           \
+      }                                                                                                      \
     }                                                                                                        \
   } while (0)
 
@@ -21,21 +31,29 @@ typedef struct forward_job {
   bool relu6;
 } forward_job;
 
-INLINE void forward_lanes(const forward_job *job, int64_t at, int ch, int lanes) {
-  vf v = vf_fma(vf_get(job->z + at, lanes), vf_get(job->scale + ch, lanes), vf_get(job->shift + ch, lanes));
-  if (job->relu6) v = vf_relu6(v);
-  if (job->residual != NULL) v = vf_add(v, vf_get(job->residual + at, lanes));
-  vf_put(job->y + at, v, lanes);
-}
-
-static void forward_row(const forward_job *job, int64_t row, int c) {
-  for (int ch = 0; ch < c; ch += VF_LANES) WITH_LANES(c - ch, forward_lanes(job, row * c + ch, ch, lanes));
+INLINE void forward_vectors(const forward_job *job, int64_t row, int rows, int c, int ch, int vectors,
+                            int lanes) {
+  vf scale[VECTORS], shift[VECTORS];
+  const vf low = vf_set1(job->relu6 ? 0 : -INFINITY), high = vf_set1(job->relu6 ? 6 : INFINITY);
+  const float *residual = job->residual;
+  for (int v = 0; v < vectors; v++) {
+    scale[v] = vf_get(job->scale + ch + v * VF_LANES, lanes);
+    shift[v] = vf_get(job->shift + ch + v * VF_LANES, lanes);
+  }
+  int64_t at = row * c + ch;
+  for (int r = 0; r < rows; r++, at += c)
+    for (int v = 0; v < vectors; v++) {
+      const int64_t i = at + v * VF_LANES;
+      vf y = vf_min(high, vf_max(low, vf_fma(vf_get(job->z + i, lanes), scale[v], shift[v])));
+      if (residual != NULL) y = vf_add(y, vf_get(residual + i, lanes));
+      vf_put(job->y + i, y, lanes);
+    }
 }
 
 void DFT_SIMD(dft_scale_shift)(const float *z, const float *scale, const float *shift, const float *residual,
                                bool relu6, float *y, int64_t rows, int c) {
   const forward_job job = {z, scale, shift, residual, y, relu6};
-  SPLIT_ROWS(rows, c, forward_row(&job, row, c));
+  OVER_STRIPS(rows, c, forward_vectors, &job);
 }
 
 typedef struct backward_job {
@@ -44,25 +62,48 @@ typedef struct backward_job {
   float *dz;
 } backward_job;
 
-INLINE void backward_lanes(const backward_job *job, int64_t at, int ch, int lanes) {
+/* `batch`: with statistics of the batch, so that there are b and d. z is not read without need. */
+INLINE void backward_vectors(const backward_job *job, int64_t row, int rows, int c, int ch, int vectors,
+                             int lanes, bool relu6, bool batch) {
   const dft_norm *n = job->norm;
-  const vf a = vf_get(n->a + ch, lanes);
-  vf g = vf_get(job->dy + at, lanes), z = vf_zero();
-  if (n->relu6 || n->b != NULL) z = vf_get(job->z + at, lanes);
-  if (n->relu6) g = vf_gate6(vf_fma(z, vf_get(n->scale + ch, lanes), vf_get(n->shift + ch, lanes)), g);
-  if (n->b == NULL)
-    g = vf_mul(a, g);
-  else
-    g = vf_fma(a, g, vf_fma(vf_get(n->b + ch, lanes), z, vf_get(n->d + ch, lanes)));
-  vf_put(job->dz + at, g, lanes);
+  vf a[VECTORS], b[VECTORS], d[VECTORS], scale[VECTORS], shift[VECTORS];
+  for (int v = 0; v < vectors; v++) {
+    const int from = ch + v * VF_LANES;
+    a[v] = vf_get(n->a + from, lanes);
+    b[v] = batch ? vf_get(n->b + from, lanes) : vf_zero();
+    d[v] = batch ? vf_get(n->d + from, lanes) : vf_zero();
+    scale[v] = relu6 ? vf_get(n->scale + from, lanes) : vf_zero();
+    shift[v] = relu6 ? vf_get(n->shift + from, lanes) : vf_zero();
+  }
+  int64_t at = row * c + ch;
+  for (int r = 0; r < rows; r++, at += c)
+    for (int v = 0; v < vectors; v++) {
+      const int64_t i = at + v * VF_LANES;
+      const vf z = relu6 || batch ? vf_get(job->z + i, lanes) : vf_zero();
+      vf g = vf_get(job->dy + i, lanes);
+      if (relu6) g = vf_gate6(vf_fma(z, scale[v], shift[v]), g);
+      vf_put(job->dz + i, batch ? vf_fma(a[v], g, vf_fma(b[v], z, d[v])) : vf_mul(a[v], g), lanes);
+    }
 }
 
-static void backward_row(const backward_job *job, int64_t row, int c) {
-  for (int ch = 0; ch < c; ch += VF_LANES) WITH_LANES(c - ch, backward_lanes(job, row * c + ch, ch, lanes));
-}
+#define BACKWARD(name, relu6, batch)                                                                         \
+  INLINE void name(const backward_job *job, int64_t row, int rows, int c, int ch, int vectors, int lanes) {  \
+    backward_vectors(job, row, rows, c, ch, vectors, lanes, relu6, batch);                                   \
+  }
+BACKWARD(backward_relu6_batch, true, true)
+BACKWARD(backward_relu6, true, false)
+BACKWARD(backward_batch, false, true)
+BACKWARD(backward_scale, false, false)
 
 void DFT_SIMD(dft_bn_backward)(const float *dy, const float *z, const dft_norm *norm, float *dz, int64_t rows,
                                int c) {
   const backward_job job = {dy, z, norm, dz};
-  SPLIT_ROWS(rows, c, backward_row(&job, row, c));
+  if (norm->relu6 && norm->b != NULL)
+    OVER_STRIPS(rows, c, backward_relu6_batch, &job);
+  else if (norm->relu6)
+    OVER_STRIPS(rows, c, backward_relu6, &job);
+  else if (norm->b != NULL)
+    OVER_STRIPS(rows, c, backward_batch, &job);
+  else
+    OVER_STRIPS(rows, c, backward_scale, &job);
 }

@@ -47,35 +47,37 @@ static float *copied(dft_arena *a, const float *from, size_t count) {
   return to;
 }
 
-static float *packed(dft_arena *a, const float *w, int k, int n) {
+/* w[k][n], each `group` columns as a matrix of their own. */
+static float *packed(dft_arena *a, const float *w, int k, int n, int group, bool pairs) {
   float *to = dft_arena_floats(a, DFT_SIMD(dft_gemm_packed_floats)(k, n));
-  if (to) DFT_SIMD(dft_gemm_pack)(w, k, n, false, to);
+  for (int from = 0; to && from < n; from += group) DFT_SIMD(dft_gemm_pack_columns)
+  (w, k, n, from, n - from < group ? n - from : group, pairs, to + (size_t)from * (size_t)k);
   return to;
 }
 
 /* A layer's product; with bfloat16, by words of two neighbours in k. */
-static float *packed_product(dft_arena *a, const dft_folded *layer) {
+static float *packed_product(dft_arena *a, const dft_folded *layer, int group) {
   int k = layer->conv.in_channels, n = layer->conv.channels;
-  if (!layer->bfloat16) return packed(a, layer->weight, k, n);
+  if (!layer->bfloat16) return packed(a, layer->weight, k, n, group, false);
   const int depth = rounded_channels(k);
   uint16_t *words = calloc((size_t)depth * (size_t)n, sizeof *words);
   if (!words) return NULL;
   for (int i = 0; i < k; i++)
     for (int j = 0; j < n; j++)
       words[((size_t)(i / 2) * n + j) * 2 + i % 2] = dft_bfloat16(layer->weight[(size_t)i * n + j]);
-  float *to = packed(a, (const float *)(const void *)words, depth / 2, n);
+  float *to = packed(a, (const float *)(const void *)words, depth / 2, n, group, true);
   free(words);
   return to;
 }
 
-/* [rows][channels] as [groups][rows][PANEL], zero where there is no channel. */
-static float *grouped(dft_arena *a, const float *w, int rows, int channels) {
-  size_t groups = (size_t)(channels + PANEL - 1) / PANEL;
-  float *to = dft_arena_floats(a, groups * (size_t)rows * PANEL);
+/* [rows][channels] as [groups][rows][GROUP], zero where there is no channel. */
+static float *grouped(dft_arena *a, const float *w, int rows, int channels, int group) {
+  size_t groups = (size_t)(channels + group - 1) / group;
+  float *to = dft_arena_floats(a, groups * (size_t)rows * GROUP);
   if (!to) return NULL;
   for (int row = 0; row < rows; row++)
     for (int c = 0; c < channels; c++)
-      to[((size_t)(c / PANEL) * rows + row) * PANEL + c % PANEL] = w[(size_t)row * channels + c];
+      to[((size_t)(c / group) * rows + row) * GROUP + c % group] = w[(size_t)row * channels + c];
   return to;
 }
 
@@ -85,8 +87,9 @@ static bool add_source(dft_arena *a, stage *s, const dft_folded *layer) {
   s->source_conv = *c;
   s->source_relu6 = layer->relu6;
   s->source_pairs = layer->bfloat16;
-  s->source_w = layer->kind == DFT_STEM ? packed(a, layer->weight, 9 * c->in_channels, c->channels)
-                                        : packed_product(a, layer);
+  s->source_w = layer->kind == DFT_STEM
+                    ? packed(a, layer->weight, 9 * c->in_channels, c->channels, s->group, false)
+                    : packed_product(a, layer, s->group);
   s->source_bias = copied(a, layer->bias, (size_t)c->channels);
   return s->source_w && s->source_bias;
 }
@@ -96,8 +99,8 @@ static bool add_depthwise(dft_arena *a, stage *s, const dft_folded *layer) {
   s->depthwise = true;
   s->conv = *c;
   s->depthwise_relu6 = layer->relu6;
-  s->depthwise_w = grouped(a, layer->weight, 9, c->channels);
-  s->depthwise_bias = grouped(a, layer->bias, 1, c->channels);
+  s->depthwise_w = grouped(a, layer->weight, 9, c->channels, s->group);
+  s->depthwise_bias = grouped(a, layer->bias, 1, c->channels, s->group);
   size_t row = (size_t)c->out_w * (size_t)c->channels * sizeof(float);
   s->strip = row * (size_t)c->out_h <= STRIP_BYTES ? c->out_h : (int)(STRIP_BYTES / row);
   if (s->strip < 1) s->strip = 1;
@@ -117,7 +120,7 @@ static bool add_product(dft_arena *a, stage *s, const dft_folded *layer) {
   s->product_k = layer->conv.in_channels;
   s->product_n = layer->conv.channels;
   s->product_pairs = layer->bfloat16;
-  s->product_w = packed_product(a, layer);
+  s->product_w = packed_product(a, layer, s->product_n);
   s->product_bias = copied(a, layer->bias, (size_t)s->product_n);
   return s->product_w && s->product_bias;
 }
@@ -125,6 +128,12 @@ static bool add_product(dft_arena *a, stage *s, const dft_folded *layer) {
 /* Whether the layer exists, is of that kind, and may join the stage of the layers before it. */
 static bool joins(const dft_folded *layers, int at, int count, dft_conv_kind kind) {
   return at < count && layers[at].kind == kind && !layers[at].block_start;
+}
+
+/* Two vectors for the stem and for AMX, which work in two; else as many as a group has room for. */
+static int group_channels(const dft_folded *first) {
+  const bool two = first->kind == DFT_STEM || (first->bfloat16 && ROUNDED_UNIT > 1);
+  return two ? 2 * VF_LANES : GROUP;
 }
 
 /* Makes the stage that begins at layers[at]; *next is the layer after it. A stem joins the block after it
@@ -135,6 +144,7 @@ static dft_status make_stage(dft_arena *a, stage *s, const dft_folded *layers, i
   bool depthwise = first->kind == DFT_DEPTHWISE || joins(layers, at + 1, count, DFT_DEPTHWISE);
   if (stem && at + 1 < count && layers[at + 1].kind == DFT_DEPTHWISE)
     depthwise = !(joins(layers, at + 2, count, DFT_POINTWISE) && layers[at + 2].residual);
+  s->group = group_channels(first);
   s->in_floats = (int)dft_folded_in_floats(first);
   s->in_channels = first->conv.in_channels;
   s->in_rounded = s->in_floats / s->in_channels * rounded_channels(s->in_channels);
@@ -191,7 +201,7 @@ static bool make_worker(const dft_frozen *f, worker *w) {
     const int samples = i < f->early ? 1 : TILE_SAMPLES;
     AT_LEAST(border, DFT_SIMD(dft_stage_border)(s));
     AT_LEAST(wide, DFT_SIMD(dft_stage_wide)(s, samples));
-    AT_LEAST(zeros, (size_t)(s->conv.in_w + 2) * PANEL);
+    AT_LEAST(zeros, (size_t)(s->conv.in_w + 2) * GROUP);
     if (s->source == SOURCE_STEM) AT_LEAST(image, IMAGE_ROWS * (size_t)stage_image_row(&s->source_conv));
     if (stage_reads_rounded(s)) cover(&input, 0, (size_t)samples * (size_t)s->in_rounded, s->in_channels);
     cover(i < f->early - 1 ? &sample : &tile, (size_t)s->out_floats, (size_t)s->out_rounded, s->out_channels);
@@ -232,7 +242,7 @@ static size_t weights_bytes(const dft_folded *layers, int count) {
   size_t floats = 0;
   for (const dft_folded *l = layers; l < layers + count; l++) {
     const size_t taps = l->kind == DFT_POINTWISE ? (size_t)l->conv.in_channels : l->kind == DFT_STEM ? 27 : 9;
-    const size_t channels = (size_t)(l->conv.channels + PANEL - 1) / PANEL * PANEL;
+    const size_t channels = (size_t)(l->conv.channels + GROUP - 1) / GROUP * GROUP;
     floats += (l->bfloat16 ? (size_t)rounded_channels((int)taps) / 2 : taps) * channels + 2 * channels;
   }
   return floats * sizeof(float);

@@ -2,7 +2,7 @@
  *
  * A stage is [source] -> depthwise -> product, where any but one may be absent. The source of a depthwise
  * convolution's input is a product (the block's expansion), the stem, or the stage's input itself. Channels
- * go by groups of PANEL: the source writes a group's rows into a bordered buffer in L1, the depthwise
+ * go by groups: the source writes a group's rows into a bordered buffer in L1, the depthwise
  * convolution reads it there and writes the wide tensor's columns (row-major, in L2), and the last product
  * takes all of them with bias, residual and clamp in its epilogue.
  *
@@ -14,6 +14,9 @@
 
 #include "gemm_panel.h"
 
+/* Channels of a group's rows in memory; stage.group of them are used. Expanded widths are multiples of 48. */
+enum { GROUP = VF_LANES == 16 ? 48 : 2 * VF_LANES };
+
 typedef enum stage_source { SOURCE_INPUT, SOURCE_PRODUCT, SOURCE_STEM } stage_source;
 
 typedef struct stage {
@@ -21,14 +24,15 @@ typedef struct stage {
   bool depthwise, product;    /* without depthwise, the source's layer or the product is the whole stage */
   bool whole;                 /* a group of an image's bordered input fits in L1: no ring */
   int stack;                  /* then: samples in the border buffer */
+  int group;                  /* channels of all groups but the last */
   int batch, ring;            /* else: rows that the source makes together, and rows of the ring */
   bool residual;              /* the product adds the stage's input */
   dft_conv source_conv, conv; /* of the stem or product that makes the depthwise input; of the depthwise */
   int product_k, product_n;
   bool source_relu6, depthwise_relu6, product_relu6;
   bool source_pairs, product_pairs;          /* that product's factors are bfloat16 */
-  const float *source_w, *source_bias;       /* packed; bias [n] */
-  const float *depthwise_w, *depthwise_bias; /* [groups][9][PANEL], [groups][PANEL] */
+  const float *source_w, *source_bias;       /* each group packed; bias [n] */
+  const float *depthwise_w, *depthwise_bias; /* [groups][9][GROUP], [groups][GROUP] */
   const float *product_w, *product_bias;
   int in_floats, out_floats;   /* per sample */
   int in_rounded, out_rounded; /* the same in bfloat16, rows of rounded_channels */

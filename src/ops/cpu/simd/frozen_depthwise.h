@@ -2,7 +2,7 @@
 #ifndef DFT_SIMD_FROZEN_DEPTHWISE_H
 #define DFT_SIMD_FROZEN_DEPTHWISE_H
 
-#include "gemm_panel.h"
+#include "frozen.h"
 
 #include <math.h>
 
@@ -21,7 +21,7 @@ static inline __attribute__((always_inline)) void outputs(const float *const in[
     for (int t = 0; t < 3; t++)
 #pragma GCC unroll 4
       for (int o = 0; o < count; o++)
-        sum[o] = vf_fma(vf_load(in[r] + (o * stride + t) * PANEL), w[3 * r + t], sum[o]);
+        sum[o] = vf_fma(vf_load(in[r] + (o * stride + t) * GROUP), w[3 * r + t], sum[o]);
 #pragma GCC unroll 4
   for (int o = 0; o < count; o++) {
     vf value = vf_clamp(sum[o], low, high);
@@ -42,10 +42,10 @@ static inline __attribute__((always_inline)) void row_of(const float *const rows
   vf low = vf_set1(relu6 ? 0 : -INFINITY), high = vf_set1(relu6 ? 6 : INFINITY), w[9];
   const float *in[3] = {rows[0], rows[1], rows[2]};
 #pragma GCC unroll 9
-  for (int t = 0; t < 9; t++) w[t] = vf_load(weights + t * PANEL);
+  for (int t = 0; t < 9; t++) w[t] = vf_load(weights + t * GROUP);
   for (; count >= 4; count -= 4, out = (char *)out + four) {
     outputs(in, w, bias, high, low, out, out_stride, lanes, 4, stride, rounded);
-    for (int r = 0; r < 3; r++) in[r] += 4 * stride * PANEL;
+    for (int r = 0; r < 3; r++) in[r] += 4 * stride * GROUP;
   }
   if (count == 3) outputs(in, w, bias, high, low, out, out_stride, lanes, 3, stride, rounded);
   if (count == 2) outputs(in, w, bias, high, low, out, out_stride, lanes, 2, stride, rounded);
@@ -53,11 +53,11 @@ static inline __attribute__((always_inline)) void row_of(const float *const rows
 }
 
 /* One row of `count` outputs of a group of `channels`, from three bordered rows that begin at the first
- * output's left tap. out[first output's first channel] is bfloat16 with `rounded`, and then a group's missing
- * channels are written as zeros where rows have room for them. */
+ * output's left tap. out[first output's first channel] is bfloat16 with `rounded`, and then zeros follow up
+ * to `padded` channels. */
 static inline void depthwise_row(const float *const rows[3], const float *weights, const float *bias,
                                  bool relu6, void *out, ptrdiff_t out_stride, int count, int channels,
-                                 int stride, bool rounded) {
+                                 int padded, int stride, bool rounded) {
   for (int first = 0; first < channels; first += VF_LANES) {
     int lanes = channels - first < VF_LANES ? channels - first : VF_LANES;
     const float *const in[3] = {rows[0] + first, rows[1] + first, rows[2] + first}, *w = weights + first;
@@ -73,11 +73,10 @@ static inline void depthwise_row(const float *const rows[3], const float *weight
     else
       row_of(in, w, b, relu6, values, out_stride, count, lanes, 2, false);
   }
-  if (rounded && ROUNDED_UNIT > 1 && channels < PANEL)
-    for (int i = 0; i < count; i++)
-      for (int first = channels; first < PANEL; first += VF_LANES)
-        vf_store_rounded((uint16_t *)out + i * out_stride + first, vf_zero(),
-                         PANEL - first < VF_LANES ? PANEL - first : VF_LANES);
+  for (int i = 0; i < count; i++)
+    for (int first = channels; first < padded; first += VF_LANES)
+      vf_store_rounded((uint16_t *)out + i * out_stride + first, vf_zero(),
+                       padded - first < VF_LANES ? padded - first : VF_LANES);
 }
 
 #endif

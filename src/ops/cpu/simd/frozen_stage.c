@@ -23,7 +23,7 @@ static int min_int(int a, int b) {
 }
 
 static ptrdiff_t bordered_row(const dft_conv *c) {
-  return (ptrdiff_t)(c->in_w + 2) * PANEL;
+  return (ptrdiff_t)(c->in_w + 2) * GROUP;
 }
 
 static int border_rows(const stage *s) {
@@ -64,8 +64,8 @@ static void fetch_image(passage *p, const dft_conv *c, int row, const float *row
 static void produce_stem(passage *p, int row, float *to, ptrdiff_t stride) {
   const stage *s = p->s;
   const dft_conv *c = &s->source_conv;
-  stem_call call = {.w = s->source_w + (ptrdiff_t)p->group * PANEL * STEM_TAPS,
-                    .bias = s->source_bias + (ptrdiff_t)p->group * PANEL,
+  stem_call call = {.w = s->source_w + (ptrdiff_t)p->group * s->group * STEM_TAPS,
+                    .bias = s->source_bias + (ptrdiff_t)p->group * s->group,
                     .n = p->channels,
                     .relu6 = s->source_relu6,
                     .y = to,
@@ -86,17 +86,17 @@ static void produce_product(const passage *p, int row, int count, float *to) {
   const int k = s->source_pairs ? rounded_channels(depth) / 2 : depth;
   panel_call call = {.x = p->x + (size_t)row * width * k,
                      .x_stride = k,
-                     .w = s->source_w + (size_t)p->group * PANEL * k,
+                     .w = s->source_w + (size_t)p->group * s->group * k,
                      .k = k,
                      .n = p->channels,
-                     .bias = s->source_bias + (size_t)p->group * PANEL,
+                     .bias = s->source_bias + (size_t)p->group * s->group,
                      .y = to,
-                     .y_stride = PANEL,
+                     .y_stride = GROUP,
                      .y_row = width,
-                     .y_gap = 2 * PANEL,
+                     .y_gap = 2 * GROUP,
                      .relu6 = s->source_relu6,
                      .pairs = s->source_pairs};
-  DFT_SIMD(dft_gemm_panel)(&call, count * width);
+  DFT_SIMD(dft_gemm_panels)(&call, count * width);
 }
 
 /* Writes `count` rows of the depthwise input to `to`, the first pixel inside the border. */
@@ -109,11 +109,11 @@ static void produce(passage *p, int row, int count, float *to) {
   }
   for (int end = row + count; row < end; row++, to += p->border_row) {
     if (s->source == SOURCE_STEM) {
-      produce_stem(p, row, to, PANEL);
+      produce_stem(p, row, to, GROUP);
     } else {
-      const float *from = p->x + (size_t)row * width * s->conv.channels + (size_t)p->group * PANEL;
+      const float *from = p->x + (size_t)row * width * s->conv.channels + (size_t)p->group * s->group;
       for (int column = 0; column < width; column++)
-        memcpy(to + (ptrdiff_t)column * PANEL, from + (size_t)column * s->conv.channels,
+        memcpy(to + (ptrdiff_t)column * GROUP, from + (size_t)column * s->conv.channels,
                (size_t)p->channels * sizeof(float));
     }
   }
@@ -132,15 +132,17 @@ static size_t wide_row_bytes(const stage *s) {
 static void depthwise_outputs(const passage *p, const float *border, int mask, int row, void *wide) {
   const stage *s = p->s;
   const dft_conv *c = &s->conv;
+  const int first = p->group * s->group, stride = stage_wide_channels(s);
+  const bool last = first + p->channels == c->channels;
   const float *in[3];
   for (int r = 0; r < 3; r++) {
     int at = row * c->stride - c->pad_top + r;
     in[r] = at < 0 || at >= c->in_h ? p->space->zeros : border + (at & mask) * p->border_row;
-    in[r] += (ptrdiff_t)(1 - c->pad_left) * PANEL;
+    in[r] += (ptrdiff_t)(1 - c->pad_left) * GROUP;
   }
-  depthwise_row(in, s->depthwise_w + (size_t)p->group * 9 * PANEL,
-                s->depthwise_bias + (size_t)p->group * PANEL, s->depthwise_relu6, wide,
-                stage_wide_channels(s), c->out_w, p->channels, c->stride, s->product_pairs);
+  depthwise_row(in, s->depthwise_w + (size_t)p->group * 9 * GROUP,
+                s->depthwise_bias + (size_t)p->group * GROUP, s->depthwise_relu6, wide, stride, c->out_w,
+                p->channels, last ? stride - first : p->channels, c->stride, s->product_pairs);
 }
 
 /* Depthwise output rows [from, to) of one group by way of the ring; `wide` is where row `from` begins. */
@@ -155,7 +157,7 @@ static void run_ring(passage *p, int from, int to, char *wide) {
     p->ready -= p->ready < end ? p->ready % s->batch : 0;
     while (p->ready < end) {
       int count = min_int(s->batch, c->in_h - p->ready);
-      produce(p, p->ready, count, border + (p->ready & (s->ring - 1)) * p->border_row + PANEL);
+      produce(p, p->ready, count, border + (p->ready & (s->ring - 1)) * p->border_row + GROUP);
       p->ready += count;
     }
     depthwise_outputs(p, border, s->ring - 1, row, wide);
@@ -166,8 +168,8 @@ static void run_ring(passage *p, int from, int to, char *wide) {
 static passage begun(const stage *s, const workspace *space, const float *x) {
   size_t row = (size_t)bordered_row(&s->conv);
   for (int r = 0; r < border_rows(s); r++) {
-    memset(space->border + r * row, 0, PANEL * sizeof(float));
-    memset(space->border + (r + 1) * row - PANEL, 0, PANEL * sizeof(float));
+    memset(space->border + r * row, 0, GROUP * sizeof(float));
+    memset(space->border + (r + 1) * row - GROUP, 0, GROUP * sizeof(float));
   }
   return (passage){
       .s = s, .space = space, .x = x, .border_row = (ptrdiff_t)row, .ready = NONE_YET, .fetched = NONE_YET};
@@ -175,21 +177,21 @@ static passage begun(const stage *s, const workspace *space, const float *x) {
 
 static void set_group(passage *p, int group) {
   p->group = group;
-  p->channels = min_int(p->s->conv.channels - group * PANEL, PANEL);
+  p->channels = min_int(p->s->conv.channels - group * p->s->group, p->s->group);
 }
 
-static int groups(const dft_conv *c) {
-  return (c->channels + PANEL - 1) / PANEL;
+static int groups(const stage *s, const dft_conv *c) {
+  return (c->channels + s->group - 1) / s->group;
 }
 
 /* Output rows [from, to) of the depthwise convolution of one sample, all groups. A lone group goes on where
  * it was. */
 static void run_rows(passage *p, int from, int to, float *wide) {
   const dft_conv *c = &p->s->conv;
-  for (int group = 0; group < groups(c); group++) {
+  for (int group = 0; group < groups(p->s, c); group++) {
     set_group(p, group);
     p->ready = p->fetched = NONE_YET;
-    run_ring(p, from, to, (char *)wide + (size_t)group * PANEL * wide_bytes(p->s));
+    run_ring(p, from, to, (char *)wide + (size_t)group * p->s->group * wide_bytes(p->s));
   }
 }
 
@@ -199,12 +201,12 @@ static void run_whole(const stage *s, const workspace *space, const float *x, fl
   const dft_conv *c = &s->conv;
   const size_t row_bytes = wide_row_bytes(s);
   passage p = begun(s, space, x);
-  for (int group = 0; group < groups(c); group++) {
-    char *to = (char *)wide + (size_t)group * PANEL * wide_bytes(s);
+  for (int group = 0; group < groups(s, c); group++) {
+    char *to = (char *)wide + (size_t)group * s->group * wide_bytes(s);
     set_group(&p, group);
     for (int first = 0; first < samples; first += s->stack) {
       const int count = min_int(samples - first, s->stack);
-      produce(&p, first * c->in_h, count * c->in_h, space->border + PANEL);
+      produce(&p, first * c->in_h, count * c->in_h, space->border + GROUP);
       for (int i = 0; i < count; i++)
         for (int row = 0; row < c->out_h; row++, to += row_bytes)
           depthwise_outputs(&p, space->border + i * c->in_h * p.border_row, -1, row, to);
@@ -237,9 +239,9 @@ static void run_stem(const stage *s, const workspace *space, const float *x, flo
   const dft_conv *c = &s->source_conv;
   passage p = {.s = s, .space = space, .x = x, .fetched = NONE_YET};
   for (int row = 0; row < c->out_h; row++, y += (size_t)c->out_w * c->channels)
-    for (p.group = 0; p.group < groups(c); p.group++) {
-      p.channels = min_int(c->channels - p.group * PANEL, PANEL);
-      produce_stem(&p, row, y + (size_t)p.group * PANEL, c->channels);
+    for (p.group = 0; p.group < groups(s, c); p.group++) {
+      p.channels = min_int(c->channels - p.group * s->group, s->group);
+      produce_stem(&p, row, y + (size_t)p.group * s->group, c->channels);
     }
 }
 

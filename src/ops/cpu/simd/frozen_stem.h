@@ -13,7 +13,7 @@ typedef struct stem_call {
   const float *rows[3]; /* three input rows, from the first output's left tap */
   const float *w;       /* packed, as a product's panel of STEM_TAPS rows */
   const float *bias;
-  int n; /* 1 ... PANEL channels */
+  int n; /* 1 ... 2*VF_LANES channels */
   bool relu6;
   float *y;
   ptrdiff_t y_stride;

@@ -1,15 +1,18 @@
-/* y = epilogue(x . W) by register tiles of TILE_ROWS rows x PANEL columns: accumulators start at the bias and
- * take one FMA per k, in order; residual and clamp follow in registers. */
+/* y = epilogue(x . W) by register tiles of some rows of a panel: accumulators start at the bias and take one
+ * FMA per k, in order; residual and clamp follow in registers. */
 #include "../gemm.h"
 #include "../kernels.h"
 #include "gemm_panel.h"
 
 #include <math.h>
 
+/* Rows of a tile by its vectors: up to 27 of 32 registers accumulate, or 12 of 16. */
 #if VF_LANES == 16
-enum { TILE_ROWS = 12 }; /* 24 of 32 registers accumulate */
+enum { TILE_ROWS = 12 };
+static const int most_rows[PANEL_VECTORS] = {12, 12, 9, 6};
 #else
-enum { TILE_ROWS = 6 }; /* 12 of 16 */
+enum { TILE_ROWS = 6 };
+static const int most_rows[PANEL_VECTORS] = {6, 6};
 #endif
 
 /* Where the next tile begins. */
@@ -22,8 +25,8 @@ typedef struct cursor {
 
 /* Adds the residual, clamps and stores. Without a clamp the bounds are infinite, so that there is no branch.
  */
-static inline __attribute__((always_inline)) void finish(const panel_call *call, vf sum[][2], cursor *at,
-                                                         int last, int rows, int vectors) {
+static inline __attribute__((always_inline)) void finish(const panel_call *call, vf sum[][PANEL_VECTORS],
+                                                         cursor *at, int last, int rows, int vectors) {
   const ptrdiff_t y_stride = call->y_stride, gap = call->y_gap;
   const float *residual = at->residual;
   float *y = at->y;
@@ -32,7 +35,7 @@ static inline __attribute__((always_inline)) void finish(const panel_call *call,
   vf low = vf_set1(call->relu6 ? 0 : -INFINITY), high = vf_set1(call->relu6 ? 6 : INFINITY);
 #pragma GCC unroll 12
   for (int r = 0; r < rows; r++) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) {
       bool whole = v < vectors - 1 || last == VF_LANES;
       int lane = v * VF_LANES;
@@ -61,13 +64,13 @@ static inline __attribute__((always_inline)) void finish(const panel_call *call,
 }
 
 /* The same for whole vectors without residual or roundings, in rows that lie evenly. */
-static inline __attribute__((always_inline)) void finish_evenly(const panel_call *call, vf sum[][2],
-                                                                cursor *at, int rows, int vectors) {
+static inline __attribute__((always_inline)) void
+finish_evenly(const panel_call *call, vf sum[][PANEL_VECTORS], cursor *at, int rows, int vectors) {
   const vf low = vf_set1(call->relu6 ? 0 : -INFINITY), high = vf_set1(call->relu6 ? 6 : INFINITY);
   float *y = at->y;
 #pragma GCC unroll 12
   for (int r = 0; r < rows; r++, y += call->y_stride)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) vf_store(y + v * VF_LANES, vf_clamp(sum[r][v], low, high));
   at->y = y;
   at->column += rows;
@@ -84,8 +87,9 @@ static inline __attribute__((always_inline)) void tiles(const panel_call *call, 
   const ptrdiff_t x_stride = call->x_stride;
   /* The first tiles bring the next panel of W to L2: as many of them as there are up to eight, so that a row
    * of it comes every few k, with time to arrive. */
-  const float *next = call->next ? call->next : call->w + (ptrdiff_t)call->k * PANEL;
-  const ptrdiff_t next_stride = call->next ? call->next_stride : PANEL;
+  const ptrdiff_t width = (ptrdiff_t)vectors * VF_LANES;
+  const float *next = call->next ? call->next : call->w + call->k * width;
+  const ptrdiff_t next_stride = call->next ? call->next_stride : width;
   int fetching = count < 2 ? 1 : count < 4 ? 2 : count < 8 ? 4 : 8, fetch_mask = fetching - 1;
   cursor at = *to;
   const bool even = last == VF_LANES && !call->residual && !call->rounded && call->y_row % rows == 0;
@@ -93,12 +97,12 @@ static inline __attribute__((always_inline)) void tiles(const panel_call *call, 
     if (call->far)
 #pragma GCC unroll 12
       for (int r = 0; r < rows; r++)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) {
           __builtin_prefetch(at.y + r * call->y_stride + v * VF_LANES, 1);
           __builtin_prefetch(call->far + (at.y - call->y) + r * call->y_stride + v * VF_LANES, 0, 2);
         }
-    vf sum[TILE_ROWS][2];
+    vf sum[TILE_ROWS][PANEL_VECTORS];
     for (int v = 0; v < vectors; v++) {
       int lanes = v == vectors - 1 ? last : VF_LANES;
       vf bias = call->bias ? vf_load_n(call->bias + v * VF_LANES, lanes) : vf_zero();
@@ -106,19 +110,22 @@ static inline __attribute__((always_inline)) void tiles(const panel_call *call, 
       for (int r = 0; r < rows; r++) sum[r][v] = bias;
     }
     const float *x = at.x, *w = call->w;
-    for (int k = call->k; k > 0; k--, x++, w += (ptrdiff_t)vectors * VF_LANES) {
-      vf w0 = vf_load(w), w1 = vectors == 2 ? vf_load(w + VF_LANES) : vf_zero();
-      if (vectors == 2 && (k & fetch_mask) == 0) {
-        __builtin_prefetch(next, 0, 2);
-        __builtin_prefetch(next + VF_LANES, 0, 2);
+    for (int k = call->k; k > 0; k--, x++, w += width) {
+      vf column[PANEL_VECTORS];
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; v++) column[v] = vf_load(w + v * VF_LANES);
+      if (vectors > 1 && (k & fetch_mask) == 0) {
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) __builtin_prefetch(next + v * VF_LANES, 0, 2);
         next += next_stride;
       }
 #pragma GCC unroll 12
       for (int r = 0; r < rows; r++) {
-        vf factor = vf_set1(x[r * x_stride]);
-        sum[r][0] = pairs ? vf_pair_fma(factor, w0, sum[r][0]) : vf_fma(factor, w0, sum[r][0]);
-        if (vectors == 2)
-          sum[r][1] = pairs ? vf_pair_fma(factor, w1, sum[r][1]) : vf_fma(factor, w1, sum[r][1]);
+        const vf factor = vf_set1(x[r * x_stride]);
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++)
+          sum[r][v] =
+              pairs ? vf_pair_fma(factor, column[v], sum[r][v]) : vf_fma(factor, column[v], sum[r][v]);
       }
     }
     if (--fetching == 0) fetch_mask = -1;
@@ -134,50 +141,59 @@ static inline __attribute__((always_inline)) void tiles(const panel_call *call, 
 
 typedef void (*tile_kernel)(const panel_call *, cursor *, int last, int count);
 
-#define TILE(rows)                                                                                           \
-  static void tile_##rows##x1(const panel_call *call, cursor *to, int last, int count) {                     \
-    tiles(call, to, last, count, rows, 1, false);                                                            \
+#define TILE(rows, vectors)                                                                                  \
+  static void tile_##rows##x##vectors(const panel_call *call, cursor *to, int last, int count) {             \
+    tiles(call, to, last, count, rows, vectors, false);                                                      \
   }                                                                                                          \
-  static void tile_##rows##x2(const panel_call *call, cursor *to, int last, int count) {                     \
-    tiles(call, to, last, count, rows, 2, false);                                                            \
-  }                                                                                                          \
-  static void pairs_##rows##x1(const panel_call *call, cursor *to, int last, int count) {                    \
-    tiles(call, to, last, count, rows, 1, true);                                                             \
-  }                                                                                                          \
-  static void pairs_##rows##x2(const panel_call *call, cursor *to, int last, int count) {                    \
-    tiles(call, to, last, count, rows, 2, true);                                                             \
+  static void pairs_##rows##x##vectors(const panel_call *call, cursor *to, int last, int count) {            \
+    tiles(call, to, last, count, rows, vectors, true);                                                       \
   }
+#define TILES_TO_6(vectors)                                                                                  \
+  TILE(1, vectors) TILE(2, vectors) TILE(3, vectors) TILE(4, vectors) TILE(5, vectors) TILE(6, vectors)
+#define TILES_TO_9(vectors)  TILES_TO_6(vectors) TILE(7, vectors) TILE(8, vectors) TILE(9, vectors)
+#define TILES_TO_12(vectors) TILES_TO_9(vectors) TILE(10, vectors) TILE(11, vectors) TILE(12, vectors)
+#define NAMES_TO_6(kind, vectors)                                                                            \
+  kind##_1x##vectors, kind##_2x##vectors, kind##_3x##vectors, kind##_4x##vectors, kind##_5x##vectors,        \
+      kind##_6x##vectors
+#define NAMES_TO_9(kind, vectors)                                                                            \
+  NAMES_TO_6(kind, vectors), kind##_7x##vectors, kind##_8x##vectors, kind##_9x##vectors
+#define NAMES_TO_12(kind, vectors)                                                                           \
+  NAMES_TO_9(kind, vectors), kind##_10x##vectors, kind##_11x##vectors, kind##_12x##vectors
 
-TILE(1)
-TILE(2)
-TILE(3)
-TILE(4)
-TILE(5)
-TILE(6)
 #if VF_LANES == 16
-TILE(7)
-TILE(8)
-TILE(9)
-TILE(10)
-TILE(11)
-TILE(12)
-#define HEIGHTS(kind, vectors)                                                                               \
+TILES_TO_12(1)
+TILES_TO_12(2)
+TILES_TO_9(3)
+TILES_TO_6(4)
+#define HEIGHTS(kind)                                                                                        \
   {                                                                                                          \
-    kind##_1x##vectors, kind##_2x##vectors, kind##_3x##vectors, kind##_4x##vectors, kind##_5x##vectors,      \
-        kind##_6x##vectors, kind##_7x##vectors, kind##_8x##vectors, kind##_9x##vectors, kind##_10x##vectors, \
-        kind##_11x##vectors, kind##_12x##vectors                                                             \
+    {NAMES_TO_12(kind, 1)}, {NAMES_TO_12(kind, 2)}, {NAMES_TO_9(kind, 3)}, {                                 \
+      NAMES_TO_6(kind, 4)                                                                                    \
+    }                                                                                                        \
   }
 #else
-#define HEIGHTS(kind, vectors)                                                                               \
+TILES_TO_6(1)
+TILES_TO_6(2)
+#define HEIGHTS(kind)                                                                                        \
   {                                                                                                          \
-    kind##_1x##vectors, kind##_2x##vectors, kind##_3x##vectors, kind##_4x##vectors, kind##_5x##vectors,      \
-        kind##_6x##vectors                                                                                   \
+    {NAMES_TO_6(kind, 1)}, {                                                                                 \
+      NAMES_TO_6(kind, 2)                                                                                    \
+    }                                                                                                        \
   }
 #endif
-static const tile_kernel kernels[2][2][TILE_ROWS] = {{HEIGHTS(tile, 1), HEIGHTS(tile, 2)},
-                                                     {HEIGHTS(pairs, 1), HEIGHTS(pairs, 2)}};
+static const tile_kernel kernels[2][PANEL_VECTORS][TILE_ROWS] = {HEIGHTS(tile), HEIGHTS(pairs)};
 
-/* Tiles of even height, 9+9 rather than 12+6: some of `height` rows, the others one lower. */
+/* The height of tiles: in an image with a border one that divides its rows, if that is not much lower; else
+ * all as even as can be, 9+9 rather than 12+6. */
+static int tile_height(const panel_call *call, int rows, int most) {
+  if (call->y_row > 0 && rows % call->y_row == 0)
+    for (int height = most; height > most / 2; height--)
+      if (call->y_row % height == 0) return height;
+  const int count = (rows + most - 1) / most;
+  return (rows + count - 1) / count;
+}
+
+/* Some tiles of the height, the others one lower. */
 void DFT_SIMD(dft_gemm_panel)(const panel_call *call, int rows) {
 #ifdef DFT_ISA_amx
   if (call->pairs) {
@@ -185,10 +201,10 @@ void DFT_SIMD(dft_gemm_panel)(const panel_call *call, int rows) {
     return;
   }
 #endif
-  const tile_kernel *kernel = kernels[call->pairs][call->n > VF_LANES] - 1;
-  int last = call->n > VF_LANES ? call->n - VF_LANES : call->n;
-  int count = (rows + TILE_ROWS - 1) / TILE_ROWS, height = (rows + count - 1) / count;
-  int lower = count * height - rows;
+  const int vectors = (call->n + VF_LANES - 1) / VF_LANES, last = call->n - (vectors - 1) * VF_LANES;
+  const tile_kernel *kernel = kernels[call->pairs][vectors - 1] - 1;
+  const int height = tile_height(call, rows, most_rows[vectors - 1]);
+  const int count = (rows + height - 1) / height, lower = count * height - rows;
   cursor at = {call->x, call->residual, call->y, call->rounded, 0};
   kernel[height](call, &at, last, count - lower);
   if (lower > 0) kernel[height - 1](call, &at, last, lower);
@@ -204,14 +220,13 @@ static int64_t chunk_rows(int k, int n) {
   return rows < TILE_ROWS ? TILE_ROWS : rows / TILE_ROWS * TILE_ROWS;
 }
 
-/* Some rows of a whole product through one panel. */
-static void run_panel(const panel_call *whole, int64_t row, int64_t rows, int panel) {
-  int first = panel * PANEL, left = whole->n - first;
+/* Some rows of a whole product through the panel that begins at column `first`. */
+static void run_panel(const panel_call *whole, int64_t row, int64_t rows, int first) {
   ptrdiff_t at = row * whole->y_stride + first;
   panel_call call = *whole;
   call.x += row * whole->x_stride;
   call.w += (size_t)first * (size_t)whole->k;
-  call.n = left < PANEL ? left : PANEL;
+  call.n = panel_columns(whole->n - first, whole->pairs);
   if (call.bias) call.bias += first;
   if (call.residual) call.residual += at;
   call.y += at;
@@ -219,11 +234,19 @@ static void run_panel(const panel_call *whole, int64_t row, int64_t rows, int pa
   DFT_SIMD(dft_gemm_panel)(&call, (int)rows);
 }
 
+/* All panels take some rows. */
+static void run_rows(const panel_call *whole, int64_t row, int64_t rows) {
+  for (int first = 0; first < whole->n; first += panel_columns(whole->n - first, whole->pairs))
+    run_panel(whole, row, rows, first);
+}
+
+void DFT_SIMD(dft_gemm_panels)(const panel_call *whole, int rows) {
+  run_rows(whole, 0, rows);
+}
+
 void DFT_SIMD(dft_gemm_whole)(const panel_call *whole, int64_t rows) {
   int64_t step = chunk_rows(whole->k, whole->n);
-  for (int64_t row = 0; row < rows; row += step)
-    for (int panel = 0; panel * PANEL < whole->n; panel++)
-      run_panel(whole, row, rows - row < step ? rows - row : step, panel);
+  for (int64_t row = 0; row < rows; row += step) run_rows(whole, row, rows - row < step ? rows - row : step);
 }
 
 static panel_call whole_product(const float *x, const float *packed, float *y, int k, int n,
@@ -250,9 +273,10 @@ void DFT_SIMD(dft_gemm)(const float *x, const float *packed, float *y, int sampl
                         const dft_epilogue *epilogue) {
   panel_call whole = whole_product(x, packed, y, k, n, epilogue);
   int64_t rows = (int64_t)samples * pixels, step = chunk_rows(k, n);
-  int panels = (n + PANEL - 1) / PANEL, threads = dft_threads_for_product(rows, k, n);
+  int panels = 0, threads = dft_threads_for_product(rows, k, n);
+  while (panel_first(n, false, panels) < n) panels++;
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
   for (int64_t row = 0; row < rows; row += step)
     for (int panel = 0; panel < panels; panel++)
-      run_panel(&whole, row, rows - row < step ? rows - row : step, panel);
+      run_panel(&whole, row, rows - row < step ? rows - row : step, panel_first(n, false, panel));
 }

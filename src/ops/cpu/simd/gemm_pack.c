@@ -30,17 +30,18 @@ static void pack_transposed(const float *w, int k, int columns, int width, float
       packed[(ptrdiff_t)i * width + j] = w[(ptrdiff_t)j * k + i];
 }
 
-static void pack_columns(const float *w, int k, int n, int columns, int width, float *packed) {
-  for (int i = 0; i < k; i++, w += n, packed += width)
+/* `columns` columns of w, whose rows are `stride` apart. */
+static void pack_columns(const float *w, int k, int stride, int columns, int width, float *packed) {
+  for (int i = 0; i < k; i++, w += stride, packed += width)
     for (int j = 0; j < width; j += VF_LANES) {
       const int left = columns - j;
       vf_store(packed + j, left >= VF_LANES ? vf_load(w + j) : vf_load_n(w + j, left > 0 ? left : 0));
     }
 }
 
-int DFT_SIMD(dft_gemm_pack_panel)(const float *w, int k, int n, bool transposed, int first, float *packed) {
-  const int width = n - first <= VF_LANES ? VF_LANES : PANEL;
-  const int columns = n - first < width ? n - first : width;
+int DFT_SIMD(dft_gemm_pack_panel)(const float *w, int k, int n, bool transposed, bool pairs, int first,
+                                  float *packed) {
+  const int columns = panel_columns(n - first, pairs), width = panel_vectors(n - first, pairs) * VF_LANES;
   if (transposed)
     pack_transposed(w + (ptrdiff_t)first * k, k, columns, width, packed);
   else
@@ -49,6 +50,15 @@ int DFT_SIMD(dft_gemm_pack_panel)(const float *w, int k, int n, bool transposed,
 }
 
 void DFT_SIMD(dft_gemm_pack)(const float *w, int k, int n, bool transposed, float *packed) {
-  for (int first = 0; first < n; first += PANEL)
-    packed += (ptrdiff_t)k * DFT_SIMD(dft_gemm_pack_panel)(w, k, n, transposed, first, packed);
+  for (int first = 0; first < n; first += panel_columns(n - first, false))
+    packed += (ptrdiff_t)k * DFT_SIMD(dft_gemm_pack_panel)(w, k, n, transposed, false, first, packed);
+}
+
+void DFT_SIMD(dft_gemm_pack_columns)(const float *w, int k, int stride, int from, int n, bool pairs,
+                                     float *packed) {
+  for (int first = 0; first < n; first += panel_columns(n - first, pairs)) {
+    const int width = panel_vectors(n - first, pairs) * VF_LANES;
+    pack_columns(w + from + first, k, stride, panel_columns(n - first, pairs), width, packed);
+    packed += (ptrdiff_t)k * width;
+  }
 }

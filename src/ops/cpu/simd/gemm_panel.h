@@ -7,9 +7,31 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* A packed matrix is a row of panels of PANEL columns, each [k][PANEL]; the last one is [k][VF_LANES] when at
- * most VF_LANES columns are left. Missing columns are zero. */
-enum { PANEL = 2 * VF_LANES };
+/* A packed matrix is a row of panels, each [k][columns] of some whole vectors; missing columns are zero. */
+enum { PANEL_VECTORS = VF_LANES == 16 ? 4 : 2, PANEL = PANEL_VECTORS * VF_LANES };
+
+/* Vectors of the panel that begins where so many columns are left; `pairs` as below. Tiles of three vectors
+ * by nine rows, or of four by six, load the least for each FMA that 32 registers allow; AMX works in squares
+ * of two. */
+static inline int panel_vectors(int columns, bool pairs) {
+  const int vectors = (columns + VF_LANES - 1) / VF_LANES;
+#ifdef DFT_ISA_amx
+  if (pairs) return vectors < 2 ? vectors : 2;
+#endif
+  (void)pairs;
+  if (vectors <= PANEL_VECTORS) return vectors;
+  return PANEL_VECTORS == 4 && (vectors % 3 == 0 || vectors == 5) ? 3 : PANEL_VECTORS;
+}
+static inline int panel_columns(int columns, bool pairs) {
+  const int width = panel_vectors(columns, pairs) * VF_LANES;
+  return columns < width ? columns : width;
+}
+/* The first column of panel `index` of n columns; n if there are no more. */
+static inline int panel_first(int n, bool pairs, int index) {
+  int first = 0;
+  for (; index > 0 && first < n; index--) first += panel_columns(n - first, pairs);
+  return first;
+}
 
 /* What one panel does: y[rows][n] = relu6?(bias + x[rows][k] . w[k][n] + residual), 1 <= n <= PANEL. Strides
  * in floats; residual has y's stride and may alias y. With y_row, y is an image with a border: after each
@@ -31,7 +53,7 @@ typedef struct panel_call {
   ptrdiff_t y_gap;
   bool relu6;
   bool pairs;
-  /* What to fetch on the way, or NULL: the next panel as it lies before it is packed, k rows of two vectors
+  /* What to fetch on the way, or NULL: the next panel as it lies before it is packed, k rows of vectors
    * next_stride apart (NULL: packed, behind w); and what is as far as y: y or what is read beside it next. */
   const float *next;
   ptrdiff_t next_stride;
@@ -57,13 +79,19 @@ void DFT_SIMD(dft_gemm_panel)(const panel_call *call, int rows);
 /* The same with pairs, by AMX: a sum of its own order (ops.h), then + bias + residual. */
 void DFT_SIMD(dft_gemm_tiles)(const panel_call *call, int rows);
 
-/* The whole product of `rows` rows, on the calling thread: a call with all n, w all panels. */
+/* The same for a call with all n, w all panels: some rows, also of an image with a border; or a whole product
+ * of any number of rows, by as many at a time as stay near. On the calling thread. */
+void DFT_SIMD(dft_gemm_panels)(const panel_call *whole, int rows);
 void DFT_SIMD(dft_gemm_whole)(const panel_call *whole, int64_t rows);
 void DFT_SIMD(dft_gemm_serial)(const float *x, const float *packed, float *y, int64_t rows, int k, int n,
                                const dft_epilogue *epilogue);
 
 /* Packs the panel of w that begins at column `first`, as gemm_pack does with all; returns its width. */
-int DFT_SIMD(dft_gemm_pack_panel)(const float *w, int k, int n, bool transposed, int first, float *packed);
+int DFT_SIMD(dft_gemm_pack_panel)(const float *w, int k, int n, bool transposed, bool pairs, int first,
+                                  float *packed);
+/* Packs columns [from, from + n) of w[k][stride] as a matrix of their own. */
+void DFT_SIMD(dft_gemm_pack_columns)(const float *w, int k, int stride, int from, int n, bool pairs,
+                                     float *packed);
 
 /* A NaN stays one: min and max return their second operand then. */
 static inline vf vf_clamp(vf a, vf low, vf high) {

@@ -5,7 +5,13 @@
 
 #include <math.h>
 
-enum { TILE_ROWS = 16, TILE_WORDS = 16, BLOCK_ROWS = 2 * TILE_ROWS, ROW_BYTES = PANEL * sizeof(float) };
+enum {
+  TILE_ROWS = 16,
+  TILE_WORDS = 16,
+  BLOCK_ROWS = 2 * TILE_ROWS,
+  COLUMNS = 2 * VF_LANES,
+  ROW_BYTES = COLUMNS * sizeof(float)
+};
 
 /* Where the next rows begin. */
 typedef struct cursor {
@@ -40,8 +46,8 @@ typedef struct epilogue {
     }                                                                                                        \
     _tile_stored(0, sums, ROW_BYTES);                                                                        \
     if (vectors == 2) _tile_stored(1, sums + VF_LANES, ROW_BYTES);                                           \
-    if (rows == 2) _tile_stored(2, sums + TILE_ROWS * PANEL, ROW_BYTES);                                     \
-    if (rows == 2 && vectors == 2) _tile_stored(3, sums + TILE_ROWS * PANEL + VF_LANES, ROW_BYTES);          \
+    if (rows == 2) _tile_stored(2, sums + TILE_ROWS * COLUMNS, ROW_BYTES);                                   \
+    if (rows == 2 && vectors == 2) _tile_stored(3, sums + TILE_ROWS * COLUMNS + VF_LANES, ROW_BYTES);        \
   } while (0)
 
 static void product(const panel_call *call, const float *x, int rows, float *sums) {
@@ -70,7 +76,7 @@ static inline __attribute__((always_inline)) void finish_rows(const panel_call *
   const float *residual = plain ? NULL : at->residual;
   float *y = at->y;
   uint16_t *rounded = plain ? NULL : at->rounded;
-  for (int r = 0; r < rows; r++, sums += PANEL) {
+  for (int r = 0; r < rows; r++, sums += COLUMNS) {
     vf value[2] = {vf_zero(), vf_zero()};
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; v++) {
@@ -101,9 +107,9 @@ static void finish(const panel_call *call, const epilogue *e, const float *sums,
   while (rows > 0) {
     const int left = call->y_row - at->column; /* in the image's row; without a border at most 0 */
     const int run = left > 0 && left < rows ? left : rows;
-    if (call->n == PANEL && plain)
+    if (call->n == COLUMNS && plain)
       finish_rows(call, e, sums, at, run, 2, true, true);
-    else if (call->n == PANEL)
+    else if (call->n == COLUMNS)
       finish_rows(call, e, sums, at, run, 2, true, false);
     else if (call->n > VF_LANES)
       finish_rows(call, e, sums, at, run, 2, false, false);
@@ -116,13 +122,13 @@ static void finish(const panel_call *call, const epilogue *e, const float *sums,
       at->column = 0;
       at->y += call->y_gap;
     }
-    sums += (ptrdiff_t)run * PANEL;
+    sums += (ptrdiff_t)run * COLUMNS;
     rows -= run;
   }
 }
 
 void DFT_SIMD(dft_gemm_tiles)(const panel_call *call, int rows) {
-  _Alignas(64) float sums[BLOCK_ROWS * PANEL];
+  _Alignas(64) float sums[BLOCK_ROWS * COLUMNS];
   cursor at = {call->x, call->residual, call->y, call->rounded, 0};
   epilogue e = {.low = vf_set1(call->relu6 ? 0 : -INFINITY), .high = vf_set1(call->relu6 ? 6 : INFINITY)};
   const int last = call->n > VF_LANES ? call->n - VF_LANES : call->n;

@@ -43,18 +43,20 @@ static void sum_samples(const product *p, int from, int to, int first, int width
   }
 }
 
-/* Panel by panel. */
+/* Panel by panel; with few of them a half of the samples each, so that threads have as much to do. */
 static void by_panels(const product *p, int threads) {
-  const int panels = (p->n + PANEL - 1) / PANEL;
+  int panels = 0;
+  while (panel_first(p->n, false, panels) < p->n) panels++;
   const int parts = panels % threads == 0 || panels >= 8 * threads ? 1 : 2; /* each packs its panel */
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+#pragma omp parallel for schedule(static, 1) num_threads(threads) if (threads > 1)
   for (int task = 0; task < panels * parts; task++) {
     _Alignas(64) float packed[DEEPEST * PANEL];
-    const int first = task / parts * PANEL, part = task % parts;
-    const int width = p->n - first < PANEL ? p->n - first : PANEL;
+    const int first = panel_first(p->n, false, task / parts), part = task % parts;
+    const int next = panel_first(p->n, false, (task + threads) / parts); /* this thread's */
+    const int width = panel_columns(p->n - first, false);
     const int from = p->samples * part / parts, to = p->samples * (part + 1) / parts;
     if (from == to) continue;
-    DFT_SIMD(dft_gemm_pack_panel)(p->w, p->k, p->n, p->transposed, first, packed);
+    DFT_SIMD(dft_gemm_pack_panel)(p->w, p->k, p->n, p->transposed, false, first, packed);
     const ptrdiff_t row = (ptrdiff_t)from * p->pixels, at = row * p->n + first;
     const panel_call call = {.x = p->x + row * p->k,
                              .x_stride = p->k,
@@ -64,8 +66,8 @@ static void by_panels(const product *p, int threads) {
                              .residual = p->residual == NULL ? NULL : p->residual + at,
                              .y = p->y + at,
                              .y_stride = p->n,
-                             .next = p->w + (ptrdiff_t)(first + PANEL) * (p->transposed ? p->k : 1),
-                             .next_stride = p->transposed ? PANEL : p->n,
+                             .next = p->w + next * (ptrdiff_t)(p->transposed ? p->k : 1),
+                             .next_stride = p->transposed ? width : p->n,
                              .far = (p->below_z == NULL ? p->y : p->below_z) + at};
     DFT_SIMD(dft_gemm_panel)(&call, (to - from) * p->pixels);
     if (p->parts != NULL) sum_samples(p, from, to, first, width);

@@ -2,18 +2,9 @@
  * FMA per k, in order; residual and clamp follow in registers. */
 #include "../gemm.h"
 #include "../kernels.h"
-#include "gemm_panel.h"
+#include "register_tiles.h"
 
 #include <math.h>
-
-/* Rows of a tile by its vectors: up to 27 of 32 registers accumulate, or 12 of 16. */
-#if VF_LANES == 16
-enum { TILE_ROWS = 12 };
-static const int most_rows[PANEL_VECTORS] = {12, 12, 9, 6};
-#else
-enum { TILE_ROWS = 6 };
-static const int most_rows[PANEL_VECTORS] = {6, 6};
-#endif
 
 /* Where the next tile begins. */
 typedef struct cursor {
@@ -148,40 +139,8 @@ typedef void (*tile_kernel)(const panel_call *, cursor *, int last, int count);
   static void pairs_##rows##x##vectors(const panel_call *call, cursor *to, int last, int count) {            \
     tiles(call, to, last, count, rows, vectors, true);                                                       \
   }
-#define TILES_TO_6(vectors)                                                                                  \
-  TILE(1, vectors) TILE(2, vectors) TILE(3, vectors) TILE(4, vectors) TILE(5, vectors) TILE(6, vectors)
-#define TILES_TO_9(vectors)  TILES_TO_6(vectors) TILE(7, vectors) TILE(8, vectors) TILE(9, vectors)
-#define TILES_TO_12(vectors) TILES_TO_9(vectors) TILE(10, vectors) TILE(11, vectors) TILE(12, vectors)
-#define NAMES_TO_6(kind, vectors)                                                                            \
-  kind##_1x##vectors, kind##_2x##vectors, kind##_3x##vectors, kind##_4x##vectors, kind##_5x##vectors,        \
-      kind##_6x##vectors
-#define NAMES_TO_9(kind, vectors)                                                                            \
-  NAMES_TO_6(kind, vectors), kind##_7x##vectors, kind##_8x##vectors, kind##_9x##vectors
-#define NAMES_TO_12(kind, vectors)                                                                           \
-  NAMES_TO_9(kind, vectors), kind##_10x##vectors, kind##_11x##vectors, kind##_12x##vectors
-
-#if VF_LANES == 16
-TILES_TO_12(1)
-TILES_TO_12(2)
-TILES_TO_9(3)
-TILES_TO_6(4)
-#define HEIGHTS(kind)                                                                                        \
-  {                                                                                                          \
-    {NAMES_TO_12(kind, 1)}, {NAMES_TO_12(kind, 2)}, {NAMES_TO_9(kind, 3)}, {                                 \
-      NAMES_TO_6(kind, 4)                                                                                    \
-    }                                                                                                        \
-  }
-#else
-TILES_TO_6(1)
-TILES_TO_6(2)
-#define HEIGHTS(kind)                                                                                        \
-  {                                                                                                          \
-    {NAMES_TO_6(kind, 1)}, {                                                                                 \
-      NAMES_TO_6(kind, 2)                                                                                    \
-    }                                                                                                        \
-  }
-#endif
-static const tile_kernel kernels[2][PANEL_VECTORS][TILE_ROWS] = {HEIGHTS(tile), HEIGHTS(pairs)};
+EACH_TILE(TILE)
+static const tile_kernel kernels[2][PANEL_VECTORS][TILE_ROWS] = {TILE_TABLE(tile), TILE_TABLE(pairs)};
 
 /* The height of tiles: in an image with a border one that divides its rows, if that is not much lower; else
  * all as even as can be, 9+9 rather than 12+6. */

@@ -1,30 +1,26 @@
 /* dw = sum over rows of x^T . dy by register tiles: each element takes one FMA per row, in order, from zero
  * in each shard; shards fold in the tree's order (gemm.h) while their sums are in registers or L1.
  *
- * A tile has up to TILE_ROWS rows, whose factors are broadcast, and two vectors of columns. Either x or dy
- * gives the columns, whichever wastes fewer lanes: products commute, so the bits do not depend on it. */
+ * A tile has some rows, whose factors are broadcast, and the vectors of one panel of columns (gemm_panel.h).
+ * Either x or dy gives the columns, whichever wastes fewer lanes: products commute, so the bits do not depend
+ * on it. */
 #include "../gemm.h"
 #include "../kernels.h"
-#include "gemm_panel.h"
+#include "register_tiles.h"
 #include "train.h"
 
 #include <string.h>
 
-#if VF_LANES == 16
-enum { TILE_ROWS = 12 };
-#else
-enum { TILE_ROWS = 6 };
-#endif
 enum {
-  TILE_COLUMNS = 2 * VF_LANES,
-  BLOCK_TILES = 6144 / (TILE_ROWS * TILE_COLUMNS), /* read together; their pending sums stay in L2 */
-  NEAR_BYTES = 1 << 20,                            /* factors up to this size stay in L2 themselves */
+  BLOCK_TILES = VF_LANES == 16 ? 18 : 64, /* read together; their pending sums stay in L2 */
+  BLOCK_PANELS = 3,                       /* of a block of factors that do not */
+  NEAR_BYTES = 1 << 20,                   /* factors up to this size stay in L2 themselves */
   GROUP_ROWS = 96, /* samples' rows that a block takes at a time, so that they stay near too */
   PACK_TILES = 4,  /* from so many tiles of one panel on, it is worth packing */
   SEGMENTS = 64
 };
 
-typedef float partial[TILE_ROWS][TILE_COLUMNS];
+typedef float partial[TILE_FLOATS]; /* the rows of a tile, without gaps */
 
 /* The part of a shard that lies in a group of rows. */
 typedef struct segment {
@@ -57,48 +53,51 @@ typedef struct tile_call {
 /* `rows` and `vectors` are constants where this is inlined, so that the sums are registers. */
 static inline __attribute__((always_inline)) void tile(const tile_call *call, int rows, int vectors) {
   const float *a = call->a, *b = call->b;
-  const ptrdiff_t a_stride = call->a_stride, b_stride = call->b_stride;
+  const ptrdiff_t a_stride = call->a_stride, b_stride = call->b_stride, width = (ptrdiff_t)vectors * VF_LANES;
   if (call->out) /* it is written soon */
 #pragma GCC unroll 12
-    for (int r = 0; r < rows; r++) {
-      __builtin_prefetch(call->out + r * call->out_stride, 1);
-      __builtin_prefetch(call->out + r * call->out_stride + (vectors - 1) * VF_LANES, 1);
-    }
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; v++)
+        __builtin_prefetch(call->out + r * call->out_stride + v * VF_LANES, 1);
   for (const segment *part = call->parts, *end = part + call->count; part < end; part++) {
     partial *top = call->level + __builtin_popcount((unsigned)part->shard);
-    vf sum[TILE_ROWS][2];
+    vf sum[TILE_ROWS][PANEL_VECTORS];
 #pragma GCC unroll 12
     for (int r = 0; r < rows; r++)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int v = 0; v < vectors; v++)
-        sum[r][v] = part->begins ? vf_zero() : vf_load(&(*top)[r][v * VF_LANES]);
+        sum[r][v] = part->begins ? vf_zero() : vf_load(*top + r * width + v * VF_LANES);
     for (int left = part->rows; left > 0; left--, a += a_stride, b += b_stride) {
-      vf b0 = vf_load(b), b1 = vectors == 2 ? vf_load(b + VF_LANES) : vf_zero();
+      vf column[PANEL_VECTORS];
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; v++) column[v] = vf_load(b + v * VF_LANES);
 #pragma GCC unroll 12
       for (int r = 0; r < rows; r++) {
-        vf factor = vf_set1(a[r]);
-        sum[r][0] = vf_fma(factor, b0, sum[r][0]);
-        if (vectors == 2) sum[r][1] = vf_fma(factor, b1, sum[r][1]);
+        const vf factor = vf_set1(a[r]);
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) sum[r][v] = vf_fma(factor, column[v], sum[r][v]);
       }
     }
     for (int joins = part->ends ? __builtin_ctz(~(unsigned)part->shard) : 0; joins > 0; joins--) {
       top--;
 #pragma GCC unroll 12
       for (int r = 0; r < rows; r++)
-#pragma GCC unroll 2
-        for (int v = 0; v < vectors; v++) sum[r][v] = vf_add(vf_load(&(*top)[r][v * VF_LANES]), sum[r][v]);
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++)
+          sum[r][v] = vf_add(vf_load(*top + r * width + v * VF_LANES), sum[r][v]);
     }
-    float *out = call->out && part == end - 1 ? call->out : (*top)[0];
-    ptrdiff_t out_stride = out == call->out ? call->out_stride : TILE_COLUMNS;
-    int last = out == call->out ? call->last : VF_LANES;
+    float *out = call->out && part == end - 1 ? call->out : *top;
+    const ptrdiff_t out_stride = out == call->out ? call->out_stride : width;
+    const int last = out == call->out ? call->last : VF_LANES;
 #pragma GCC unroll 12
-    for (int r = 0; r < rows; r++, out += out_stride) {
-      if (vectors == 2) vf_store(out, sum[r][0]);
-      if (last == VF_LANES)
-        vf_store(out + (vectors - 1) * VF_LANES, sum[r][vectors - 1]);
-      else
-        vf_store_n(out + (vectors - 1) * VF_LANES, sum[r][vectors - 1], last);
-    }
+    for (int r = 0; r < rows; r++, out += out_stride)
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; v++)
+        if (v < vectors - 1 || last == VF_LANES)
+          vf_store(out + v * VF_LANES, sum[r][v]);
+        else
+          vf_store_n(out + v * VF_LANES, sum[r][v], last);
   }
 }
 
@@ -108,28 +107,12 @@ typedef void (*tile_kernel)(const tile_call *);
   static void tile_##rows##x##vectors(const tile_call *call) {                                               \
     tile(call, rows, vectors);                                                                               \
   }
-#define TILES_UP_TO_6(vectors)                                                                               \
-  TILE(1, vectors) TILE(2, vectors) TILE(3, vectors) TILE(4, vectors) TILE(5, vectors) TILE(6, vectors)
-#define TILES_UP_TO_12(vectors)                                                                              \
-  TILE(7, vectors) TILE(8, vectors) TILE(9, vectors) TILE(10, vectors) TILE(11, vectors) TILE(12, vectors)
+EACH_TILE(TILE)
+static const tile_kernel kernels[PANEL_VECTORS][TILE_ROWS] = TILE_TABLE(tile);
 
-TILES_UP_TO_6(1)
-TILES_UP_TO_6(2)
-#if VF_LANES == 16
-TILES_UP_TO_12(1)
-TILES_UP_TO_12(2)
-static const tile_kernel kernels[2][TILE_ROWS] = {
-    {tile_1x1, tile_2x1, tile_3x1, tile_4x1, tile_5x1, tile_6x1, tile_7x1, tile_8x1, tile_9x1, tile_10x1,
-     tile_11x1, tile_12x1},
-    {tile_1x2, tile_2x2, tile_3x2, tile_4x2, tile_5x2, tile_6x2, tile_7x2, tile_8x2, tile_9x2, tile_10x2,
-     tile_11x2, tile_12x2}};
-#else
-static const tile_kernel kernels[2][TILE_ROWS] = {
-    {tile_1x1, tile_2x1, tile_3x1, tile_4x1, tile_5x1, tile_6x1},
-    {tile_1x2, tile_2x2, tile_3x2, tile_4x2, tile_5x2, tile_6x2}};
-#endif
-
-/* A rectangle of tiles: rows [row, row_end) and columns [column, column_end) of the tiles' matrix. */
+/* A rectangle of the tiles' matrix: rows [row, row_end), the panels that begin in columns [column,
+ * column_end).
+ */
 typedef struct block {
   int row, row_end, column, column_end;
 } block;
@@ -156,19 +139,17 @@ static int next_group(const dft_shard_map *map, int node, int pixels, int *shard
 
 /* `rows` rows of one panel of b, without its stride. */
 static void pack(const float *b, ptrdiff_t stride, int rows, int columns, float *to) {
-  int last = columns > VF_LANES ? columns - VF_LANES : columns;
-  for (; rows > 0; rows--, b += stride, to += TILE_COLUMNS) {
-    if (columns > VF_LANES) vf_store(to, vf_load(b));
-    vf_store(to + columns - last, vf_load_n(b + columns - last, last));
-  }
+  for (; rows > 0; rows--, b += stride)
+    for (int v = 0; v < columns; v += VF_LANES, to += VF_LANES)
+      vf_store(to, columns - v < VF_LANES ? vf_load_n(b + v, columns - v) : vf_load(b + v));
 }
 
 /* The node's sum of a tile of the transposed matrix, to dw[k][n]. */
-static void store_transposed(const factors *f, const partial *sum, int row, int rows, int column, int columns,
-                             float *dw) {
+static void store_transposed(const factors *f, const float *sum, ptrdiff_t width, int row, int rows,
+                             int column, int columns, float *dw) {
   for (int first = 0; first < columns; first += VF_LANES) {
     vf lines[VF_LANES];
-    for (int r = 0; r < VF_LANES; r++) lines[r] = r < rows ? vf_load(&(*sum)[r][first]) : vf_zero();
+    for (int r = 0; r < VF_LANES; r++) lines[r] = r < rows ? vf_load(sum + r * width + first) : vf_zero();
     vf_transpose(lines);
     float *to = dw + (size_t)(column + first) * f->a_columns + row;
     for (int c = 0; c < VF_LANES && first + c < columns; c++, to += f->a_columns)
@@ -176,41 +157,44 @@ static void store_transposed(const factors *f, const partial *sum, int row, int 
   }
 }
 
-/* One panel of a block takes a group. */
-static void run_panel(const factors *f, const block *area, int column, const segment *parts, int count,
-                      partial (*level)[DFT_GEMM_LEVELS], ptrdiff_t level_step, bool complete, float *dw) {
-  _Alignas(64) float packed[GROUP_ROWS * TILE_COLUMNS];
-  int columns = area->column_end - column < TILE_COLUMNS ? area->column_end - column : TILE_COLUMNS;
-  int64_t row = parts[0].row, rows = parts[count - 1].row + parts[count - 1].rows - row;
-  const tile_kernel *kernel = kernels[columns > VF_LANES] - 1;
-  int at = area->row, left = (area->row_end - at + TILE_ROWS - 1) / TILE_ROWS;
+/* The panel of a block that begins at `column` takes a group; its tiles' pending sums are at level[0],
+ * level[step], ... Returns the number of tiles. */
+static int run_panel(const factors *f, const block *area, int column, const segment *parts, int count,
+                     partial (*level)[DFT_GEMM_LEVELS], ptrdiff_t step, bool complete, float *dw) {
+  _Alignas(64) float packed[GROUP_ROWS * PANEL];
+  const int columns = panel_columns(f->b_columns - column, false),
+            vectors = (columns + VF_LANES - 1) / VF_LANES;
+  const int width = vectors * VF_LANES, most = most_rows[vectors - 1];
+  const int tiles = (area->row_end - area->row + most - 1) / most;
+  const int64_t row = parts[0].row, rows = parts[count - 1].row + parts[count - 1].rows - row;
+  const tile_kernel *kernel = kernels[vectors - 1] - 1;
   tile_call call = {.b = f->b + row * f->b_columns + column,
                     .b_stride = f->b_columns,
                     .a_stride = f->a_columns,
                     .parts = parts,
                     .count = count,
                     .out_stride = f->b_columns,
-                    .last = columns > VF_LANES ? columns - VF_LANES : columns};
-  if (f->norm != NULL || left >= PACK_TILES || columns % VF_LANES != 0) {
+                    .last = columns - (vectors - 1) * VF_LANES};
+  if (f->norm != NULL || tiles >= PACK_TILES || columns < width) {
     if (f->norm == NULL) {
       pack(call.b, f->b_columns, (int)rows, columns, packed);
     } else {
-      if (columns < TILE_COLUMNS) memset(packed, 0, sizeof packed);
-      normalise(call.b, f->b_columns, f->norm, column, (int)rows, columns, packed, TILE_COLUMNS);
+      if (columns < width) memset(packed, 0, sizeof packed);
+      normalise(call.b, f->b_columns, f->norm, column, (int)rows, columns, packed, width);
     }
     call.b = packed;
-    call.b_stride = TILE_COLUMNS;
+    call.b_stride = width;
   }
-  for (; left > 0; left--, level += level_step) {
-    int height = (area->row_end - at + left - 1) / left;
+  for (int left = tiles, at = area->row; left > 0; left--, level += step) {
+    const int height = (area->row_end - at + left - 1) / left;
     call.a = f->a + row * f->a_columns + at;
     call.level = *level;
     call.out = complete && !f->transposed ? dw + (size_t)at * f->b_columns + column : NULL;
     kernel[height](&call);
-    if (complete && f->transposed)
-      store_transposed(f, (const partial *)*level, at, height, column, columns, dw);
+    if (complete && f->transposed) store_transposed(f, (*level)[0], width, at, height, column, columns, dw);
     at += height;
   }
+  return tiles;
 }
 
 /* One block of one node. */
@@ -221,18 +205,19 @@ static void run_block(const factors *f, const block *area, int pixels, const dft
   int shard = map->node_first[node], end = map->node_first[node + 1];
   int64_t row = (int64_t)map->first[shard] * pixels;
   for (bool first = true; shard < end; first = false) {
-    int count = next_group(map, node, pixels, &shard, &row, parts);
+    int count = next_group(map, node, pixels, &shard, &row, parts), tiles = 0;
     bool alone = first && shard == end; /* one group: all tiles can use the same place in L1 */
-    int tiles = (area->row_end - area->row + TILE_ROWS - 1) / TILE_ROWS, panel = 0;
-    for (int column = area->column; column < area->column_end; column += TILE_COLUMNS, panel++)
-      run_panel(f, area, column, parts, count, level + (alone ? 0 : panel * tiles), alone ? 0 : 1,
-                shard == end, dw);
+    for (int column = area->column; column < area->column_end;
+         column += panel_columns(f->b_columns - column, false))
+      tiles += run_panel(f, area, column, parts, count, level + (alone ? 0 : tiles), alone ? 0 : 1,
+                         shard == end, dw);
   }
 }
 
-/* Tiles' vectors that a matrix of rows x columns takes. */
+/* Vectors of sums that the tiles of a matrix of rows x columns have room for. */
 static int64_t vectors_of(int rows, int columns) {
-  return (int64_t)((rows + TILE_ROWS - 1) / TILE_ROWS) * ((columns + VF_LANES - 1) / VF_LANES);
+  const int vectors = panel_vectors(columns, false), most = most_rows[vectors - 1];
+  return (int64_t)((rows + most - 1) / most) * most * ((columns + VF_LANES - 1) / VF_LANES);
 }
 
 void DFT_SIMD(dft_gemm_dw)(const float *x, const float *dy, int pixels, int k, int n,
@@ -243,22 +228,30 @@ void DFT_SIMD(dft_gemm_dw)(const float *x, const float *dy, int pixels, int k, i
 void DFT_SIMD(dft_gemm_dw_normed)(const float *x, const dft_norm *x_norm, const float *dy, int pixels, int k,
                                   int n, const dft_shard_map *map, float *dw) {
   factors f = {x, dy, k, n, false, NULL};
-  if (x_norm != NULL || vectors_of(n, k) < vectors_of(k, n)) f = (factors){dy, x, n, k, true, x_norm};
+  /* Tiles that are stored transposed have to save a tenth. */
+  if (x_norm != NULL || 10 * vectors_of(n, k) < 9 * vectors_of(k, n))
+    f = (factors){dy, x, n, k, true, x_norm};
   /* A block is one panel wide, so that packing it pays; or square, when what counts is to read less. */
-  bool near = x_norm != NULL || (size_t)map->samples * pixels * (size_t)(k + n) * sizeof(float) <= NEAR_BYTES;
-  int wide = near ? 1 : 4, width = wide * TILE_COLUMNS, height = BLOCK_TILES / wide * TILE_ROWS;
-  int threads = dft_threads_for_product((int64_t)map->samples * pixels, k, n);
-  while (height > TILE_ROWS &&
-         ((f.a_columns + height - 1) / height) * ((f.b_columns + width - 1) / width) < 2 * threads) {
-    if (width > TILE_COLUMNS) width /= 2;
+  const bool near =
+      x_norm != NULL || (size_t)map->samples * pixels * (size_t)(k + n) * sizeof(float) <= NEAR_BYTES;
+  const int lowest = most_rows[panel_vectors(f.b_columns, false) - 1]; /* the first panel is the widest */
+  const int threads = dft_threads_for_product((int64_t)map->samples * pixels, k, n);
+  int panels = 0, wide = near ? 1 : BLOCK_PANELS, height = BLOCK_TILES / wide * lowest;
+  while (panel_first(f.b_columns, false, panels) < f.b_columns) panels++;
+  while (height > lowest &&
+         ((f.a_columns + height - 1) / height) * ((panels + wide - 1) / wide) < 2 * threads) {
+    wide = 1;
     height /= 2;
   }
+  const int blocks = (f.a_columns + height - 1) / height;
+  height = (f.a_columns + blocks - 1) / blocks; /* all as high */
   for (int node = 0; node < map->nodes; node++, dw += (size_t)k * n) {
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
     for (int row = 0; row < f.a_columns; row += height)
-      for (int column = 0; column < f.b_columns; column += width) {
-        block area = {row, row + height < f.a_columns ? row + height : f.a_columns, column,
-                      column + width < f.b_columns ? column + width : f.b_columns};
+      for (int panel = 0; panel < panels; panel += wide) {
+        const block area = {row, row + height < f.a_columns ? row + height : f.a_columns,
+                            panel_first(f.b_columns, false, panel),
+                            panel_first(f.b_columns, false, panel + wide)};
         run_block(&f, &area, pixels, map, node, dw);
       }
   }

@@ -70,14 +70,14 @@ static float *packed_product(dft_arena *a, const dft_folded *layer, int group) {
   return to;
 }
 
-/* [rows][channels] as [groups][rows][GROUP], zero where there is no channel. */
+/* [rows][channels] as [groups][rows][group], zero where there is no channel. */
 static float *grouped(dft_arena *a, const float *w, int rows, int channels, int group) {
   size_t groups = (size_t)(channels + group - 1) / group;
-  float *to = dft_arena_floats(a, groups * (size_t)rows * GROUP);
+  float *to = dft_arena_floats(a, groups * (size_t)rows * (size_t)group);
   if (!to) return NULL;
   for (int row = 0; row < rows; row++)
     for (int c = 0; c < channels; c++)
-      to[((size_t)(c / group) * rows + row) * GROUP + c % group] = w[(size_t)row * channels + c];
+      to[((size_t)(c / group) * rows + row) * group + c % group] = w[(size_t)row * channels + c];
   return to;
 }
 
@@ -133,7 +133,7 @@ static bool joins(const dft_folded *layers, int at, int count, dft_conv_kind kin
 /* Two vectors for the stem and for AMX, which work in two; else as many as a group has room for. */
 static int group_channels(const dft_folded *first) {
   const bool two = first->kind == DFT_STEM || (first->bfloat16 && ROUNDED_UNIT > 1);
-  return two ? 2 * VF_LANES : GROUP;
+  return two ? STEM_GROUP : GROUP;
 }
 
 /* Makes the stage that begins at layers[at]; *next is the layer after it. A stem joins the block after it

@@ -14,8 +14,8 @@
 
 #include "gemm_panel.h"
 
-/* Channels of a group's rows in memory; stage.group of them are used. Expanded widths are multiples of 48. */
-enum { GROUP = VF_LANES == 16 ? 48 : 2 * VF_LANES };
+/* Channels of a group: expanded widths are multiples of 48; of the stem's, and for AMX, two vectors. */
+enum { STEM_GROUP = 2 * VF_LANES, GROUP = VF_LANES == 16 ? 48 : STEM_GROUP };
 
 typedef enum stage_source { SOURCE_INPUT, SOURCE_PRODUCT, SOURCE_STEM } stage_source;
 
@@ -24,7 +24,7 @@ typedef struct stage {
   bool depthwise, product;    /* without depthwise, the source's layer or the product is the whole stage */
   bool whole;                 /* a group of an image's bordered input fits in L1: no ring */
   int stack;                  /* then: samples in the border buffer */
-  int group;                  /* channels of all groups but the last */
+  int group;                  /* channels of each, the last may use fewer: GROUP or STEM_GROUP */
   int batch, ring;            /* else: rows that the source makes together, and rows of the ring */
   bool residual;              /* the product adds the stage's input */
   dft_conv source_conv, conv; /* of the stem or product that makes the depthwise input; of the depthwise */
@@ -32,7 +32,7 @@ typedef struct stage {
   bool source_relu6, depthwise_relu6, product_relu6;
   bool source_pairs, product_pairs;          /* that product's factors are bfloat16 */
   const float *source_w, *source_bias;       /* each group packed; bias [n] */
-  const float *depthwise_w, *depthwise_bias; /* [groups][9][GROUP], [groups][GROUP] */
+  const float *depthwise_w, *depthwise_bias; /* [groups][9][group], [groups][group] */
   const float *product_w, *product_bias;
   int in_floats, out_floats;   /* per sample */
   int in_rounded, out_rounded; /* the same in bfloat16, rows of rounded_channels */

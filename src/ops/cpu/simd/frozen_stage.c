@@ -22,8 +22,8 @@ static int min_int(int a, int b) {
   return a < b ? a : b;
 }
 
-static ptrdiff_t bordered_row(const dft_conv *c) {
-  return (ptrdiff_t)(c->in_w + 2) * GROUP;
+static ptrdiff_t bordered_row(const stage *s) {
+  return (ptrdiff_t)(s->conv.in_w + 2) * s->group;
 }
 
 static int border_rows(const stage *s) {
@@ -32,7 +32,7 @@ static int border_rows(const stage *s) {
 
 size_t DFT_SIMD(dft_stage_border)(const stage *s) {
   if (!s->depthwise) return 0;
-  return (size_t)bordered_row(&s->conv) * (size_t)border_rows(s);
+  return (size_t)bordered_row(s) * (size_t)border_rows(s);
 }
 
 size_t DFT_SIMD(dft_stage_wide)(const stage *s, int samples) {
@@ -79,7 +79,7 @@ static const float *words(const uint16_t *rounded) {
   return (const float *)(const void *)rounded;
 }
 
-/* Some rows of the source's product, into bordered rows. */
+/* Some rows of the source's product, into bordered rows. A group is one panel. */
 static void produce_product(const passage *p, int row, int count, float *to) {
   const stage *s = p->s;
   const int width = s->conv.in_w, depth = s->source_conv.in_channels;
@@ -91,12 +91,12 @@ static void produce_product(const passage *p, int row, int count, float *to) {
                      .n = p->channels,
                      .bias = s->source_bias + (size_t)p->group * s->group,
                      .y = to,
-                     .y_stride = GROUP,
+                     .y_stride = s->group,
                      .y_row = width,
-                     .y_gap = 2 * GROUP,
+                     .y_gap = 2 * s->group,
                      .relu6 = s->source_relu6,
                      .pairs = s->source_pairs};
-  DFT_SIMD(dft_gemm_panels)(&call, count * width);
+  DFT_SIMD(dft_gemm_panel)(&call, count * width);
 }
 
 /* Writes `count` rows of the depthwise input to `to`, the first pixel inside the border. */
@@ -109,11 +109,11 @@ static void produce(passage *p, int row, int count, float *to) {
   }
   for (int end = row + count; row < end; row++, to += p->border_row) {
     if (s->source == SOURCE_STEM) {
-      produce_stem(p, row, to, GROUP);
+      produce_stem(p, row, to, s->group);
     } else {
       const float *from = p->x + (size_t)row * width * s->conv.channels + (size_t)p->group * s->group;
       for (int column = 0; column < width; column++)
-        memcpy(to + (ptrdiff_t)column * GROUP, from + (size_t)column * s->conv.channels,
+        memcpy(to + (ptrdiff_t)column * s->group, from + (size_t)column * s->conv.channels,
                (size_t)p->channels * sizeof(float));
     }
   }
@@ -138,11 +138,22 @@ static void depthwise_outputs(const passage *p, const float *border, int mask, i
   for (int r = 0; r < 3; r++) {
     int at = row * c->stride - c->pad_top + r;
     in[r] = at < 0 || at >= c->in_h ? p->space->zeros : border + (at & mask) * p->border_row;
-    in[r] += (ptrdiff_t)(1 - c->pad_left) * GROUP;
+    in[r] += (ptrdiff_t)(1 - c->pad_left) * s->group;
   }
-  depthwise_row(in, s->depthwise_w + (size_t)p->group * 9 * GROUP,
-                s->depthwise_bias + (size_t)p->group * GROUP, s->depthwise_relu6, wide, stride, c->out_w,
-                p->channels, last ? stride - first : p->channels, c->stride, s->product_pairs);
+  const float *w = s->depthwise_w + (size_t)first * 9, *bias = s->depthwise_bias + first;
+  const depthwise_call call = {{in[0], in[1], in[2]},
+                               w,
+                               bias,
+                               s->depthwise_relu6,
+                               wide,
+                               stride,
+                               c->out_w,
+                               p->channels,
+                               last ? stride - first : p->channels};
+  if (s->group == GROUP)
+    depthwise_row(&call, GROUP, c->stride, s->product_pairs);
+  else
+    depthwise_row(&call, STEM_GROUP, c->stride, s->product_pairs);
 }
 
 /* Depthwise output rows [from, to) of one group by way of the ring; `wide` is where row `from` begins. */
@@ -157,7 +168,7 @@ static void run_ring(passage *p, int from, int to, char *wide) {
     p->ready -= p->ready < end ? p->ready % s->batch : 0;
     while (p->ready < end) {
       int count = min_int(s->batch, c->in_h - p->ready);
-      produce(p, p->ready, count, border + (p->ready & (s->ring - 1)) * p->border_row + GROUP);
+      produce(p, p->ready, count, border + (p->ready & (s->ring - 1)) * p->border_row + s->group);
       p->ready += count;
     }
     depthwise_outputs(p, border, s->ring - 1, row, wide);
@@ -166,10 +177,10 @@ static void run_ring(passage *p, int from, int to, char *wide) {
 
 /* The border's columns are zero before a stage begins; its sources never write there. */
 static passage begun(const stage *s, const workspace *space, const float *x) {
-  size_t row = (size_t)bordered_row(&s->conv);
+  size_t row = (size_t)bordered_row(s);
   for (int r = 0; r < border_rows(s); r++) {
-    memset(space->border + r * row, 0, GROUP * sizeof(float));
-    memset(space->border + (r + 1) * row - GROUP, 0, GROUP * sizeof(float));
+    memset(space->border + r * row, 0, (size_t)s->group * sizeof(float));
+    memset(space->border + (r + 1) * row - s->group, 0, (size_t)s->group * sizeof(float));
   }
   return (passage){
       .s = s, .space = space, .x = x, .border_row = (ptrdiff_t)row, .ready = NONE_YET, .fetched = NONE_YET};
@@ -206,7 +217,7 @@ static void run_whole(const stage *s, const workspace *space, const float *x, fl
     set_group(&p, group);
     for (int first = 0; first < samples; first += s->stack) {
       const int count = min_int(samples - first, s->stack);
-      produce(&p, first * c->in_h, count * c->in_h, space->border + GROUP);
+      produce(&p, first * c->in_h, count * c->in_h, space->border + s->group);
       for (int i = 0; i < count; i++)
         for (int row = 0; row < c->out_h; row++, to += row_bytes)
           depthwise_outputs(&p, space->border + i * c->in_h * p.border_row, -1, row, to);

@@ -193,19 +193,11 @@ static void run_panel(const panel_call *whole, int64_t row, int64_t rows, int fi
   DFT_SIMD(dft_gemm_panel)(&call, (int)rows);
 }
 
-/* All panels take some rows. */
-static void run_rows(const panel_call *whole, int64_t row, int64_t rows) {
-  for (int first = 0; first < whole->n; first += panel_columns(whole->n - first, whole->pairs))
-    run_panel(whole, row, rows, first);
-}
-
-void DFT_SIMD(dft_gemm_panels)(const panel_call *whole, int rows) {
-  run_rows(whole, 0, rows);
-}
-
 void DFT_SIMD(dft_gemm_whole)(const panel_call *whole, int64_t rows) {
   int64_t step = chunk_rows(whole->k, whole->n);
-  for (int64_t row = 0; row < rows; row += step) run_rows(whole, row, rows - row < step ? rows - row : step);
+  for (int64_t row = 0; row < rows; row += step)
+    for (int first = 0; first < whole->n; first += panel_columns(whole->n - first, whole->pairs))
+      run_panel(whole, row, rows - row < step ? rows - row : step, first);
 }
 
 static panel_call whole_product(const float *x, const float *packed, float *y, int k, int n,

@@ -79,9 +79,7 @@ void DFT_SIMD(dft_gemm_panel)(const panel_call *call, int rows);
 /* The same with pairs, by AMX: a sum of its own order (ops.h), then + bias + residual. */
 void DFT_SIMD(dft_gemm_tiles)(const panel_call *call, int rows);
 
-/* The same for a call with all n, w all panels: some rows, also of an image with a border; or a whole product
- * of any number of rows, by as many at a time as stay near. On the calling thread. */
-void DFT_SIMD(dft_gemm_panels)(const panel_call *whole, int rows);
+/* The whole product of `rows` rows, on the calling thread: a call with all n, w all panels. */
 void DFT_SIMD(dft_gemm_whole)(const panel_call *whole, int64_t rows);
 void DFT_SIMD(dft_gemm_serial)(const float *x, const float *packed, float *y, int64_t rows, int k, int n,
                                const dft_epilogue *epilogue);

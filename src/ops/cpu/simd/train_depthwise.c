@@ -69,11 +69,17 @@ bool DFT_SIMD(dft_train_depthwise)(const dft_train_conv *t, float *z, double *su
   const int threads = dft_threads_for((int64_t)samples * g->in_h * g->in_w * c);
   const bool far = dft_goes_far(z, (int64_t)samples * g->out_h * g->out_w * c, c, threads);
   double *parts = (double *)(void *)t->work;
+  const bool tiny = DFT_SIMD(dft_depthwise_is_3x3)(g);
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
   for (int s = 0; s < samples; s++)
-    for (int i = 0; i < groups; i++) DFT_SIMD(dft_depthwise_group)
-  (t, NULL, s, i * GROUP, c - i * GROUP < GROUP ? c - i * GROUP : GROUP, z, far,
-   parts + (size_t)s * 2 * (size_t)c);
+    for (int i = 0; i < groups; i++) {
+      const int ch = i * GROUP, width = c - ch < GROUP ? c - ch : GROUP;
+      double *part = parts + (size_t)s * 2 * (size_t)c;
+      if (tiny)
+        DFT_SIMD(dft_depthwise_3x3_group)(t, s, ch, width, z, part);
+      else
+        DFT_SIMD(dft_depthwise_group)(t, NULL, s, ch, width, z, far, part);
+    }
   if (sums != NULL) DFT_SIMD(dft_fold_doubles)(parts, 2 * c, t->map, sums);
   return true;
 }

@@ -360,13 +360,13 @@ bool DFT_SIMD(dft_depthwise_fits)(const dft_conv *g) {
          g->in_w - 1 + g->pad_left <= 2 * g->out_w;
 }
 
-static void backward_group(const dft_train_conv *t, const dft_train_gradient *g, int s, int ch, bool far,
-                           float *taps, double *sums) {
+static void backward_group(const dft_train_conv *t, const dft_train_gradient *g, int s, int ch, int width,
+                           bool far, float *taps, double *sums) {
   const int c = t->conv.channels;
   _Alignas(64) float rows[RING_FLOATS];
   group p;
   totals sums_of;
-  open_group(&p, t, g, NULL, s, ch, c - ch < GROUP ? c - ch : GROUP, rows, &sums_of);
+  open_group(&p, t, g, NULL, s, ch, width, rows, &sums_of);
   p.far = far;
   run_group(&p, 0, t->conv.out_h);
   if (far) vf_end_far();
@@ -381,11 +381,18 @@ bool DFT_SIMD(dft_train_depthwise_backward)(const dft_train_conv *t, const dft_t
       g->dx != NULL && dft_goes_far(g->dx, (int64_t)samples * t->conv.in_h * t->conv.in_w * c, c, threads);
   double *below_parts = (double *)(void *)t->work;
   float *weights = (float *)(below_parts + (size_t)samples * 2 * (size_t)c);
+  const bool tiny = DFT_SIMD(dft_depthwise_is_3x3)(&t->conv);
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
   for (int s = 0; s < samples; s++)
-    for (int i = 0; i < groups; i++)
-      backward_group(t, g, s, i * GROUP, far, weights + (size_t)s * 9 * (size_t)c,
-                     g->below_sums == NULL ? NULL : below_parts + (size_t)s * 2 * (size_t)c);
+    for (int i = 0; i < groups; i++) {
+      const int ch = i * GROUP, width = c - ch < GROUP ? c - ch : GROUP;
+      float *taps = weights + (size_t)s * 9 * (size_t)c;
+      double *sums = g->below_sums == NULL ? NULL : below_parts + (size_t)s * 2 * (size_t)c;
+      if (tiny)
+        DFT_SIMD(dft_depthwise_3x3_backward_group)(t, g, s, ch, width, taps, sums);
+      else
+        backward_group(t, g, s, ch, width, far, taps, sums);
+    }
   if (g->below_sums != NULL) DFT_SIMD(dft_fold_doubles)(below_parts, 2 * c, t->map, g->below_sums);
   if (g->dw != NULL) DFT_SIMD(dft_fold_floats)(weights, 9 * c, t->map, g->dw);
   return true;

@@ -78,9 +78,12 @@ static inline __attribute__((always_inline)) void tiles(const panel_call *call, 
   const ptrdiff_t x_stride = call->x_stride;
   /* The first tiles bring the next panel of W to L2: as many of them as there are up to eight, so that a row
    * of it comes every few k, with time to arrive. */
-  const ptrdiff_t width = (ptrdiff_t)vectors * VF_LANES;
-  const float *next = call->next ? call->next : call->w + call->k * width;
-  const ptrdiff_t next_stride = call->next ? call->next_stride : width;
+  const ptrdiff_t width = (ptrdiff_t)vectors * VF_LANES,
+                  w_stride = call->w_stride > 0 ? call->w_stride : width;
+  const float *next = call->next           ? call->next
+                      : call->w_stride > 0 ? call->w + width
+                                           : call->w + call->k * width;
+  const ptrdiff_t next_stride = call->next ? call->next_stride : w_stride;
   int fetching = count < 2 ? 1 : count < 4 ? 2 : count < 8 ? 4 : 8, fetch_mask = fetching - 1;
   cursor at = *to;
   const bool even = last == VF_LANES && !call->residual && !call->rounded && call->y_row % rows == 0;
@@ -101,7 +104,7 @@ static inline __attribute__((always_inline)) void tiles(const panel_call *call, 
       for (int r = 0; r < rows; r++) sum[r][v] = bias;
     }
     const float *x = at.x, *w = call->w;
-    for (int k = call->k; k > 0; k--, x++, w += width) {
+    for (int k = call->k; k > 0; k--, x++, w += w_stride) {
       vf column[PANEL_VECTORS];
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; v++) column[v] = vf_load(w + v * VF_LANES);
@@ -184,7 +187,7 @@ static void run_panel(const panel_call *whole, int64_t row, int64_t rows, int fi
   ptrdiff_t at = row * whole->y_stride + first;
   panel_call call = *whole;
   call.x += row * whole->x_stride;
-  call.w += (size_t)first * (size_t)whole->k;
+  call.w += whole->w_stride > 0 ? first : (ptrdiff_t)first * whole->k;
   call.n = panel_columns(whole->n - first, whole->pairs);
   if (call.bias) call.bias += first;
   if (call.residual) call.residual += at;

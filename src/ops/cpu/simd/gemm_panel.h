@@ -43,7 +43,8 @@ static inline int panel_first(int n, bool pairs, int index) {
 typedef struct panel_call {
   const float *x;
   ptrdiff_t x_stride;
-  const float *w; /* the packed panel */
+  const float *w;     /* the panel */
+  ptrdiff_t w_stride; /* of its rows, each of whole vectors; 0: packed */
   int k, n;
   const float *bias; /* [n] or NULL */
   const float *residual;

@@ -1,7 +1,8 @@
-/* Large products in training, over the whole batch: a panel of the kernel at a time, packed where it is used,
- * into memory that stays in L2 (it changes with every step: a packed copy of all would be written to be read
- * once). What the panel makes is summed for BatchNorm before it leaves L2. A wide input is normalised as the
- * weight gradient's product packs it; forward, a block of rows at a time where the kernel is the smaller. */
+/* Large products in training, over the whole batch: a panel of the kernel at a time, where it lies or,
+ * transposed, packed where it is used, into memory that stays in L2 (a packed copy of all would be written to
+ * be read once). What the panel makes is summed for BatchNorm before it leaves L2. A wide input is normalised
+ * as the weight gradient's product packs it; forward, a block of rows at a time where the kernel is the
+ * smaller. */
 #include "../gemm.h"
 #include "gemm_panel.h"
 #include "train.h"
@@ -43,6 +44,12 @@ static void sum_samples(const product *p, int from, int to, int first, int width
   }
 }
 
+/* Whether the kernel's rows can be read where they are: it changes with every step, so that packing never
+ * pays. */
+static bool lies_in_panels(const product *p) {
+  return !p->transposed && p->n % VF_LANES == 0;
+}
+
 /* Panel by panel; with few of them a half of the samples each, so that threads have as much to do. */
 static void by_panels(const product *p, int threads) {
   int panels = 0;
@@ -56,11 +63,14 @@ static void by_panels(const product *p, int threads) {
     const int width = panel_columns(p->n - first, false);
     const int from = p->samples * part / parts, to = p->samples * (part + 1) / parts;
     if (from == to) continue;
-    DFT_SIMD(dft_gemm_pack_panel)(p->w, p->k, p->n, p->transposed, false, first, packed);
+    const int rows = (to - from) * p->pixels;
+    const bool as_it_lies = lies_in_panels(p);
+    if (!as_it_lies) DFT_SIMD(dft_gemm_pack_panel)(p->w, p->k, p->n, p->transposed, false, first, packed);
     const ptrdiff_t row = (ptrdiff_t)from * p->pixels, at = row * p->n + first;
     const panel_call call = {.x = p->x + row * p->k,
                              .x_stride = p->k,
-                             .w = packed,
+                             .w = as_it_lies ? p->w + first : packed,
+                             .w_stride = as_it_lies ? p->n : 0,
                              .k = p->k,
                              .n = width,
                              .residual = p->residual == NULL ? NULL : p->residual + at,
@@ -69,7 +79,7 @@ static void by_panels(const product *p, int threads) {
                              .next = p->w + next * (ptrdiff_t)(p->transposed ? p->k : 1),
                              .next_stride = p->transposed ? width : p->n,
                              .far = (p->below_z == NULL ? p->y : p->below_z) + at};
-    DFT_SIMD(dft_gemm_panel)(&call, (to - from) * p->pixels);
+    DFT_SIMD(dft_gemm_panel)(&call, rows);
     if (p->parts != NULL) sum_samples(p, from, to, first, width);
   }
 }
@@ -78,7 +88,8 @@ static void by_panels(const product *p, int threads) {
 static void by_blocks(const product *p, const dft_norm *norm, float *packed, int threads) {
   const int most = BLOCK_FLOATS / (p->pixels * p->k), share = (p->samples + threads - 1) / threads;
   const int each = most < share ? most : share, blocks = (p->samples + each - 1) / each;
-  DFT_SIMD(dft_gemm_pack)(p->w, p->k, p->n, p->transposed, packed);
+  const bool as_it_lies = lies_in_panels(p);
+  if (!as_it_lies) DFT_SIMD(dft_gemm_pack)(p->w, p->k, p->n, p->transposed, packed);
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
   for (int block = 0; block < blocks; block++) {
     _Alignas(64) float x[BLOCK_FLOATS];
@@ -86,7 +97,15 @@ static void by_blocks(const product *p, const dft_norm *norm, float *packed, int
     const int rows = (to - from) * p->pixels;
     const ptrdiff_t row = (ptrdiff_t)from * p->pixels;
     normalise(p->x + row * p->k, p->k, norm, 0, rows, p->k, x, p->k);
-    DFT_SIMD(dft_gemm_serial)(x, packed, p->y + row * p->n, rows, p->k, p->n, &(dft_epilogue){0});
+    const panel_call call = {.x = x,
+                             .x_stride = p->k,
+                             .w = as_it_lies ? p->w : packed,
+                             .w_stride = as_it_lies ? p->n : 0,
+                             .k = p->k,
+                             .n = p->n,
+                             .y = p->y + row * p->n,
+                             .y_stride = p->n};
+    DFT_SIMD(dft_gemm_whole)(&call, rows);
     if (p->parts != NULL) sum_samples(p, from, to, 0, p->n);
   }
 }

@@ -72,7 +72,7 @@ static void check_shape(const dft_ops *ops, int samples, int pixels, int k, int 
 
 static void test_gemm_values(void **state) {
   const dft_ops *ops = *state;
-  static const int widths[] = {1, 5, 8, 16, 17, 24, 31, 32, 33, 48, 64, 100, 144, 160};
+  static const int widths[] = {1, 5, 8, 16, 17, 24, 31, 32, 33, 48, 64, 70, 80, 100, 112, 144, 160};
   static const int depths[] = {1, 3, 16, 27, 96, 150};
   int mode = 0;
   for (size_t a = 0; a < sizeof widths / sizeof *widths; a++)
@@ -87,7 +87,7 @@ static void test_gemm_values(void **state) {
 static void test_gemm_rows_alone(void **state) {
   const dft_ops *ops = *state;
   enum { K = 45, MOST = 40 };
-  static const int widths[] = {5, 8, 16, 24, 32, 144};
+  static const int widths[] = {5, 8, 16, 24, 32, 64, 80, 112, 144};
   for (size_t a = 0; a < sizeof widths / sizeof *widths; a++) {
     int n = widths[a];
     float *x = filled(MOST * K), *w = filled((size_t)K * n), *bias = filled(n);
@@ -177,6 +177,8 @@ static void test_dw_values(void **state) {
   check_dw(ops, 64, 1, 0, 100, 3, 50, 24); /* more segments than a group holds */
   check_dw(ops, 1, 1, 0, 5, 100, 24, 144);
   check_dw(ops, 8, 1, 0, 8, 1, 1280, 5);
+  check_dw(ops, 8, 1, 0, 8, 100, 96, 330); /* factors that do not stay near: several panels a block */
+  check_dw(ops, 8, 1, 0, 8, 100, 350, 80);
 }
 
 static void test_dw_empty(void **state) {
@@ -197,7 +199,8 @@ static void test_sets_agree(void **state) {
   const dft_ops *narrow = dft_ops_get(DFT_KERNELS_AVX2), *wide = dft_ops_get(DFT_KERNELS_AVX512);
   if (!narrow || !wide) skip();
   enum { PIXELS = 23, SAMPLES = 9, ROWS = PIXELS * SAMPLES };
-  static const int shapes[][2] = {{16, 96}, {144, 24}, {24, 144}, {50, 5}, {1, 1}, {320, 130}};
+  static const int shapes[][2] = {{16, 96}, {144, 24}, {24, 144},  {50, 5},   {1, 1},
+                                  {30, 80}, {96, 160}, {200, 210}, {320, 130}};
   dft_shard_map map = {0};
   assert_int_equal(dft_shard_map_set(&map, 8, 1, 0, SAMPLES), DFT_OK);
   for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {

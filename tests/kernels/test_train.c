@@ -239,6 +239,9 @@ static void check_pointwise(const dft_ops *ops) {
   /* so large that the whole batch is treated otherwise than a sample alone */
   const dft_conv far = {7, 8, 7, 8, 520, 60, 1, 0, 0};
   check_layer(ops, DFT_POINTWISE, &far, 23);
+  /* kernels whose rows are whole vectors, read as they lie: panel by panel, and block by block of rows */
+  const dft_conv whole[] = {{3, 5, 3, 5, 100, 208, 1, 0, 0}, {7, 8, 7, 8, 520, 64, 1, 0, 0}};
+  for (int i = 0; i < 2; i++) check_layer(ops, DFT_POINTWISE, &whole[i], 21);
   for (int i = 0; i < 3; i++) { /* several strips, the last a short one */
     static const int shapes[][2] = {{16, 96}, {144, 24}, {40, 240}};
     const dft_conv g = {25, 11, 25, 11, shapes[i][0], shapes[i][1], 1, 0, 0};

@@ -145,11 +145,11 @@ typedef void (*tile_kernel)(const panel_call *, cursor *, int last, int count);
 EACH_TILE(TILE)
 static const tile_kernel kernels[2][PANEL_VECTORS][TILE_ROWS] = {TILE_TABLE(tile), TILE_TABLE(pairs)};
 
-/* The height of tiles: in an image with a border one that divides its rows, if that is not much lower; else
- * all as even as can be, 9+9 rather than 12+6. */
+/* The height of tiles: in an image with a border one that divides its rows, if that is hardly lower; else all
+ * as even as can be, 9+9 rather than 12+6. */
 static int tile_height(const panel_call *call, int rows, int most) {
   if (call->y_row > 0 && rows % call->y_row == 0)
-    for (int height = most; height > most / 2; height--)
+    for (int height = most; height >= most - 1; height--)
       if (call->y_row % height == 0) return height;
   const int count = (rows + most - 1) / most;
   return (rows + count - 1) / count;

@@ -29,7 +29,7 @@ INLINE void vf_put_far(float *p, vf a, int lanes, bool far) {
     return;
   }
 #endif
-  (void)far; /* a vector is but half a line: it would go to memory in halves */
+  (void)far;
   vf_put(p, a, lanes);
 }
 INLINE void vf_end_far(void) {

@@ -14,8 +14,8 @@
  * the caches (vf_put_far): most of a thread's part would have left its L2 when the next layer comes to read
  * it, and a line that is not fetched before it is written costs half the traffic. */
 static inline bool dft_goes_far(const float *to, int64_t floats, int c, int threads) {
-  enum { FAR_BYTES = 3 << 20 };
-  return c % VF_LANES == 0 && (uintptr_t)to % sizeof(vf) == 0 &&
+  enum { FAR_BYTES = 3 << 20, LINE_BYTES = 64 }; /* a vector of half a line would go to memory by halves */
+  return sizeof(vf) == LINE_BYTES && c % VF_LANES == 0 && (uintptr_t)to % sizeof(vf) == 0 &&
          floats * (int64_t)sizeof *to > (int64_t)FAR_BYTES * threads;
 }
 

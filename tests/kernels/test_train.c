@@ -68,8 +68,8 @@ typedef struct results {
 } results;
 
 static results new_results(const layer *l, int samples, int nodes) {
-  results r = {.z = empty_tensor((size_t)samples * out_values(&l->conv)),
-               .dx = empty_tensor((size_t)samples * in_values(&l->conv)),
+  results r = {.z = empty((size_t)samples * out_values(&l->conv)),
+               .dx = empty((size_t)samples * in_values(&l->conv)),
                .dw = empty((size_t)nodes * weights_of(l)),
                .sums = malloc((size_t)nodes * 2 * (size_t)l->conv.channels * sizeof(double)),
                .below = malloc((size_t)nodes * 2 * (size_t)l->conv.in_channels * sizeof(double))};
@@ -189,6 +189,8 @@ static void check_large(const dft_ops *ops, dft_conv_kind kind, const dft_conv *
   dft_shard_map map = {0};
   assert_int_equal(dft_shard_map_set(&map, 8, 1, 0, BATCH), DFT_OK);
   results all = new_results(&l, BATCH, map.nodes);
+  free(all.z), free(all.dx);
+  all.z = empty_tensor(BATCH * out_values(g)), all.dx = empty_tensor(BATCH * in_values(g));
   dft_ops_set_threads(1);
   run_layer(&l, ops, &map, &all);
   check_alone(&l, ops, &all);

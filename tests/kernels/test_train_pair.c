@@ -63,8 +63,8 @@ static int sums_of(const pair *p, int i) {
 
 static results new_results(const pair *p, int samples, int nodes) {
   const size_t n = (size_t)samples, some = (size_t)nodes, c = (size_t)p->expand.channels;
-  results r = {.z = empty_tensor(n * out_values(&p->depthwise)),
-               .dx = empty_tensor(n * in_values(&p->expand)),
+  results r = {.z = empty(n * out_values(&p->depthwise)),
+               .dx = empty(n * in_values(&p->expand)),
                .taps = empty(some * 9 * c),
                .dw = empty(some * c * (size_t)p->expand.in_channels)};
   for (int i = 0; i < 4; i++) {
@@ -249,6 +249,8 @@ static void check_large(const dft_ops *ops) {
   dft_shard_map map = {0};
   assert_int_equal(dft_shard_map_set(&map, 8, 1, 0, BATCH), DFT_OK);
   results all = new_results(&p, BATCH, map.nodes);
+  free(all.z), free(all.dx);
+  all.z = empty_tensor(BATCH * out_values(&p.depthwise)), all.dx = empty_tensor(BATCH * in_values(&p.expand));
   dft_ops_set_threads(1);
   run_pair(&p, ops, true, &map, &all);
   check_alone(&p, ops, &all);

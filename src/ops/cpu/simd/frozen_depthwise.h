@@ -2,7 +2,7 @@
 #ifndef DFT_SIMD_FROZEN_DEPTHWISE_H
 #define DFT_SIMD_FROZEN_DEPTHWISE_H
 
-#include "frozen.h"
+#include "gemm_panel.h"
 
 #include <math.h>
 

@@ -227,10 +227,9 @@ void DFT_SIMD(dft_gemm)(const float *x, const float *packed, float *y, int sampl
                         const dft_epilogue *epilogue) {
   panel_call whole = whole_product(x, packed, y, k, n, epilogue);
   int64_t rows = (int64_t)samples * pixels, step = chunk_rows(k, n);
-  int panels = 0, threads = dft_threads_for_product(rows, k, n);
-  while (panel_first(n, false, panels) < n) panels++;
+  const int panels = panel_count(n), threads = dft_threads_for_product(rows, k, n);
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
   for (int64_t row = 0; row < rows; row += step)
     for (int panel = 0; panel < panels; panel++)
-      run_panel(&whole, row, rows - row < step ? rows - row : step, panel_first(n, false, panel));
+      run_panel(&whole, row, rows - row < step ? rows - row : step, panel_first(n, panel));
 }

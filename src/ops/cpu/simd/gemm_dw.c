@@ -236,8 +236,8 @@ void DFT_SIMD(dft_gemm_dw_normed)(const float *x, const dft_norm *x_norm, const 
       x_norm != NULL || (size_t)map->samples * pixels * (size_t)(k + n) * sizeof(float) <= NEAR_BYTES;
   const int lowest = most_rows[panel_vectors(f.b_columns, false) - 1]; /* the first panel is the widest */
   const int threads = dft_threads_for_product((int64_t)map->samples * pixels, k, n);
-  int panels = 0, wide = near ? 1 : BLOCK_PANELS, height = BLOCK_TILES / wide * lowest;
-  while (panel_first(f.b_columns, false, panels) < f.b_columns) panels++;
+  const int panels = panel_count(f.b_columns);
+  int wide = near ? 1 : BLOCK_PANELS, height = BLOCK_TILES / wide * lowest;
   while (height > lowest &&
          ((f.a_columns + height - 1) / height) * ((panels + wide - 1) / wide) < 2 * threads) {
     wide = 1;
@@ -250,8 +250,7 @@ void DFT_SIMD(dft_gemm_dw_normed)(const float *x, const dft_norm *x_norm, const 
     for (int row = 0; row < f.a_columns; row += height)
       for (int panel = 0; panel < panels; panel += wide) {
         const block area = {row, row + height < f.a_columns ? row + height : f.a_columns,
-                            panel_first(f.b_columns, false, panel),
-                            panel_first(f.b_columns, false, panel + wide)};
+                            panel_first(f.b_columns, panel), panel_first(f.b_columns, panel + wide)};
         run_block(&f, &area, pixels, map, node, dw);
       }
   }

@@ -39,9 +39,8 @@ static void pack_columns(const float *w, int k, int stride, int columns, int wid
     }
 }
 
-int DFT_SIMD(dft_gemm_pack_panel)(const float *w, int k, int n, bool transposed, bool pairs, int first,
-                                  float *packed) {
-  const int columns = panel_columns(n - first, pairs), width = panel_vectors(n - first, pairs) * VF_LANES;
+int DFT_SIMD(dft_gemm_pack_panel)(const float *w, int k, int n, bool transposed, int first, float *packed) {
+  const int columns = panel_columns(n - first, false), width = panel_vectors(n - first, false) * VF_LANES;
   if (transposed)
     pack_transposed(w + (ptrdiff_t)first * k, k, columns, width, packed);
   else
@@ -51,7 +50,7 @@ int DFT_SIMD(dft_gemm_pack_panel)(const float *w, int k, int n, bool transposed,
 
 void DFT_SIMD(dft_gemm_pack)(const float *w, int k, int n, bool transposed, float *packed) {
   for (int first = 0; first < n; first += panel_columns(n - first, false))
-    packed += (ptrdiff_t)k * DFT_SIMD(dft_gemm_pack_panel)(w, k, n, transposed, false, first, packed);
+    packed += (ptrdiff_t)k * DFT_SIMD(dft_gemm_pack_panel)(w, k, n, transposed, first, packed);
 }
 
 void DFT_SIMD(dft_gemm_pack_columns)(const float *w, int k, int stride, int from, int n, bool pairs,

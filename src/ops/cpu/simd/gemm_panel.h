@@ -26,11 +26,18 @@ static inline int panel_columns(int columns, bool pairs) {
   const int width = panel_vectors(columns, pairs) * VF_LANES;
   return columns < width ? columns : width;
 }
-/* The first column of panel `index` of n columns; n if there are no more. */
-static inline int panel_first(int n, bool pairs, int index) {
+/* Of a matrix of n columns of float32: the first column of panel `index`, n if there are no more; and the
+ * panels.
+ */
+static inline int panel_first(int n, int index) {
   int first = 0;
-  for (; index > 0 && first < n; index--) first += panel_columns(n - first, pairs);
+  for (; index > 0 && first < n; index--) first += panel_columns(n - first, false);
   return first;
+}
+static inline int panel_count(int n) {
+  int count = 0;
+  for (int first = 0; first < n; first += panel_columns(n - first, false)) count++;
+  return count;
 }
 
 /* What one panel does: y[rows][n] = relu6?(bias + x[rows][k] . w[k][n] + residual), 1 <= n <= PANEL. Strides
@@ -86,8 +93,7 @@ void DFT_SIMD(dft_gemm_serial)(const float *x, const float *packed, float *y, in
                                const dft_epilogue *epilogue);
 
 /* Packs the panel of w that begins at column `first`, as gemm_pack does with all; returns its width. */
-int DFT_SIMD(dft_gemm_pack_panel)(const float *w, int k, int n, bool transposed, bool pairs, int first,
-                                  float *packed);
+int DFT_SIMD(dft_gemm_pack_panel)(const float *w, int k, int n, bool transposed, int first, float *packed);
 /* Packs columns [from, from + n) of w[k][stride] as a matrix of their own. */
 void DFT_SIMD(dft_gemm_pack_columns)(const float *w, int k, int stride, int from, int n, bool pairs,
                                      float *packed);

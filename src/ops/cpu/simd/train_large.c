@@ -52,20 +52,19 @@ static bool lies_in_panels(const product *p) {
 
 /* Panel by panel; with few of them a half of the samples each, so that threads have as much to do. */
 static void by_panels(const product *p, int threads) {
-  int panels = 0;
-  while (panel_first(p->n, false, panels) < p->n) panels++;
+  const int panels = panel_count(p->n);
   const int parts = panels % threads == 0 || panels >= 8 * threads ? 1 : 2; /* each packs its panel */
 #pragma omp parallel for schedule(static, 1) num_threads(threads) if (threads > 1)
   for (int task = 0; task < panels * parts; task++) {
     _Alignas(64) float packed[DEEPEST * PANEL];
-    const int first = panel_first(p->n, false, task / parts), part = task % parts;
-    const int next = panel_first(p->n, false, (task + threads) / parts); /* this thread's */
+    const int first = panel_first(p->n, task / parts), part = task % parts;
+    const int next = panel_first(p->n, (task + threads) / parts); /* this thread's */
     const int width = panel_columns(p->n - first, false);
     const int from = p->samples * part / parts, to = p->samples * (part + 1) / parts;
     if (from == to) continue;
     const int rows = (to - from) * p->pixels;
     const bool as_it_lies = lies_in_panels(p);
-    if (!as_it_lies) DFT_SIMD(dft_gemm_pack_panel)(p->w, p->k, p->n, p->transposed, false, first, packed);
+    if (!as_it_lies) DFT_SIMD(dft_gemm_pack_panel)(p->w, p->k, p->n, p->transposed, first, packed);
     const ptrdiff_t row = (ptrdiff_t)from * p->pixels, at = row * p->n + first;
     const panel_call call = {.x = p->x + row * p->k,
                              .x_stride = p->k,

@@ -1,5 +1,6 @@
 #include "dft/log.h"
 #include "dft/clock.h"
+#include "dft/text.h"
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -30,9 +31,7 @@ void dft_progress_end(void) {
 static void print(const char *kind, const char *format, va_list args) {
   char text[2304];
   vsnprintf(text, sizeof text, format, args);
-  for (char *c = text; *c != '\0'; c++)
-    if ((unsigned char)*c < ' ' || *c == 0x7f)
-      *c = '?'; /* of a file's name: it stays one line, and no command */
+  dft_no_controls(text); /* of a file's name */
   dft_progress_end();
   if (all_ranks > 1 && own_rank != 0)
     fprintf(stderr, "dft: rank %d: %s%s\n", own_rank, kind, text);

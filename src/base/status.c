@@ -1,4 +1,5 @@
 #include "dft/status.h"
+#include "dft/text.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -6,15 +7,10 @@
 enum { MESSAGE_BYTES = 2048 };
 static _Thread_local char message[MESSAGE_BYTES];
 
-/* A message is one line, whatever names and texts of files it quotes: no control characters, those of Latin-1
- * (U+0080 to U+009F) in UTF-8 among them. */
+/* A message is one line, whatever names and texts of files it quotes. */
 static void record(const char *text) {
   snprintf(message, sizeof message, "%s", text);
-  for (char *c = message; *c != '\0'; c++) {
-    const unsigned char here = (unsigned char)c[0], next = (unsigned char)c[1];
-    if (here < ' ' || here == 0x7f) *c = '?';
-    if (here == 0xc2 && next >= 0x80 && next < 0xa0) c[0] = c[1] = '?';
-  }
+  dft_no_controls(message);
 }
 
 dft_status dft_fail(dft_status code, const char *format, ...) {

@@ -1,5 +1,6 @@
 #include "dft/trace.h"
 #include "dft/clock.h"
+#include "dft/text.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -52,22 +53,14 @@ void dft_trace_end(dft_trace_track track, const char *name, int64_t number, doub
   trace.spans[trace.count++] = (span){begin_s, end_s, name, number, track};
 }
 
-/* A name of ours or of a host, fit for JSON. */
-static void print_text(FILE *out, const char *text) {
-  fputc('"', out);
-  for (; *text != '\0'; text++)
-    fputc((unsigned char)*text < ' ' || *text == '"' || *text == '\\' ? '?' : *text, out);
-  fputc('"', out);
-}
-
 static void print_work(FILE *out, const span *s, int process) {
   fputs("{\"name\":", out);
   if (s->number < 0) {
-    print_text(out, s->name);
+    dft_json_text(out, s->name);
   } else {
     char text[128];
     snprintf(text, sizeof text, "%s %lld", s->name, (long long)s->number);
-    print_text(out, text);
+    dft_json_text(out, text);
   }
   fprintf(out, ",\"ph\":\"X\",\"pid\":%d,\"tid\":0,\"ts\":%.3f,\"dur\":%.3f}", process, 1e6 * s->begin_s,
           1e6 * (s->end_s - s->begin_s));
@@ -77,7 +70,7 @@ static void print_work(FILE *out, const span *s, int process) {
 static void print_exchange(FILE *out, const span *s, int process, size_t id) {
   for (int end = 0; end < 2; end++) {
     fputs(end ? ",\n{\"name\":" : "{\"name\":", out);
-    print_text(out, s->name);
+    dft_json_text(out, s->name);
     fprintf(out, ",\"cat\":\"exchange\",\"ph\":\"%s\",\"id\":\"%d.%zu\",\"pid\":%d,\"tid\":1,\"ts\":%.3f",
             end ? "e" : "b", process, id, process, 1e6 * (end ? s->end_s : s->begin_s));
     if (!end) fprintf(out, ",\"args\":{\"bytes\":%lld}", (long long)s->number);
@@ -91,7 +84,7 @@ char *dft_trace_json(int process, const char *name, size_t *bytes, int64_t *left
   *left_out = trace.left_out;
   if (out == NULL) return NULL;
   fprintf(out, "{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":%d,\"args\":{\"name\":", process);
-  print_text(out, name);
+  dft_json_text(out, name);
   fprintf(out, "}},\n{\"name\":\"process_sort_index\",\"ph\":\"M\",\"pid\":%d,\"args\":{\"sort_index\":%d}}",
           process, process);
   static const char *const tracks[] = {"main thread", "exchanges, until their end is noticed"};

@@ -1,4 +1,5 @@
 #include "tree.h"
+#include "dft/text.h"
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -64,7 +65,7 @@ static dft_status scalar_text(reader *r, const yaml_event_t *event, char **text)
   const unsigned char *s = event->data.scalar.value;
   size_t n = event->data.scalar.length;
   for (size_t i = 0; i < n; i++) {
-    bool control = s[i] < 0x20 || s[i] == 0x7f || (s[i] == 0xc2 && i + 1 < n && s[i + 1] < 0xa0);
+    bool control = s[i] == '\0' || dft_control_bytes((const char *)s + i) > 0;
     bool separator = s[i] == 0xe2 && i + 2 < n && s[i + 1] == 0x80 && (s[i + 2] == 0xa8 || s[i + 2] == 0xa9);
     bool noncharacter = s[i] == 0xef && i + 2 < n &&
                         ((s[i + 1] == 0xbb && s[i + 2] == 0xbf) || (s[i + 1] == 0xbf && s[i + 2] >= 0xbe));

@@ -189,9 +189,13 @@ dft_status dft_list_images(const char *path, const dft_share *share, dft_strings
   dft_strings_sort(&w.files, 0, compare_files);
   for (int64_t i = 0; i < w.files.count && status == DFT_OK; i++)
     status = dft_strings_join(files, path, w.files.items[i]);
+  if (w.passed_over > 0)
+    dft_note("%s: %lld %s passed over, named like no image, as %s", path, (long long)w.passed_over,
+             w.passed_over == 1 ? "file was" : "files were", w.passed_over_name);
   dft_strings_free(&w.directories);
   dft_strings_free(&w.files);
   free(w.seen);
+  free(w.passed_over_name);
   return status;
 }
 

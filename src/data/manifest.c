@@ -1,4 +1,5 @@
 #include "manifest.h"
+#include "dft/text.h"
 #include "source.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -56,21 +57,9 @@ dft_status dft_listing_add(dft_listing *l, const char *name, dft_entry entry) {
   return DFT_OK;
 }
 
-/* How many bytes the character at `text` has; 0: not UTF-8, or a control character (RFC 3629, without the
- * checks of overlong forms beyond the first byte). */
-static int character_bytes(const char *text) {
-  const unsigned char *c = (const unsigned char *)text;
-  int more = c[0] < 0x80 ? 0 : c[0] >= 0xc2 && c[0] < 0xe0 ? 1 : (c[0] & 0xf0) == 0xe0 ? 2 : 3;
-  if (c[0] < 0x20 || c[0] == 0x7f || c[0] > 0xf4 || (c[0] >= 0x80 && c[0] < 0xc2)) return 0;
-  for (int i = 1; i <= more; i++)
-    if ((c[i] & 0xc0) != 0x80) return 0;
-  return 1 + more;
-}
-
 dft_status dft_listing_class(dft_listing *l, const char *name) {
-  for (int n, i = 0; name[i] != '\0'; i += n) /* it goes into checkpoints and tables */
-    if ((n = character_bytes(name + i)) == 0)
-      return dft_fail(DFT_EDATA, "the class name '%s' is not UTF-8 text in one line: rename it", name);
+  if (!dft_is_line(name))
+    return dft_fail(DFT_EDATA, "the class name '%s' is not UTF-8 text in one line: rename it", name);
   DFT_TRY(grow(&l->classes, &l->class_room, l->class_count + 1, sizeof *l->classes));
   DFT_TRY(dft_listing_text(l, name, &l->classes[l->class_count]));
   l->class_count++;

@@ -76,7 +76,8 @@ bool dft_image_name(const char *name); /* ends so, and is not hidden */
 dft_status dft_list_folder(const char *path, const char *const *names, int name_count, const char *names_from,
                            const dft_share *share, dft_listing *l);
 
-/* Adds the paths of all images in a folder and below it, in the same order, to `files`. */
+/* Adds the paths of all images in a folder and below it, in the same order, to `files`; a note tells of other
+ * files. */
 dft_status dft_list_images(const char *path, const dft_share *share, dft_strings *files);
 
 /* ---- tar.c ---- */

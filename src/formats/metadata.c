@@ -1,4 +1,5 @@
 #include "metadata.h"
+#include "dft/text.h"
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
@@ -20,17 +21,9 @@ dft_status dft_class_names_json(const dft_weights *w, char **json) {
   return dft_fail(DFT_EDATA, "class names: not UTF-8, or memory is short");
 }
 
-bool dft_name_is_clean(const char *name) {
-  for (; *name != '\0'; name++)
-    if ((unsigned char)*name < ' ' || *name == 0x7f ||
-        ((unsigned char)name[0] == 0xc2 && (unsigned char)name[1] >= 0x80 && (unsigned char)name[1] < 0xa0))
-      return false;
-  return true;
-}
-
 static bool is_name(const json_t *value) {
   const char *text = json_string_value(value);
-  return text != NULL && strlen(text) == json_string_length(value) && dft_name_is_clean(text);
+  return text != NULL && strlen(text) == json_string_length(value) && dft_is_line(text);
 }
 
 static dft_status take_names(const char *file, const json_t *list, dft_weights *w) {

@@ -14,9 +14,6 @@ dft_status dft_class_names_json(const dft_weights *w, char **json);
  */
 dft_status dft_class_names_parse(const char *file, const char *json, dft_weights *w);
 
-/* Whether a name has no control characters. */
-bool dft_name_is_clean(const char *name);
-
 /* Numbers in files, little endian: IEEE 754, and bfloat16, a float32's upper half. */
 typedef enum dft_number { DFT_NUMBER_F32, DFT_NUMBER_F16, DFT_NUMBER_BF16, DFT_NUMBER_F64 } dft_number;
 size_t dft_number_bytes(dft_number type);

@@ -3,6 +3,7 @@
 #include "dft/budget.h"
 #include "dft/file.h"
 #include "dft/onnx.h"
+#include "dft/text.h"
 #include "metadata.h"
 #include "onnx.pb-c.h"
 #include <math.h>
@@ -211,9 +212,9 @@ static void name_layer(reader *r, size_t number) {
       break;
     }
   if (length > NAME_BYTES - 1) length = NAME_BYTES - 1;
-  for (size_t i = 0; i < length; i++)
-    r->layer[i] = (unsigned char)from[i] < ' ' || from[i] == 0x7f ? '?' : from[i];
+  memcpy(r->layer, from, length);
   r->layer[length] = '\0';
+  dft_no_controls(r->layer);
   for (int i = 0; i < r->w->count && !own; i++)
     if (strcmp(r->w->tensors[i].layer, r->layer) == 0) {
       if (length > NAME_BYTES - 24) length = NAME_BYTES - 24;

@@ -1,5 +1,6 @@
 #include "dft/safetensors.h"
 #include "dft/file.h"
+#include "dft/text.h"
 #include "metadata.h"
 #include <jansson.h>
 #include <stdio.h>
@@ -135,7 +136,7 @@ static dft_status read_tensor(reader *r, const char *tensor, const json_t *entry
   int64_t shape[DFT_MAX_RANK] = {0}, elements = 0;
   place at = {0, 0};
   if (r->count == TENSORS_MAX) return bad(r, tensor, "comes after more tensors than a MobileNetV2 has");
-  if (!dft_name_is_clean(tensor)) return bad(r, "a tensor", "has a control character in its name");
+  if (!dft_is_line(tensor)) return bad(r, "a tensor", "has a control character in its name");
   if (!json_is_object(entry)) return bad(r, tensor, "is not described by an object");
   DFT_TRY(read_type(r, tensor, entry, &type, &known));
   DFT_TRY(read_shape(r, tensor, entry, &rank, shape, &elements));

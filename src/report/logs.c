@@ -1,6 +1,7 @@
 #include "logs.h"
 #include "dft/checkpoint.h"
 #include "dft/file.h"
+#include "dft/text.h"
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -12,19 +13,9 @@ static void csv_number(FILE *out, double value) {
   if (isnan(value)) fputc(',', out);
 }
 
-static void csv_text(FILE *out, const char *text) {
-  bool quoted = strpbrk(text, ",\"") != NULL;
-  if (quoted) fputc('"', out);
-  for (const char *c = text; *c != '\0'; c++) {
-    if (*c == '"') fputc('"', out);
-    fputc(*c, out);
-  }
-  if (quoted) fputc('"', out);
-}
-
 void dft_history_line(FILE *out, const dft_epoch *e) {
   fprintf(out, "%d,", e->epoch);
-  csv_text(out, e->phase);
+  dft_csv_text(out, e->phase);
   csv_number(out, e->accuracy);
   csv_number(out, e->loss);
   csv_number(out, e->val_accuracy);
@@ -45,37 +36,21 @@ dft_status dft_history_rewrite(const char *path, const dft_epoch *history, int c
   return status;
 }
 
-/* JSON has no NaN and no infinity. */
 static void json_number(FILE *out, const char *key, double value) {
-  if (isfinite(value))
-    fprintf(out, ",\"%s\":%.9g", key, value);
-  else
-    fprintf(out, ",\"%s\":null", key);
-}
-
-static void json_text(FILE *out, const char *text) {
-  fputc('"', out);
-  for (const char *c = text; *c != '\0'; c++) {
-    if (*c == '"' || *c == '\\')
-      fprintf(out, "\\%c", *c);
-    else if ((unsigned char)*c < 0x20)
-      fprintf(out, "\\u%04x", *c);
-    else
-      fputc(*c, out);
-  }
-  fputc('"', out);
+  fprintf(out, ",\"%s\":", key);
+  dft_json_number(out, value, 9);
 }
 
 void dft_log_start(FILE *out, const dft_fact *facts, int count) {
   fputs("{\"type\":\"start\"", out);
   for (int i = 0; i < count; i++) {
     fputc(',', out);
-    json_text(out, facts[i].key);
+    dft_json_text(out, facts[i].key);
     fputc(':', out);
     if (facts[i].raw)
       fputs(facts[i].value, out);
     else
-      json_text(out, facts[i].value);
+      dft_json_text(out, facts[i].value);
   }
   fputs("}\n", out);
 }
@@ -94,7 +69,7 @@ void dft_log_step(FILE *out, const dft_step_report *s) {
 
 void dft_log_epoch(FILE *out, const dft_epoch *e, double seconds, dft_epoch_work work) {
   fprintf(out, "{\"type\":\"epoch\",\"epoch\":%d,\"phase\":", e->epoch);
-  json_text(out, e->phase);
+  dft_json_text(out, e->phase);
   json_number(out, "accuracy", e->accuracy);
   json_number(out, "loss", e->loss);
   json_number(out, "val_accuracy", e->val_accuracy);

@@ -1,6 +1,7 @@
 /* `dft eval`: loss, accuracy, per-class table and confusion matrix on data.validation. */
 #include "dft/file.h"
 #include "dft/log.h"
+#include "dft/text.h"
 #include "train.h"
 #include <math.h>
 #include <stdio.h>
@@ -67,43 +68,28 @@ static void print_table(const dft_run *run, const dft_metrics *m) {
   fflush(stdout);
 }
 
-static void json_string(FILE *f, const char *text) {
-  fputc('"', f);
-  for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
-    if (*p == '"' || *p == '\\')
-      fprintf(f, "\\%c", *p);
-    else if (*p < 0x20)
-      fprintf(f, "\\u%04x", *p);
-    else
-      fputc(*p, f);
-  }
-  fputc('"', f);
-}
-
 static void json_scores(FILE *f, class_scores s) {
   fprintf(f, "\"precision\": %.17g, \"recall\": %.17g, \"f1\": %.17g, \"support\": %lld}", s.precision,
           s.recall, s.f1, (long long)s.support);
 }
 
-/* JSON has no word for what is not finite. */
 static void json_real(FILE *f, const char *key, double value) {
-  if (isfinite(value))
-    fprintf(f, "\"%s\": %.17g, ", key, value);
-  else
-    fprintf(f, "\"%s\": null, ", key);
+  fprintf(f, "\"%s\": ", key);
+  dft_json_number(f, value, 17);
+  fputs(", ", f);
 }
 
 static void json(FILE *f, const dft_run *run, const char *checkpoint, const dft_metrics *m) {
   int classes = run->model->classes;
   fprintf(f, "{\"checkpoint\": ");
-  json_string(f, checkpoint);
+  dft_json_text(f, checkpoint);
   fprintf(f, ", \"samples\": %lld, \"left_out\": %lld, ", (long long)m->count, (long long)m->left_out);
   json_real(f, "loss", m->loss);
   json_real(f, "accuracy", m->accuracy);
   fprintf(f, "\"classes\": [");
   for (int c = 0; c < classes; c++) {
     fprintf(f, "%s{\"name\": ", c ? ", " : "");
-    json_string(f, run->class_names[c]);
+    dft_json_text(f, run->class_names[c]);
     fprintf(f, ", ");
     json_scores(f, score(m, classes, c));
   }

@@ -34,6 +34,10 @@ static void print_layers(dft_model *m, const dft_config *c) {
     }
     printf("\n");
   }
+  puts("\nfrozen: once for each image, then from the cache; frozen (tail): not trained, but computed in "
+       "every step");
+  puts("moving stats: BatchNorm by its moving statistics; train, batch: trained, by those of the global "
+       "batch");
 }
 
 /* BatchNorm values that are summed over ranks in one step: twice 2c float64. */

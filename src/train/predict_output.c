@@ -1,6 +1,7 @@
 /* Predictions as CSV (RFC 4180) and npy. */
 #include "dft/file.h"
 #include "dft/loss.h"
+#include "dft/text.h"
 #include "predict.h"
 #include <math.h>
 #include <stdbool.h>
@@ -8,20 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A field, quoted where it must be. */
-static void csv_field(FILE *f, const char *text) {
-  if (strpbrk(text, ",\"\r\n") == NULL) {
-    fputs(text, f);
-    return;
-  }
-  fputc('"', f);
-  for (; *text; text++) fprintf(f, *text == '"' ? "\"\"" : "%c", *text);
-  fputc('"', f);
-}
-
 static void csv_class(FILE *f, const dft_predictions *p, int c) {
   if (p->class_names != NULL)
-    csv_field(f, p->class_names[c]);
+    dft_csv_text(f, p->class_names[c]);
   else
     fprintf(f, "%d", c);
 }
@@ -63,7 +53,7 @@ static void write_csv(const dft_predictions *p, int top, bool *chosen, FILE *f) 
   csv_header(f, p, top);
   for (int64_t i = 0; i < p->count; i++) {
     const float *row = p->probabilities + i * p->classes;
-    csv_field(f, p->names[i]);
+    dft_csv_text(f, p->names[i]);
     if (row[0] == DFT_UNREADABLE) {
       for (int k = 0; k < columns; k++) fputc(',', f);
     } else {

@@ -11,6 +11,7 @@ final=$work/run/final.pb
 expect 0 "MobileNetV2 alpha 0.35" "$DFT" plan "$config"
 grep -Eq "^block_15_expand +2x2x336 .* frozen +frozen \(tail\) +train *$" "$work/out" || fail "plan: block_15_expand"
 grep -Eq "^block_15_expand_BN .* moving stats +train, batch +train, batch" "$work/out" || fail "plan: block_15_expand_BN"
+grep -q "^frozen: .*; frozen (tail): " "$work/out" || fail "plan: no legend"
 grep -q "gradients per step        15372 bytes" "$work/out" || fail "plan: (1280+1)*3*4 bytes in the head's phase"
 
 expect 0 "training: 24 samples, 0 unreadable" "$DFT" check "$config"

@@ -23,7 +23,7 @@ mkdir -p tree/b/deep tree/a tree/.hidden
 cp "$images/rgb.png" tree/a/2.png && cp "$images/422.jpg" tree/a/10.JPG && cp "$images/lossy.webp" tree/b/x.webp
 cp "$images/plain.gif" tree/b/deep/y.gif && cp "$images/strips.tif" tree/z.tiff && cp "$images/wrong_name.png" tree/b/a.png
 cp "$images/rgb.png" tree/.hidden/ && echo text >tree/a/notes.txt && cp "$images/plain.bmp" tree/b/.h.bmp
-expect 0 "" "$DFT" predict "$final" tree/ --output tree.csv
+expect 0 "tree: 1 file was passed over, named like no image, as a/notes.txt" "$DFT" predict "$final" tree/ --output tree.csv
 [ "$(cut -d, -f1 tree.csv | tr '\n' ' ')" = "input tree/z.tiff tree/a/10.JPG tree/a/2.png tree/b/a.png tree/b/x.webp tree/b/deep/y.gif " ] ||
   fail "order: $(cut -d, -f1 tree.csv | tr '\n' ' ')"
 
@@ -58,6 +58,8 @@ timeout 60 mpirun --oversubscribe --bind-to none -np 3 "$DFT" predict "$final" -
 same listed.csv listed3.csv "standard input at np 3"
 expect 65 "standard input: no paths" "$DFT" predict "$final" - </dev/null
 mkdir nothing
+touch nothing/IMG_1.HEIC nothing/IMG_2.HEIC
+expect 65 "nothing: 2 files were passed over, named like no image, as IMG_1.HEIC" "$DFT" predict "$final" nothing
 expect 65 "nothing: no images in this folder" "$DFT" predict "$final" nothing
 
 # the most probable classes only

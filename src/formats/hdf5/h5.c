@@ -1,4 +1,5 @@
 #include "h5.h"
+#include "dft/text.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -59,9 +60,7 @@ dft_status dft_names_add(dft_names *list, const char *name, size_t bytes) {
   }
   char *copy = strndup(name, bytes);
   if (!copy) return dft_fail_memory("a name", bytes);
-  for (char *c = copy; *c; c++) {
-    if ((unsigned char)*c < ' ' || *c == 127) *c = '?';
-  }
+  dft_no_controls(copy);
   list->names[list->count++] = copy;
   return DFT_OK;
 }

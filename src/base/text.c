@@ -1,0 +1,67 @@
+#include "dft/text.h"
+#include <math.h>
+#include <string.h>
+
+int dft_utf8_bytes(const char *text) {
+  const unsigned char *c = (const unsigned char *)text;
+  if (c[0] < 0x80) return c[0] != 0;
+  if (c[0] < 0xc2 || c[0] > 0xf4) return 0;
+  const int bytes = c[0] < 0xe0 ? 2 : c[0] < 0xf0 ? 3 : 4;
+  /* After these the second byte has less room: overlong forms, surrogates, the end of Unicode. */
+  const unsigned char low = c[0] == 0xe0 ? 0xa0 : c[0] == 0xf0 ? 0x90 : 0x80;
+  const unsigned char high = c[0] == 0xed ? 0x9f : c[0] == 0xf4 ? 0x8f : 0xbf;
+  if (c[1] < low || c[1] > high) return 0;
+  for (int i = 2; i < bytes; i++)
+    if ((c[i] & 0xc0) != 0x80) return 0;
+  return bytes;
+}
+
+int dft_control_bytes(const char *text) {
+  const unsigned char *c = (const unsigned char *)text;
+  if (c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0) return 2;
+  return c[0] != 0 && (c[0] < 0x20 || c[0] == 0x7f);
+}
+
+bool dft_is_line(const char *text) {
+  for (int bytes; *text != '\0'; text += bytes)
+    if (dft_control_bytes(text) > 0 || (bytes = dft_utf8_bytes(text)) == 0) return false;
+  return true;
+}
+
+void dft_no_controls(char *text) {
+  for (; *text != '\0'; text++)
+    for (int bytes = dft_control_bytes(text); bytes > 0; bytes--) text[bytes - 1] = '?';
+}
+
+void dft_json_text(FILE *out, const char *text) {
+  fputc('"', out);
+  for (int bytes; *text != '\0'; text += bytes == 0 ? 1 : bytes) {
+    bytes = dft_utf8_bytes(text);
+    if (bytes == 0)
+      fputs("\\ufffd", out);
+    else if (*text == '"' || *text == '\\')
+      fprintf(out, "\\%c", *text);
+    else if ((unsigned char)*text < ' ')
+      fprintf(out, "\\u%04x", *text);
+    else
+      fwrite(text, 1, (size_t)bytes, out);
+  }
+  fputc('"', out);
+}
+
+void dft_json_number(FILE *out, double value, int digits) {
+  if (isfinite(value))
+    fprintf(out, "%.*g", digits, value);
+  else
+    fputs("null", out);
+}
+
+void dft_csv_text(FILE *out, const char *text) {
+  if (strpbrk(text, ",\"\r\n") == NULL) {
+    fputs(text, out);
+    return;
+  }
+  fputc('"', out);
+  for (; *text != '\0'; text++) fputs(*text == '"' ? "\"\"" : (char[]){*text, '\0'}, out);
+  fputc('"', out);
+}

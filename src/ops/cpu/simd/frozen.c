@@ -159,6 +159,7 @@ static dft_status make_stage(dft_arena *a, stage *s, const dft_folded *layers, i
   s->out_pixels = s->out_floats / s->out_channels;
   s->out_rounded = s->out_pixels * rounded_channels(s->out_channels);
   s->whole = s->whole && !stem;
+  s->tiny = s->whole && s->conv.in_h == 3 && s->conv.in_w == 3 && s->conv.out_h == 3 && s->conv.out_w == 3;
   *next = at;
   if (!good) return dft_fail_memory("frozen weights", dft_arena_bytes(a));
   for (const dft_folded *l = first; l <= last; l++)

@@ -24,6 +24,7 @@ typedef struct stage {
   bool depthwise, product;    /* without depthwise, the source's layer or the product is the whole stage */
   bool whole;                 /* a group of an image's bordered input fits in L1: no ring */
   int stack;                  /* then: samples in the border buffer */
+  bool tiny;                  /* and the images are 3x3 pixels in and out */
   int group;                  /* channels of each, the last may use fewer: GROUP or STEM_GROUP */
   int batch, ring;            /* else: rows that the source makes together, and rows of the ring */
   bool residual;              /* the product adds the stage's input */

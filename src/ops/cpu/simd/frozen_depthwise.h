@@ -3,89 +3,142 @@
 #define DFT_SIMD_FROZEN_DEPTHWISE_H
 
 #include "gemm_panel.h"
+#include "lanes.h"
 
 #include <math.h>
 
-/* Up to four neighbouring outputs of one vector of channels; `count`, `stride` and `rounded` are constants
- * where this is inlined. With `rounded`, out is bfloat16. Each output takes its nine taps in order onto the
- * bias; taps in the border add zero. */
-static inline __attribute__((always_inline)) void outputs(const float *const in[3], const vf w[9], vf bias,
-                                                          vf high, vf low, void *out, ptrdiff_t out_stride,
-                                                          int lanes, int count, int group, int stride,
-                                                          bool rounded) {
-  vf sum[4];
-#pragma GCC unroll 4
+/* Some rows of outputs of a group, one after the other in memory. */
+typedef struct depthwise_call {
+  const float *const
+      *rows; /* the bordered input rows, from the first output's left tap; pixels are a group apart;
+                an output row sees three, the next one those that begin `stride` further */
+  const float *w, *bias; /* [9][group], [group] */
+  bool relu6;
+  void *out; /* of the first output's first channel; bfloat16 with `rounded`, and then zeros follow the
+                channels */
+  ptrdiff_t out_stride;                  /* of pixels */
+  int out_rows, out_w, channels, padded; /* outputs; channels of each, and with zeros after them */
+} depthwise_call;
+
+enum { MOST_OUTPUTS = 6, SIDE = 4 }; /* side by side */
+
+INLINE void put_output(void *out, ptrdiff_t at, vf value, int lanes, bool rounded) {
+  if (rounded)
+    vf_store_rounded((uint16_t *)out + at, value, lanes);
+  else
+    vf_put((float *)out + at, value, lanes);
+}
+
+/* Neighbouring outputs of one vector of channels; `count`, `stride`, `rounded` and a whole vector's `lanes`
+ * are constants where this is inlined. With `rounded`, out is bfloat16. Each output takes its nine taps in
+ * order onto the bias; taps in the border add zero. */
+INLINE void outputs(const float *const in[3], const vf w[9], vf bias, vf low, vf high, void *out,
+                    ptrdiff_t out_stride, int lanes, int count, int group, int stride, bool rounded) {
+  vf sum[MOST_OUTPUTS];
+#pragma GCC unroll 6
   for (int o = 0; o < count; o++) sum[o] = bias;
 #pragma GCC unroll 3
   for (int r = 0; r < 3; r++)
 #pragma GCC unroll 3
     for (int t = 0; t < 3; t++)
-#pragma GCC unroll 4
+#pragma GCC unroll 6
       for (int o = 0; o < count; o++)
         sum[o] = vf_fma(vf_load(in[r] + (o * stride + t) * group), w[3 * r + t], sum[o]);
-#pragma GCC unroll 4
-  for (int o = 0; o < count; o++) {
-    vf value = vf_clamp(sum[o], low, high);
-    if (rounded)
-      vf_store_rounded((uint16_t *)out + o * out_stride, value, lanes);
-    else if (lanes == VF_LANES)
-      vf_store((float *)out + o * out_stride, value);
-    else
-      vf_store_n((float *)out + o * out_stride, value, lanes);
-  }
+#pragma GCC unroll 6
+  for (int o = 0; o < count; o++)
+    put_output(out, o * out_stride, vf_clamp(sum[o], low, high), lanes, rounded);
 }
 
-/* One row of outputs of one vector of channels. */
-static inline __attribute__((always_inline)) void row_of(const float *const rows[3], const float *weights,
-                                                         vf bias, bool relu6, void *out, ptrdiff_t out_stride,
-                                                         int count, int lanes, int group, int stride,
-                                                         bool rounded) {
-  const ptrdiff_t four = 4 * out_stride * (ptrdiff_t)(rounded ? sizeof(uint16_t) : sizeof(float));
-  vf low = vf_set1(relu6 ? 0 : -INFINITY), high = vf_set1(relu6 ? 6 : INFINITY), w[9];
-  const float *in[3] = {rows[0], rows[1], rows[2]};
+/* All of the call's rows of one vector of channels, whose taps stay in registers. */
+INLINE void rows_of(const depthwise_call *call, int first, int lanes, int group, int stride, bool rounded) {
+  const vf low = vf_set1(call->relu6 ? 0 : -INFINITY), high = vf_set1(call->relu6 ? 6 : INFINITY);
+  const vf bias = vf_load(call->bias + first);
+  const ptrdiff_t out_stride = call->out_stride;
+  const ptrdiff_t pixel = out_stride * (ptrdiff_t)(rounded ? sizeof(uint16_t) : sizeof(float));
+  char *out = (char *)call->out + (ptrdiff_t)first * (ptrdiff_t)(rounded ? sizeof(uint16_t) : sizeof(float));
+  vf w[9];
 #pragma GCC unroll 9
-  for (int t = 0; t < 9; t++) w[t] = vf_load(weights + t * group);
-  for (; count >= 4; count -= 4, out = (char *)out + four) {
-    outputs(in, w, bias, high, low, out, out_stride, lanes, 4, group, stride, rounded);
-    for (int r = 0; r < 3; r++) in[r] += 4 * stride * group;
+  for (int t = 0; t < 9; t++) w[t] = vf_load(call->w + t * group + first);
+  for (int row = 0; row < call->out_rows; row++) {
+    const float *const *rows = call->rows + row * stride,
+                       *in[3] = {rows[0] + first, rows[1] + first, rows[2] + first};
+    int left = call->out_w;
+    for (; left > MOST_OUTPUTS; left -= SIDE, out += SIDE * pixel) {
+      outputs(in, w, bias, low, high, out, out_stride, lanes, SIDE, group, stride, rounded);
+      for (int r = 0; r < 3; r++) in[r] += SIDE * stride * group;
+    }
+#define CASE(count)                                                                                          \
+  case count:                                                                                                \
+    outputs(in, w, bias, low, high, out, out_stride, lanes, count, group, stride, rounded);                  \
+    break
+    switch (left) {
+      CASE(6);
+      CASE(5);
+      CASE(4);
+      CASE(3);
+      CASE(2);
+      CASE(1);
+    }
+#undef CASE
+    out += left * pixel;
   }
-  if (count == 3) outputs(in, w, bias, high, low, out, out_stride, lanes, 3, group, stride, rounded);
-  if (count == 2) outputs(in, w, bias, high, low, out, out_stride, lanes, 2, group, stride, rounded);
-  if (count == 1) outputs(in, w, bias, high, low, out, out_stride, lanes, 1, group, stride, rounded);
 }
 
-/* One row of outputs of a group. */
-typedef struct depthwise_call {
-  const float *rows[3];  /* three bordered rows, from the first output's left tap; pixels are `group` apart */
-  const float *w, *bias; /* [9][group], [group] */
-  bool relu6;
-  void *out; /* of the first output's first channel; bfloat16 with `rounded`, and then zeros follow the
-                channels */
-  ptrdiff_t out_stride;
-  int count, channels, padded; /* outputs; channels of each, and with zeros after them */
-} depthwise_call;
+enum { TINY = 3 }; /* edge of the images below */
 
-/* `group` is a constant where this is inlined. */
-static inline __attribute__((always_inline)) void depthwise_row(const depthwise_call *call, int group,
-                                                                int stride, bool rounded) {
-  for (int first = 0; first < call->channels; first += VF_LANES) {
-    const int lanes = call->channels - first < VF_LANES ? call->channels - first : VF_LANES,
-              count = call->count;
-    const float *const in[3] = {call->rows[0] + first, call->rows[1] + first, call->rows[2] + first};
-    const float *w = call->w + first;
-    const vf b = vf_load(call->bias + first);
-    float *values = (float *)call->out + first;
-    uint16_t *halves = (uint16_t *)call->out + first;
-    if (rounded && stride == 1)
-      row_of(in, w, b, call->relu6, halves, call->out_stride, count, lanes, group, 1, true);
-    else if (rounded)
-      row_of(in, w, b, call->relu6, halves, call->out_stride, count, lanes, group, 2, true);
-    else if (stride == 1)
-      row_of(in, w, b, call->relu6, values, call->out_stride, count, lanes, group, 1, false);
-    else
-      row_of(in, w, b, call->relu6, values, call->out_stride, count, lanes, group, 2, false);
+/* One vector of channels of a whole image of 3x3 pixels: nine sums in registers. Taps in the border are left
+ * out. */
+INLINE void tiny_image(const depthwise_call *call, int first, int lanes, int group, bool rounded) {
+  const vf low = vf_set1(call->relu6 ? 0 : -INFINITY), high = vf_set1(call->relu6 ? 6 : INFINITY);
+  const float *const in[TINY] = {call->rows[1] + first, call->rows[2] + first, call->rows[3] + first};
+  vf sum[TINY * TINY];
+#pragma GCC unroll 9
+  for (int o = 0; o < TINY * TINY; o++) sum[o] = vf_load(call->bias + first);
+#pragma GCC unroll 9
+  for (int tap = 0; tap < 9; tap++) {
+    const vf w = vf_load(call->w + tap * group + first);
+#pragma GCC unroll 9
+    for (int o = 0; o < TINY * TINY; o++) {
+      const int row = o / TINY + tap / 3 - 1, column = o % TINY + tap % 3 - 1;
+      if (row >= 0 && row < TINY && column >= 0 && column < TINY)
+        sum[o] = vf_fma(vf_load(in[row] + (column + 1) * group), w, sum[o]);
+    }
   }
-  for (int i = 0; i < call->count && call->padded > call->channels; i++)
+#pragma GCC unroll 9
+  for (int o = 0; o < TINY * TINY; o++)
+    put_output((char *)call->out, o * call->out_stride + first, vf_clamp(sum[o], low, high), lanes, rounded);
+}
+
+/* Functions of their own, so that each begins with what it needs and no more. */
+typedef void depthwise_vector(const depthwise_call *call, int first, int lanes);
+#define VECTOR(name, kernel)                                                                                 \
+  static __attribute__((noinline)) void name(const depthwise_call *call, int first, int lanes) {             \
+    kernel;                                                                                                  \
+  }
+VECTOR(stem_tiny, tiny_image(call, first, lanes, STEM_GROUP, false))
+VECTOR(stem_tiny_rounded, tiny_image(call, first, lanes, STEM_GROUP, true))
+VECTOR(stem_rows, rows_of(call, first, lanes, STEM_GROUP, 1, false))
+VECTOR(stem_rows_rounded, rows_of(call, first, lanes, STEM_GROUP, 1, true))
+VECTOR(stem_strided, rows_of(call, first, lanes, STEM_GROUP, 2, false))
+VECTOR(stem_strided_rounded, rows_of(call, first, lanes, STEM_GROUP, 2, true))
+VECTOR(wide_tiny, tiny_image(call, first, lanes, GROUP, false))
+VECTOR(wide_tiny_rounded, tiny_image(call, first, lanes, GROUP, true))
+VECTOR(wide_rows, rows_of(call, first, lanes, GROUP, 1, false))
+VECTOR(wide_rows_rounded, rows_of(call, first, lanes, GROUP, 1, true))
+VECTOR(wide_strided, rows_of(call, first, lanes, GROUP, 2, false))
+VECTOR(wide_strided_rounded, rows_of(call, first, lanes, GROUP, 2, true))
+#undef VECTOR
+
+/* `tiny`: the rows are a whole image of 3x3 pixels, and those of zeros around it. */
+static void depthwise_rows(const depthwise_call *call, int group, int stride, bool tiny, bool rounded) {
+  static depthwise_vector *const vectors[2][3][2] = {
+      {{stem_tiny, stem_tiny_rounded}, {stem_rows, stem_rows_rounded}, {stem_strided, stem_strided_rounded}},
+      {{wide_tiny, wide_tiny_rounded}, {wide_rows, wide_rows_rounded}, {wide_strided, wide_strided_rounded}}};
+  depthwise_vector *const vector = vectors[group == GROUP][tiny ? 0 : stride][rounded];
+  for (int first = 0; first < call->channels; first += VF_LANES)
+    vector(call, first, call->channels - first < VF_LANES ? call->channels - first : VF_LANES);
+  if (call->padded == call->channels) return;
+  for (int i = 0; i < call->out_rows * call->out_w; i++)
     for (int first = call->channels; first < call->padded; first += VF_LANES)
       vf_store_rounded((uint16_t *)call->out + i * call->out_stride + first, vf_zero(),
                        call->padded - first < VF_LANES ? call->padded - first : VF_LANES);

@@ -127,33 +127,40 @@ static size_t wide_row_bytes(const stage *s) {
   return (size_t)s->conv.out_w * stage_wide_channels(s) * wide_bytes(s);
 }
 
-/* Row `row` of the depthwise outputs of the passage's group; its input's row i, if there is one, is at
- * border + (i & mask) rows. */
-static void depthwise_outputs(const passage *p, const float *border, int mask, int row, void *wide) {
+/* Rows [row, row + count) of the depthwise outputs of the passage's group; its input's row i, if there is
+ * one, is at border + (i & mask) rows. */
+static void depthwise_outputs(const passage *p, const float *border, int mask, int row, int count,
+                              char *wide) {
+  enum { AT_ONCE = 8 };
   const stage *s = p->s;
   const dft_conv *c = &s->conv;
   const int first = p->group * s->group, stride = stage_wide_channels(s);
   const bool last = first + p->channels == c->channels;
-  const float *in[3];
-  for (int r = 0; r < 3; r++) {
-    int at = row * c->stride - c->pad_top + r;
-    in[r] = at < 0 || at >= c->in_h ? p->space->zeros : border + (at & mask) * p->border_row;
-    in[r] += (ptrdiff_t)(1 - c->pad_left) * s->group;
+  const float *rows[2 * (AT_ONCE - 1) + 3];
+  depthwise_call call = {.rows = rows,
+                         .w = s->depthwise_w + (size_t)first * 9,
+                         .bias = s->depthwise_bias + first,
+                         .relu6 = s->depthwise_relu6,
+                         .out_stride = stride,
+                         .out_w = c->out_w,
+                         .channels = p->channels,
+                         .padded = last ? stride - first : p->channels};
+  for (; count > 0; count -= call.out_rows, row += call.out_rows) {
+    call.out = wide;
+    call.out_rows = min_int(count, AT_ONCE);
+    for (int r = 0; r < (call.out_rows - 1) * c->stride + 3; r++) {
+      const int at = row * c->stride - c->pad_top + r;
+      rows[r] = at < 0 || at >= c->in_h ? p->space->zeros : border + (at & mask) * p->border_row;
+      rows[r] += (ptrdiff_t)(1 - c->pad_left) * s->group;
+    }
+    depthwise_rows(&call, s->group, c->stride, s->tiny, s->product_pairs);
+    wide += call.out_rows * (ptrdiff_t)wide_row_bytes(s);
   }
-  const float *w = s->depthwise_w + (size_t)first * 9, *bias = s->depthwise_bias + first;
-  const depthwise_call call = {{in[0], in[1], in[2]},
-                               w,
-                               bias,
-                               s->depthwise_relu6,
-                               wide,
-                               stride,
-                               c->out_w,
-                               p->channels,
-                               last ? stride - first : p->channels};
-  if (s->group == GROUP)
-    depthwise_row(&call, GROUP, c->stride, s->product_pairs);
-  else
-    depthwise_row(&call, STEM_GROUP, c->stride, s->product_pairs);
+}
+
+/* The rows of its input that a row of depthwise outputs sees end here. */
+static int input_end(const dft_conv *c, int row) {
+  return min_int(row * c->stride - c->pad_top + 3, c->in_h);
 }
 
 /* Depthwise output rows [from, to) of one group by way of the ring; `wide` is where row `from` begins. */
@@ -161,8 +168,8 @@ static void run_ring(passage *p, int from, int to, char *wide) {
   const stage *s = p->s;
   const dft_conv *c = &s->conv;
   float *border = p->space->border;
-  for (int row = from; row < to; row++, wide += wide_row_bytes(s)) {
-    int top = row * c->stride - c->pad_top, end = min_int(top + 3, c->in_h);
+  for (int row = from, next; row < to; row = next) {
+    const int top = row * c->stride - c->pad_top, end = input_end(c, row);
     if (p->ready < top) p->ready = top;
     if (p->ready < 0) p->ready = 0;
     p->ready -= p->ready < end ? p->ready % s->batch : 0;
@@ -171,7 +178,9 @@ static void run_ring(passage *p, int from, int to, char *wide) {
       produce(p, p->ready, count, border + (p->ready & (s->ring - 1)) * p->border_row + s->group);
       p->ready += count;
     }
-    depthwise_outputs(p, border, s->ring - 1, row, wide);
+    for (next = row + 1; next < to && input_end(c, next) <= p->ready;) next++;
+    depthwise_outputs(p, border, s->ring - 1, row, next - row, wide);
+    wide += (next - row) * (ptrdiff_t)wide_row_bytes(s);
   }
 }
 
@@ -210,7 +219,7 @@ static void run_rows(passage *p, int from, int to, float *wide) {
  * for. A group goes through all samples before the next, so that its weights stay in L1. */
 static void run_whole(const stage *s, const workspace *space, const float *x, float *wide, int samples) {
   const dft_conv *c = &s->conv;
-  const size_t row_bytes = wide_row_bytes(s);
+  const size_t image_bytes = wide_row_bytes(s) * (size_t)c->out_h;
   passage p = begun(s, space, x);
   for (int group = 0; group < groups(s, c); group++) {
     char *to = (char *)wide + (size_t)group * s->group * wide_bytes(s);
@@ -218,9 +227,8 @@ static void run_whole(const stage *s, const workspace *space, const float *x, fl
     for (int first = 0; first < samples; first += s->stack) {
       const int count = min_int(samples - first, s->stack);
       produce(&p, first * c->in_h, count * c->in_h, space->border + s->group);
-      for (int i = 0; i < count; i++)
-        for (int row = 0; row < c->out_h; row++, to += row_bytes)
-          depthwise_outputs(&p, space->border + i * c->in_h * p.border_row, -1, row, to);
+      for (int i = 0; i < count; i++, to += image_bytes)
+        depthwise_outputs(&p, space->border + i * c->in_h * p.border_row, -1, 0, c->out_h, to);
     }
   }
 }

@@ -27,7 +27,8 @@ typedef struct epilogue {
   __mmask16 mask; /* the columns of the last vector */
 } epilogue;
 
-/* sums[tiles of rows][tiles of columns] of the product, `rows` and `vectors` of them, each 1 or 2. */
+/* sums[tiles of rows][tiles of columns] of the product, `rows` and `vectors` of them, each 1 or 2. What is
+ * next of w is fetched to L1: the CPU does not guess what tiles load. */
 #define PRODUCT(rows, vectors)                                                                               \
   do {                                                                                                       \
     _tile_zero(0);                                                                                           \
@@ -35,6 +36,8 @@ typedef struct epilogue {
     if (rows == 2) _tile_zero(2);                                                                            \
     if (rows == 2 && vectors == 2) _tile_zero(3);                                                            \
     for (int k = call->k; k > 0; k -= TILE_WORDS, x += TILE_WORDS, w += TILE_WORDS * (vectors)*VF_LANES) {   \
+      for (int line = 0; line < TILE_WORDS * (vectors); line++)                                              \
+        __builtin_prefetch(w + (TILE_WORDS * (vectors) + line) * VF_LANES);                                  \
       _tile_loadd(4, x, x_bytes);                                                                            \
       _tile_loadd(6, w, w_bytes);                                                                            \
       _tile_dpbf16ps(0, 4, 6);                                                                               \

@@ -16,7 +16,18 @@ if clang-tidy --quiet "$bad/bad.c" -- >/dev/null 2>&1; then
   exit 1
 fi
 
+# Vector kernels are compiled for four instruction sets. Two of them have all that the others have, but for what is
+# emulated: gemm.c shows that.
 mkdir -p "$build/tidy"
+awk '
+  BEGIN { print "[" }
+  /^\{/ { entry = ""; twin = 0 }
+  /dft_simd_avx512(bf16)?\.dir/ && !/simd\/gemm\.c/ { twin = 1 }
+  /^[][]/ { next }
+  { sub(/^\},/, "}"); entry = entry $0 "\n" }
+  /^\}/ && !twin { printf "%s%s", comma, entry; comma = "," }
+  END { print "]" }' "$build/compile_commands.json" >"$build/tidy/compile_commands.json"
+
 headers=$(find src include tests -name '*.h' | sort | xargs cat .clang-tidy "$build/compile_commands.json" | sha1sum)
 todo=()
 for file in $(find src -name '*.c' | sort); do
@@ -31,7 +42,7 @@ done
 tidy() {
   local extra=(--extra-arg=-Wno-unknown-warning-option --extra-arg=-include --extra-arg="$PWD/tests/lint/analyzer.h")
   [ "$2" != src/base/status.c ] || unset 'extra[2]' 'extra[1]'
-  if clang-tidy --quiet -p "$1" "${extra[@]}" "$2" 2>/dev/null; then
+  if clang-tidy --quiet -p "$1/tidy" "${extra[@]}" "$2" 2>/dev/null; then
     touch "$1/tidy/$3"
   else
     return 1

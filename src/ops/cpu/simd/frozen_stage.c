@@ -136,7 +136,7 @@ static void depthwise_outputs(const passage *p, const float *border, int mask, i
   const dft_conv *c = &s->conv;
   const int first = p->group * s->group, stride = stage_wide_channels(s);
   const bool last = first + p->channels == c->channels;
-  const float *rows[2 * (AT_ONCE - 1) + 3];
+  const float *rows[2 * (AT_ONCE - 1) + 3] = {NULL};
   depthwise_call call = {.rows = rows,
                          .w = s->depthwise_w + (size_t)first * 9,
                          .bias = s->depthwise_bias + first,

@@ -7,6 +7,6 @@ cd "$(dirname "$0")/.."
 install_packages "${build_packages[@]}" "${data_packages[@]}" "${test_packages[@]}"
 build ON all
 mpi_environment
-# Most tests start several processes themselves, and many wait for the most part: half the cores, at least three at a time.
+# Most tests start several processes themselves: half the cores, at least two tests at a time.
 jobs=$(($(nproc) / 2))
-ctest --test-dir build --output-on-failure -j $((jobs < 3 ? 3 : jobs))
+ctest --test-dir build --output-on-failure -j $((jobs < 2 ? 2 : jobs))

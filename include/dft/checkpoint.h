@@ -17,6 +17,7 @@
 
 #include "dft/status.h"
 #include "dft/weights.h"
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -91,8 +92,11 @@ typedef struct dft_store dft_store;
  * is DFT_EUSAGE "another run uses ...", one that cannot be written DFT_EIO. */
 dft_status dft_store_open(const char *run_dir, dft_store **store);
 void dft_store_close(dft_store *s);
-/* Path of a file in the directory; valid until the next call. */
-const char *dft_store_path(dft_store *s, const char *name);
+/* Path of a file in the directory. By value: the thread that writes checkpoints asks too. */
+typedef struct dft_path {
+  char text[PATH_MAX];
+} dft_path;
+dft_path dft_store_path(const dft_store *s, const char *name);
 /* Newest good state of final.pb and ckpt-*.pb; damaged ones are warned about by name and passed over. *found
  * false when there is no file to read; DFT_EDATA when there are some and none is good (starting over would
  * lose work). *path is a fresh string. */

@@ -183,7 +183,7 @@ dft_status dft_link_file(const char *from, const char *to) {
 dft_status dft_make_directories(const char *directory, const char *what) {
   char path[PATH_MAX];
   snprintf(path, sizeof path, "%s", directory);
-  for (char *slash = strchr(path + 1, '/');; slash = strchr(slash + 1, '/')) {
+  for (char *slash = strchr(path[0] == '\0' ? path : path + 1, '/');; slash = strchr(slash + 1, '/')) {
     if (slash != NULL) *slash = 0;
     if (mkdir(path, 0777) != 0 && errno != EEXIST)
       return dft_fail(DFT_EIO, "%s: cannot create the %s: %s", directory, what, strerror(errno));

@@ -15,16 +15,11 @@ static int64_t row_of(const dft_cache *c, int set, int64_t sample, int64_t view)
   return view < 0 ? sample : sample * dft_dataset_views(c->images.data[set]) + view;
 }
 
-dft_status dft_cache_open(const dft_config *config, const dft_model *model, const dft_ops *ops,
-                          const dft_share *share, const int *starts, int phases,
-                          const dft_dataset *const data[DFT_SETS], dft_cache **cache) {
-  *cache = NULL;
+/* What this rank has for itself; NULL when out of memory. */
+static dft_cache *new_cache(const dft_config *config, const dft_model *model, const dft_ops *ops,
+                            const dft_share *share, const int *starts, int phases) {
   dft_cache *c = calloc(1, sizeof *c);
-  if (c == NULL || phases > DFT_CACHE_LEVELS) {
-    free(c);
-    return c == NULL ? dft_fail_memory("cache", sizeof *c)
-                     : dft_fail(DFT_EUSAGE, "phases: %d, at most %d are possible", phases, DFT_CACHE_LEVELS);
-  }
+  if (c == NULL) return NULL;
   *c = (dft_cache){.config = config, .model = model, .ops = ops, .share = share, .phases = phases};
   c->budget_bytes = config->cache.mode == DFT_CACHE_OFF ? 0 : config->cache.memory_mb * 1000000;
   c->files = config->cache.mode != DFT_CACHE_OFF && config->cache.directory != NULL;
@@ -37,16 +32,27 @@ dft_status dft_cache_open(const dft_config *config, const dft_model *model, cons
     c->tile[t] = dft_aligned_alloc((size_t)(c->tile_samples * widest) * sizeof(float));
   if (c->starts == NULL || c->tile[0] == NULL || c->tile[1] == NULL) {
     dft_cache_close(c);
-    return dft_fail_memory("cache", (unsigned long long)widest);
+    return NULL;
   }
   memcpy(c->starts, starts, (size_t)phases * sizeof *starts);
-  dft_status status = dft_images_open(config, share, data, &c->images);
-  if (status != DFT_OK) {
+  return c;
+}
+
+dft_status dft_cache_open(const dft_config *config, const dft_model *model, const dft_ops *ops,
+                          const dft_share *share, const int *starts, int phases,
+                          const dft_dataset *const data[DFT_SETS], dft_cache **cache) {
+  *cache = NULL;
+  if (phases > DFT_CACHE_LEVELS)
+    return dft_fail(DFT_EUSAGE, "phases: %d, at most %d are possible", phases, DFT_CACHE_LEVELS);
+  dft_cache *c = new_cache(config, model, ops, share, starts, phases);
+  dft_status status = c != NULL ? DFT_OK : dft_fail_memory("cache", sizeof *c);
+  status = share->fence(share->context, status); /* what follows needs all ranks of the host */
+  if (status == DFT_OK) status = dft_images_open(config, share, data, &c->images);
+  if (status == DFT_OK)
+    *cache = c;
+  else
     dft_cache_close(c);
-    return status;
-  }
-  *cache = c;
-  return DFT_OK;
+  return status;
 }
 
 void dft_cache_close(dft_cache *c) {

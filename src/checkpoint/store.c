@@ -16,7 +16,6 @@
 struct dft_store {
   int lock_fd;
   char directory[PATH_MAX];
-  char path[PATH_MAX]; /* what dft_store_path gave last */
 };
 
 /* ckpt-eEEEE-sSSSSSSSS.pb */
@@ -30,9 +29,10 @@ typedef struct listing {
   int count;
 } listing;
 
-const char *dft_store_path(dft_store *s, const char *name) {
-  snprintf(s->path, sizeof s->path, "%s/%s", s->directory, name);
-  return s->path;
+dft_path dft_store_path(const dft_store *s, const char *name) {
+  dft_path path;
+  snprintf(path.text, sizeof path.text, "%s/%s", s->directory, name);
+  return path;
 }
 
 static void name_of(int64_t epoch, int64_t step, char *name, size_t bytes) {
@@ -61,8 +61,13 @@ static dft_status list(const dft_store *s, listing *l) {
   if (d == NULL) return dft_fail(DFT_EIO, "%s: cannot read: %s", s->directory, strerror(errno));
   dft_status status = DFT_OK;
   int room = 0;
-  for (struct dirent *item; status == DFT_OK && (item = readdir(d)) != NULL;) {
+  for (;;) {
     entry e;
+    errno = 0;
+    const struct dirent *item = readdir(d);
+    if (item == NULL && errno != 0)
+      status = dft_fail(DFT_EIO, "%s: cannot read: %s", s->directory, strerror(errno));
+    if (item == NULL) break;
     if (!parse_name(item->d_name, &e)) continue;
     if (l->count == room) {
       room = 2 * room + 16;
@@ -88,10 +93,10 @@ static dft_status list(const dft_store *s, listing *l) {
  * too and a close elsewhere does not release it. The text in it is only for the message to the one who comes
  * second. */
 static dft_status lock(dft_store *s) {
-  const char *path = dft_store_path(s, "lock");
+  const dft_path path = dft_store_path(s, "lock");
   char owner[256] = "";
-  s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (s->lock_fd < 0) return dft_fail(DFT_EIO, "%s: cannot open: %s", path, strerror(errno));
+  s->lock_fd = open(path.text, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (s->lock_fd < 0) return dft_fail(DFT_EIO, "%s: cannot open: %s", path.text, strerror(errno));
   struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
   if (fcntl(s->lock_fd, F_OFD_SETLK, &whole) != 0) {
     if (errno == EAGAIN || errno == EACCES) {
@@ -102,7 +107,7 @@ static dft_status lock(dft_store *s) {
                       s->directory, owner[0] != 0 ? owner : "it is just starting");
     }
     if (errno != ENOLCK && errno != ENOTSUP && errno != ENOSYS)
-      return dft_fail(DFT_EIO, "%s: cannot lock: %s", path, strerror(errno));
+      return dft_fail(DFT_EIO, "%s: cannot lock: %s", path.text, strerror(errno));
     dft_warn("%s: this file system has no locks (%s): let only one run use it", s->directory,
              strerror(errno));
   }
@@ -110,7 +115,7 @@ static dft_status lock(dft_store *s) {
   gethostname(host, sizeof host - 1);
   int length = snprintf(owner, sizeof owner, "process %ld on %s\n", (long)getpid(), host);
   if (ftruncate(s->lock_fd, 0) != 0 || pwrite(s->lock_fd, owner, (size_t)length, 0) != length)
-    return dft_fail(DFT_EIO, "%s: cannot write: %s", path, strerror(errno));
+    return dft_fail(DFT_EIO, "%s: cannot write: %s", path.text, strerror(errno));
   return DFT_OK;
 }
 
@@ -158,7 +163,7 @@ void dft_store_close(dft_store *s) {
 bool dft_store_has_checkpoints(dft_store *s) {
   static const char *const names[] = {"final.pb", "best.pb"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-    if (access(dft_store_path(s, names[i]), F_OK) == 0) return true;
+    if (access(dft_store_path(s, names[i]).text, F_OK) == 0) return true;
   listing l;
   if (list(s, &l) != DFT_OK) return false;
   free(l.entries);
@@ -181,13 +186,13 @@ static dft_status find_latest(dft_store *s, const listing *l, dft_state *state, 
   bool have_final = false, good = false;
   dft_status status = DFT_OK;
   *name = NULL;
-  if (access(dft_store_path(s, "final.pb"), F_OK) == 0) {
-    DFT_TRY(try_read(dft_store_path(s, "final.pb"), &final, &have_final));
+  if (access(dft_store_path(s, "final.pb").text, F_OK) == 0) {
+    DFT_TRY(try_read(dft_store_path(s, "final.pb").text, &final, &have_final));
     *damaged += !have_final;
   }
   for (int i = 0; i < l->count && status == DFT_OK && !good; i++) {
     if (have_final && l->entries[i].step <= final.step) break;
-    status = try_read(dft_store_path(s, l->entries[i].name), state, &good);
+    status = try_read(dft_store_path(s, l->entries[i].name).text, state, &good);
     *damaged += status == DFT_OK && !good;
     if (good) *name = l->entries[i].name;
   }
@@ -209,7 +214,7 @@ dft_status dft_store_latest(dft_store *s, dft_state *state, char **path, bool *f
   DFT_TRY(list(s, &l));
   dft_status status = find_latest(s, &l, state, &name, &damaged);
   if (status == DFT_OK && name != NULL) {
-    *path = strdup(dft_store_path(s, name));
+    *path = strdup(dft_store_path(s, name).text);
     *found = *path != NULL;
     if (*path == NULL) {
       dft_state_free(state);
@@ -224,7 +229,7 @@ dft_status dft_store_latest(dft_store *s, dft_state *state, char **path, bool *f
 }
 
 bool dft_store_has_final(dft_store *s) {
-  return access(dft_store_path(s, "final.pb"), F_OK) == 0;
+  return access(dft_store_path(s, "final.pb").text, F_OK) == 0;
 }
 
 /* The oldest numbered ones go until `keep` are left. */
@@ -236,24 +241,25 @@ static dft_status retain(dft_store *s, int64_t step, int keep) {
     /* Files beyond this one are left from before a fall back: they are written anew when the run gets there.
      */
     if (l.entries[i].step > step || ++kept <= keep) continue;
-    if (unlink(dft_store_path(s, l.entries[i].name)) != 0 && errno != ENOENT)
-      dft_warn("%s: cannot delete this old checkpoint: %s", dft_store_path(s, l.entries[i].name),
-               strerror(errno));
+    const dft_path path = dft_store_path(s, l.entries[i].name);
+    if (unlink(path.text) != 0 && errno != ENOENT)
+      dft_warn("%s: cannot delete this old checkpoint: %s", path.text, strerror(errno));
   }
   free(l.entries);
   return DFT_OK;
 }
 
 dft_status dft_store_save(dft_store *s, const dft_state *state, unsigned names, int keep) {
-  char numbered[64], written[PATH_MAX] = "";
+  char numbered[64];
+  dft_path written = {""};
   name_of(state->epoch, state->step, numbered, sizeof numbered);
   const char *const name[] = {"best.pb", numbered, "final.pb"}; /* as the bits of dft_save_as */
   for (int i = 0; i < 3; i++) {
     if (!(names >> i & 1u)) continue;
-    const char *path = dft_store_path(s, name[i]);
-    if (written[0] != '\0' && dft_link_file(written, path) == DFT_OK) continue;
-    DFT_TRY(dft_state_write(state, path));
-    snprintf(written, sizeof written, "%s", path);
+    const dft_path path = dft_store_path(s, name[i]);
+    if (written.text[0] != '\0' && dft_link_file(written.text, path.text) == DFT_OK) continue;
+    DFT_TRY(dft_state_write(state, path.text));
+    written = path;
   }
   return names & DFT_SAVE_NUMBERED && keep >= 1 ? retain(s, state->step, keep) : DFT_OK;
 }

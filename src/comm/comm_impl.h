@@ -58,7 +58,6 @@ void dft_comm_leave_after(double seconds, int code, const char *words);
 /* guard.c: a child process that ends this one when it has been stopped (SIGSTOP) for the timeout. */
 void dft_guard_open(double timeout_s);
 void dft_guard_set_timeout(double timeout_s);
-void dft_guard_close(void);
 
 /* Starts and ends the exchange of signs of life; collective. */
 dft_status dft_beats_open(dft_comm *comm);

@@ -1,9 +1,10 @@
 /* A stopped process (SIGSTOP) runs no alarm, and in MPI_Init and MPI_Finalize no other rank watches it: the
  * last one to leave would stay for ever, and mpirun with it. So each rank of several has a guard: a child,
  * forked before MPI starts, that ends the rank when it has been stopped for the timeout and somewhat more
- * (where other ranks wait for it, they come first and can say more), and goes when the rank goes. A job that
- * is suspended as a whole (scontrol suspend, a terminal's Ctrl-Z with job control forwarded) suspends its
- * guards too, and their patience: it is counted in their own rounds, not by the clock. */
+ * (where other ranks wait for it, they come first and can say more). It goes when the rank is gone, not
+ * before: a rank may be stopped on its very last way out. A job that is suspended as a whole (scontrol
+ * suspend, a terminal's Ctrl-Z with job control forwarded) suspends its guards too, and their patience: it is
+ * counted in their own rounds, not by the clock. */
 #include "comm_impl.h"
 #include <fcntl.h>
 #include <math.h>
@@ -13,7 +14,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -91,14 +91,4 @@ void dft_guard_open(double timeout_s) {
 
 void dft_guard_set_timeout(double timeout_s) {
   if (shared != NULL) shared->timeout_s = timeout_s;
-}
-
-void dft_guard_close(void) {
-  if (guard > 0) {
-    kill(guard, SIGKILL);
-    waitpid(guard, NULL, 0);
-  }
-  if (shared != NULL) munmap(shared, sizeof *shared);
-  shared = NULL;
-  guard = 0;
 }

@@ -232,7 +232,6 @@ void dft_comm_close(dft_comm *comm) {
   if (comm->mpi) {
     MPI_Finalize();
     dft_comm_leave_after(0, 0, NULL);
-    dft_guard_close();
   }
   free(comm->host);
   free(comm);

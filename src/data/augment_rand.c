@@ -11,8 +11,9 @@ static size_t count(const dft_canvas *c) {
   return 3 * (size_t)c->height * (size_t)c->width;
 }
 
+/* A level from 0 to 255; of what is no number, which no table may change, 0. */
 static int rounded(float value) {
-  return (int)(dft_color_clip(value) + 0.5f);
+  return isnan(value) ? 0 : (int)(dft_color_clip(value) + 0.5f);
 }
 
 /* ---- geometric operations ---- */
@@ -77,7 +78,8 @@ static void sharpness(dft_canvas *c,
 
 static void posterize(dft_canvas *c, double s) {
   int bits = 8 - (int)rint(4 * s), mask = 256 - (1 << (8 - bits));
-  for (size_t i = 0; i < count(c); i++) c->pixels[i] = (float)(rounded(c->pixels[i]) & mask);
+  for (size_t i = 0; i < count(c); i++)
+    if (!isnan(c->pixels[i])) c->pixels[i] = (float)(rounded(c->pixels[i]) & mask);
 }
 
 static void solarize(dft_canvas *c, double s) {
@@ -126,7 +128,8 @@ static void equalize(dft_canvas *c, double s) {
     float table[256];
     for (size_t i = k; i < count(c); i += 3) histogram[rounded(c->pixels[i])]++;
     if (!flatten(histogram, table)) continue;
-    for (size_t i = k; i < count(c); i += 3) c->pixels[i] = table[rounded(c->pixels[i])];
+    for (size_t i = k; i < count(c); i += 3)
+      if (!isnan(c->pixels[i])) c->pixels[i] = table[rounded(c->pixels[i])];
   }
 }
 

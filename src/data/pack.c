@@ -233,10 +233,13 @@ static dft_status write_class_names(packing *p) {
 static dft_status check_empty(const char *directory) {
   DIR *d = opendir(directory);
   bool empty = true;
+  const struct dirent *e;
   if (d == NULL) return dft_fail(DFT_EIO, "%s: cannot read: %s", directory, strerror(errno));
-  for (const struct dirent *e = readdir(d); e != NULL; e = readdir(d))
+  for (errno = 0; (e = readdir(d)) != NULL; errno = 0)
     if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) empty = false;
+  const int error = errno;
   (void)closedir(d);
+  if (error != 0) return dft_fail(DFT_EIO, "%s: cannot read: %s", directory, strerror(error));
   return empty ? DFT_OK
                : dft_fail(DFT_EUSAGE, "%s: the output directory is not empty; name a new one", directory);
 }
@@ -272,6 +275,7 @@ dft_status dft_pack(const char *folder, const char *directory, const dft_pack_op
   dft_listing l;
   dft_manifest *m = NULL;
   *packed = (dft_packed){0};
+  if (directory[0] == '\0') return dft_fail(DFT_EUSAGE, "the output directory's name is empty");
   DFT_TRY(dft_list_folder(folder, NULL, 0, NULL, dft_share_alone(), &l));
   dft_status status = dft_manifest_share(&l, dft_share_alone(), &m);
   dft_listing_free(&l);

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_SHARDS = 1000000, MAX_DIGITS = 9 };
+enum { MAX_SHARDS = 1000000, MAX_DIGITS = 9, MAX_BRACES = 16 };
 
 /* ---- braces ---- */
 
@@ -93,6 +93,16 @@ static dft_status expand(const char *pattern, const char *rest, const char *done
   return dft_fail(DFT_EDATA, "%s: braces hold a range as in {0000..0127} or words as in {a,b}", pattern);
 }
 
+/* Each pair of braces multiplies the names and is a step of recursion. */
+static dft_status expand_all(const char *pattern, dft_strings *out) {
+  int braces = 0;
+  for (const char *p = pattern; *p != '\0'; p++) braces += *p == '{';
+  if (strlen(pattern) >= DFT_PATH_BYTES)
+    return dft_fail(DFT_EDATA, "%.100s...: longer than a path can be", pattern);
+  if (braces > MAX_BRACES) return dft_fail(DFT_EDATA, "%.200s: more than %d braces", pattern, MAX_BRACES);
+  return expand(pattern, pattern, "", out);
+}
+
 /* ---- files ---- */
 
 static dft_status match(const char *pattern, dft_strings *out) {
@@ -142,7 +152,7 @@ dft_status dft_shard_paths(const char *path, dft_strings *paths) {
   struct stat s;
   *paths = (dft_strings){0};
   dft_status status =
-      stat(path, &s) == 0 ? dft_strings_join(&expanded, "", path) : expand(path, path, "", &expanded);
+      stat(path, &s) == 0 ? dft_strings_join(&expanded, "", path) : expand_all(path, &expanded);
   for (int64_t i = 0; i < expanded.count && status == DFT_OK; i++)
     status = find_files(expanded.items[i], paths);
   dft_strings_free(&expanded);

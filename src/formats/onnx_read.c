@@ -198,29 +198,38 @@ static dft_status read_dense(reader *r) {
   return dft_weights_add(r->w, r->layer, "bias", 1, &(int64_t){shape[1]}, NULL); /* zeros */
 }
 
+/* A name's length without the last part, which '/' or '.' begins. */
+static size_t stem_length(const char *name) {
+  const size_t length = strlen(name);
+  for (size_t i = length; i > 0; i--)
+    if (name[i - 1] == '/' || name[i - 1] == '.') return i - 1;
+  return length;
+}
+
+static bool layer_is_taken(const reader *r) {
+  for (int i = 0; i < r->w->count; i++)
+    if (strcmp(r->w->tensors[i].layer, r->layer) == 0) return true;
+  return false;
+}
+
+static void set_layer(reader *r, const char *name, size_t length, const char *end) {
+  const size_t room = NAME_BYTES - 1 - strlen(end);
+  snprintf(r->layer, NAME_BYTES, "%.*s%s", (int)(length < room ? length : room), name, end);
+  dft_no_controls(r->layer);
+}
+
 /* The node's name, or its weight's without the last part, and where that is taken (nodes that share a weight)
  * with the node's number. */
 static void name_layer(reader *r, size_t number) {
-  const char *from = r->node->name != NULL && r->node->name[0] != '\0' ? r->node->name
-                     : r->node->n_input > 1                            ? r->node->input[1]
-                                                                       : "";
-  const bool own = from == r->node->name;
-  size_t length = strlen(from);
-  for (size_t i = length; !own && i > 0; i--)
-    if (from[i - 1] == '/' || from[i - 1] == '.') {
-      length = i - 1;
-      break;
-    }
-  if (length > NAME_BYTES - 1) length = NAME_BYTES - 1;
-  memcpy(r->layer, from, length);
-  r->layer[length] = '\0';
-  dft_no_controls(r->layer);
-  for (int i = 0; i < r->w->count && !own; i++)
-    if (strcmp(r->w->tensors[i].layer, r->layer) == 0) {
-      if (length > NAME_BYTES - 24) length = NAME_BYTES - 24;
-      snprintf(r->layer + length, NAME_BYTES - length, "#%zu", number);
-      return;
-    }
+  const Onnx__NodeProto *n = r->node;
+  const bool named = n->name != NULL && n->name[0] != '\0';
+  const char *name = named ? n->name : n->n_input > 1 ? n->input[1] : "";
+  const size_t length = named ? strlen(name) : stem_length(name);
+  char end[24];
+  set_layer(r, name, length, "");
+  if (named || !layer_is_taken(r)) return;
+  snprintf(end, sizeof end, "#%zu", number);
+  set_layer(r, name, length, end);
 }
 
 static dft_status read_nodes(reader *r) {

@@ -170,14 +170,20 @@ static dft_status gather_errors(prediction *p, char *mine, size_t bytes) {
   dft_status status =
       dft_comm_agree(p->comm, sizes != NULL ? DFT_OK : dft_fail_memory("sizes", (size_t)ranks));
   if (status == DFT_OK) status = dft_comm_allgather(p->comm, &bytes, sizeof bytes, sizes);
+  size_t most = 0;
+  for (int r = 1; r < ranks && status == DFT_OK; r++) most = sizes[r] > most ? sizes[r] : most;
+  char *text = status == DFT_OK && rank == 0 ? malloc(most + 1) : NULL;
+  if (status == DFT_OK)
+    status =
+        dft_comm_agree(p->comm, rank != 0 || text != NULL ? DFT_OK : dft_fail_memory("messages", most + 1));
   if (status == DFT_OK && rank != 0) status = send_to_first(p, mine, bytes);
   if (status == DFT_OK && rank == 0) lines = warn_lines(mine);
   for (int r = 1; r < ranks && rank == 0 && status == DFT_OK; r++) {
-    char *text = calloc(1, sizes[r] + 1);
-    status = text != NULL ? receive(p, r, text, sizes[r]) : dft_fail_memory("messages", sizes[r]);
+    status = receive(p, r, text, sizes[r]);
+    text[sizes[r]] = '\0';
     if (status == DFT_OK) lines += warn_lines(text);
-    free(text);
   }
+  free(text);
   free(sizes);
   if (status == DFT_OK) status = dft_comm_bcast(p->comm, 0, &lines, sizeof lines);
   p->unreadable += lines;

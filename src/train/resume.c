@@ -158,7 +158,7 @@ static dft_status resume_here(dft_run *run, bool *resumed, dft_weights *slots, i
     *slots = state.slots;
     state.slots = (dft_weights){0};
     dft_note("resuming from %s: %d epochs and %lld steps done", path, run->at.epoch, (long long)run->at.step);
-    if (run->at.best_epoch > 0 && access(dft_store_path(run->store, "best.pb"), F_OK) != 0)
+    if (run->at.best_epoch > 0 && access(dft_store_path(run->store, "best.pb").text, F_OK) != 0)
       dft_note("no best.pb in %s: epoch %d is the best so far, and is kept only where it was trained",
                run->config->run_dir, run->at.best_epoch);
   }

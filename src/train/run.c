@@ -66,7 +66,7 @@ static dft_status write_config(dft_run *run) {
   char *yaml = NULL;
   dft_status status = dft_config_write(run->config, &yaml);
   if (status == DFT_OK)
-    status = dft_write_file(dft_store_path(run->store, "config.yaml"), yaml, strlen(yaml));
+    status = dft_write_file(dft_store_path(run->store, "config.yaml").text, yaml, strlen(yaml));
   free(yaml);
   return status;
 }

@@ -21,8 +21,8 @@ dft_status dft_trace_start(dft_run *run) {
   const bool writes = run->config->log.trace_steps > 0 && dft_comm_rank(run->comm) == 0;
   if (run->config->log.trace_steps == 0) return DFT_OK;
   /* The agreement also is a barrier: all ranks' times count from about the same moment. */
-  DFT_TRY(
-      dft_comm_agree(run->comm, writes ? dft_try_result(dft_store_path(run->store, "trace.json")) : DFT_OK));
+  DFT_TRY(dft_comm_agree(run->comm,
+                         writes ? dft_try_result(dft_store_path(run->store, "trace.json").text) : DFT_OK));
   run->trace_left = run->config->log.trace_steps;
   dft_trace_open();
   return DFT_OK;
@@ -56,7 +56,7 @@ static dft_status open_file(dft_run *run, events *e, const int64_t *all, dft_out
   char *roomier = realloc(e->text, most);
   if (roomier == NULL) return dft_fail_memory("trace", most);
   e->text = roomier;
-  return dft_output_open(dft_store_path(run->store, "trace.json"), bytes, out);
+  return dft_output_open(dft_store_path(run->store, "trace.json").text, bytes, out);
 }
 
 /* Rank 0: its own events, then those of the others. Without all of them there is no file. */
@@ -104,7 +104,7 @@ dft_status dft_trace_finish(dft_run *run) {
   if (status == DFT_OK && e.left_out > 0)
     dft_warn("trace.json: memory had no room for %lld events", (long long)e.left_out);
   if (status == DFT_OK && dft_comm_rank(run->comm) == 0)
-    dft_note("trace: %s, for ui.perfetto.dev", dft_store_path(run->store, "trace.json"));
+    dft_note("trace: %s, for ui.perfetto.dev", dft_store_path(run->store, "trace.json").text);
   dft_trace_close();
   return status;
 }

@@ -1,7 +1,8 @@
 /* Preloaded into dft by test_lost_rank.sh: rank STOP_RANK stops for good where no other rank watches it:
- * before MPI starts (STOP_IN=init) or after the last of MPI_Finalize (STOP_IN=finalize), when the other ranks
- * are free to leave. By test_slurm.sh: each rank that MPI_Init has let go writes its number as a line of the
- * file MPI_STARTED. Through MPI's profiling interface (MPI 3.1, chapter 14). */
+ * before MPI starts (STOP_IN=init), after the last of MPI_Finalize (STOP_IN=finalize), when the other ranks
+ * are free to leave, or after all exit handlers (STOP_IN=exit). By test_slurm.sh: each rank that MPI_Init has
+ * let go writes its number as a line of the file MPI_STARTED. Through MPI's profiling interface (MPI 3.1,
+ * chapter 14). */
 #include <fcntl.h>
 #include <mpi.h>
 #include <signal.h>
@@ -14,6 +15,14 @@
 static bool stops_here(const char *place) {
   const char *in = getenv("STOP_IN"), *rank = getenv("STOP_RANK"), *mine = getenv("OMPI_COMM_WORLD_RANK");
   return in != NULL && rank != NULL && mine != NULL && strcmp(in, place) == 0 && strcmp(rank, mine) == 0;
+}
+
+static bool stops_at_exit; /* the environment is gone by then */
+__attribute__((constructor)) static void look_ahead(void) {
+  stops_at_exit = stops_here("exit");
+}
+__attribute__((destructor)) static void leave(void) {
+  if (stops_at_exit) raise(SIGSTOP);
 }
 
 static void mark_started(void) {

@@ -33,11 +33,13 @@ ok "undisturbed" np 2 "${run[@]}" run_dir="$work/whole"
 same "$work/whole/final.pb" "$dir/final.pb" "lost five times"
 same "$work/whole/history.csv" "$dir/history.csv" "history after five losses"
 
-# Stopped where no rank watches another: after MPI_Finalize the others have left, and its guard ends it
-start mpirun --oversubscribe --bind-to none -np 3 -x LD_PRELOAD="$DFT_BUILD/tests/libstop_in_mpi.so" -x STOP_IN=finalize -x STOP_RANK=0 \
-  "$DFT" "${run[@]}" run_dir="$dir" distributed.timeout_s=$timeout_s
-ended 137 "rank 0 stopped in MPI_Finalize"
-says "a stopped rank made no progress for timeout_s and is ended by its guard" "rank 0 stopped in MPI_Finalize"
+# Stopped where no rank watches another: after MPI_Finalize and on the way out the others have left, and its guard ends it
+for place in finalize exit; do
+  start mpirun --oversubscribe --bind-to none -np 3 -x LD_PRELOAD="$DFT_BUILD/tests/libstop_in_mpi.so" -x STOP_IN=$place -x STOP_RANK=0 \
+    "$DFT" "${run[@]}" run_dir="$dir" distributed.timeout_s=$timeout_s
+  ended 137 "rank 0 stopped in $place"
+  says "a stopped rank made no progress for timeout_s and is ended by its guard" "rank 0 stopped in $place"
+done
 # While MPI starts, the others wait with an alarm of 300 s, the default timeout; the test lets it ring early.
 start mpirun --oversubscribe --bind-to none -np 2 -x LD_PRELOAD="$DFT_BUILD/tests/libstop_in_mpi.so" -x STOP_IN=init -x STOP_RANK=1 \
   "$DFT" "${run[@]}" run_dir="$dir"

@@ -57,6 +57,11 @@ look "$work/two/trace.json" 2 1,2 || fail "two steps"
 ok "begun" np 2 "$config" run_dir="$work/resumed" "phases=[{name: head, epochs: 1}]"
 ok "gone on" np 2 "$config" run_dir="$work/resumed" log.trace_steps=100
 look "$work/resumed/trace.json" 2 4,5,6,7,8,9 || fail "a run that went on"
+# a trace that ends while the epoch before is saved: each file is what its name says
+for i in 1 2 3; do
+  ok "a trace beside a checkpoint" np 1 "$config" run_dir="$work/beside$i" log.trace_steps=4 model.alpha=1.0 phases.0.epochs=2
+  for file in "$work/beside$i"/*.pb; do "$DFT" inspect "$file" >"$work/out" || fail "$file, saved beside a trace: $(cat "$work/out")"; done
+done
 mkdir "$work/blocked" && mkdir "$work/blocked/trace.json"
 expect 74 "trace.json" np_quiet 2 "$config" run_dir="$work/blocked" log.trace_steps=1
 ls "$work/blocked"/*.pb >/dev/null 2>&1 && fail "a trace that cannot be written is found out after training"

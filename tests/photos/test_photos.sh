@@ -56,6 +56,7 @@ ok "tar at np 2" np 2 "$config" run_dir="$work/tar" data.format=tar data.train.p
 same_weights folder tar "from tar shards"
 expect 2 "is not empty" "$DFT" pack "$work/train" "$work/shards"
 expect 2 "usage: dft pack" "$DFT" pack "$work/train"
+expect 2 "name is empty" "$DFT" pack "$work/train" ""
 expect 2 "--shard-mb needs a number" "$DFT" pack "$work/train" "$work/more" --shard-mb 0
 expect 65 "absent" "$DFT" pack "$work/absent" "$work/more"
 : >"$work/file"

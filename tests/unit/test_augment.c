@@ -83,6 +83,23 @@ static void agrees_with_torchvision(void **state) {
   }
 }
 
+/* What is no number stays none through every operation that reads pixels: training must hear of it. */
+static void keeps_what_is_no_number(void **state) {
+  (void)state;
+  const dft_config_augment a = parse_augment("data.augment={fill_mode: constant}");
+  for (int op = 0; op < DFT_RAND_OPS; op++)
+    for (int infinite = 0; infinite < 2; infinite++) {
+      float image[VALUES];
+      _Alignas(16) float spare[4 * H * W];
+      for (int i = 0; i < VALUES; i++) image[i] = pixel((size_t)i);
+      image[VALUES / 2] = infinite ? INFINITY : NAN;
+      dft_canvas c = {&a, H, W, image, spare, .pending = {{1, 0, 0, 0, 1, 0}}};
+      dft_rand_apply(&c, op, 1);
+      if (!infinite && !c.moved && !isnan(c.pixels[VALUES / 2]))
+        fail_msg("operation %d made a number of NaN", op);
+    }
+}
+
 /* ---- random numbers: steps on canvases of many samples ---- */
 
 enum { MANY = 4000 };
@@ -347,6 +364,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(agrees_with_keras),
       cmocka_unit_test(agrees_with_torchvision),
+      cmocka_unit_test(keeps_what_is_no_number),
       cmocka_unit_test(draws_are_uniform),
       cmocka_unit_test(flips),
       cmocka_unit_test(crops),

@@ -98,7 +98,7 @@ static void assert_latest(dft_store *store, const char *name, int64_t step, cons
   fclose(capture);
   assert_int_equal(status, DFT_OK);
   assert_true(found);
-  assert_string_equal(path, dft_store_path(store, name));
+  assert_string_equal(path, dft_store_path(store, name).text);
   assert_int_equal(s.step, step);
   if (warnings == NULL)
     assert_string_equal(said, "");
@@ -133,7 +133,7 @@ static void test_names_and_retention(void **state) {
 
 static ino_t inode(dft_store *s, const char *name, off_t *bytes) {
   struct stat info;
-  assert_int_equal(stat(dft_store_path(s, name), &info), 0);
+  assert_int_equal(stat(dft_store_path(s, name).text, &info), 0);
   *bytes = info.st_size;
   return info.st_ino;
 }
@@ -161,7 +161,7 @@ static void test_names_share_bytes(void **state) {
   assert_int_equal(dft_store_save(s, &second, DFT_SAVE_NUMBERED | DFT_SAVE_FINAL, 1), DFT_OK);
   assert_string_equal(names(directory), "best.pb ckpt-e0002-s00000020.pb final.pb lock");
   dft_state_free(&second);
-  assert_int_equal(dft_state_read(dft_store_path(s, "best.pb"), &second), DFT_OK);
+  assert_int_equal(dft_state_read(dft_store_path(s, "best.pb").text, &second), DFT_OK);
   assert_int_equal(second.step, 10);
   assert_latest(s, "final.pb", 20, NULL);
   dft_state_free(&first);
@@ -182,10 +182,10 @@ static void test_nothing_there(void **state) {
 }
 
 static void damage(dft_store *store, const char *name) {
-  const char *path = dft_store_path(store, name);
+  const dft_path path = dft_store_path(store, name);
   struct stat info;
-  assert_int_equal(stat(path, &info), 0);
-  assert_int_equal(truncate(path, info.st_size / 2), 0);
+  assert_int_equal(stat(path.text, &info), 0);
+  assert_int_equal(truncate(path.text, info.st_size / 2), 0);
 }
 
 static void test_fallback(void **state) {
@@ -292,7 +292,7 @@ static void test_open_errors(void **state) {
   snprintf(path, sizeof path, "%s/a/b//c/", directory);
   assert_int_equal(dft_store_open(path, &s), DFT_OK);
   snprintf(path, sizeof path, "%s/a/b//c/final.pb", directory);
-  assert_string_equal(dft_store_path(s, "final.pb"), path);
+  assert_string_equal(dft_store_path(s, "final.pb").text, path);
   dft_store_close(s);
 }
 

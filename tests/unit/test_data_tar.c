@@ -99,6 +99,15 @@ static void patterns_that_fit_nothing_are_refused(void **state) {
   REFUSED(&c, DFT_EDATA, "few/s-{0..0.tar: braces");
   c.data.train.path = "few/s-{3..1}.tar";
   REFUSED(&c, DFT_EDATA, "braces hold a range");
+  char many[2 * 4096] = "";
+  for (int braces = 1; braces <= 800; braces++) {
+    strcat(many, "{a,b}");
+    if (braces != 17 && braces != 800) continue;
+    c.data.train.path = many;
+    REFUSED(&c, DFT_EDATA, "more than 16 braces");
+  }
+  memset(many, 'x', sizeof many - 1);
+  REFUSED(&c, DFT_EDATA, "longer than a path can be");
   c.data.train.path = "s-{0..999}{0..999}{0..999}.tar";
   REFUSED(&c, DFT_EDATA, "more than 1000000 shards");
   c.data.train.path = NULL;

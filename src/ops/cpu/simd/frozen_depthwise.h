@@ -7,17 +7,17 @@
 
 #include <math.h>
 
-/* Some rows of outputs of a group, one after the other in memory. */
+/* Some rows of outputs of a group, one after the other in memory. An output row sees three of the bordered
+ * input rows (from the first output's left tap; pixels are a group apart), the next one those that begin
+ * `stride` further. Out is bfloat16 with `rounded`, and then zeros follow the channels. */
 typedef struct depthwise_call {
-  const float *const
-      *rows; /* the bordered input rows, from the first output's left tap; pixels are a group apart;
-                an output row sees three, the next one those that begin `stride` further */
+  const float *const *rows;
   const float *w, *bias; /* [9][group], [group] */
   bool relu6;
-  void *out; /* of the first output's first channel; bfloat16 with `rounded`, and then zeros follow the
-                channels */
-  ptrdiff_t out_stride;                  /* of pixels */
-  int out_rows, out_w, channels, padded; /* outputs; channels of each, and with zeros after them */
+  void *out;            /* of the first output's first channel */
+  ptrdiff_t out_stride; /* of pixels */
+  int out_rows, out_w;
+  int channels, padded; /* of each output, and with zeros after them */
 } depthwise_call;
 
 enum { MOST_OUTPUTS = 6, SIDE = 4 }; /* side by side */
@@ -29,9 +29,9 @@ INLINE void put_output(void *out, ptrdiff_t at, vf value, int lanes, bool rounde
     vf_put((float *)out + at, value, lanes);
 }
 
-/* Neighbouring outputs of one vector of channels; `count`, `stride`, `rounded` and a whole vector's `lanes`
- * are constants where this is inlined. With `rounded`, out is bfloat16. Each output takes its nine taps in
- * order onto the bias; taps in the border add zero. */
+/* Neighbouring outputs of one vector of channels; `count`, `group`, `stride` and `rounded` are constants
+ * where this is inlined. Each output takes its nine taps in order onto the bias; taps in the border add zero.
+ */
 INLINE void outputs(const float *const in[3], const vf w[9], vf bias, vf low, vf high, void *out,
                     ptrdiff_t out_stride, int lanes, int count, int group, int stride, bool rounded) {
   vf sum[MOST_OUTPUTS];
@@ -53,15 +53,15 @@ INLINE void outputs(const float *const in[3], const vf w[9], vf bias, vf low, vf
 INLINE void rows_of(const depthwise_call *call, int first, int lanes, int group, int stride, bool rounded) {
   const vf low = vf_set1(call->relu6 ? 0 : -INFINITY), high = vf_set1(call->relu6 ? 6 : INFINITY);
   const vf bias = vf_load(call->bias + first);
-  const ptrdiff_t out_stride = call->out_stride;
-  const ptrdiff_t pixel = out_stride * (ptrdiff_t)(rounded ? sizeof(uint16_t) : sizeof(float));
-  char *out = (char *)call->out + (ptrdiff_t)first * (ptrdiff_t)(rounded ? sizeof(uint16_t) : sizeof(float));
+  const ptrdiff_t bytes = rounded ? sizeof(uint16_t) : sizeof(float);
+  const ptrdiff_t out_stride = call->out_stride, pixel = out_stride * bytes;
+  char *out = (char *)call->out + first * bytes;
   vf w[9];
 #pragma GCC unroll 9
   for (int t = 0; t < 9; t++) w[t] = vf_load(call->w + t * group + first);
   for (int row = 0; row < call->out_rows; row++) {
-    const float *const *rows = call->rows + row * stride,
-                       *in[3] = {rows[0] + first, rows[1] + first, rows[2] + first};
+    const float *const *rows = call->rows + row * stride;
+    const float *in[3] = {rows[0] + first, rows[1] + first, rows[2] + first};
     int left = call->out_w;
     for (; left > MOST_OUTPUTS; left -= SIDE, out += SIDE * pixel) {
       outputs(in, w, bias, low, high, out, out_stride, lanes, SIDE, group, stride, rounded);

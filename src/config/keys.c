@@ -41,7 +41,8 @@ const dft_key dft_keys[] = {
     {"model.class_names", DFT_KEY_TEXTS, AT(model.class_names), COUNT(model.class_name_count), DECIDES,
      .help = "A name for each class. Default: from the data (class folders, classes.txt), else \"0\", \"1\", "
              "… For "
-             "image_folder it gives the order of the class folders, as Keras' class_names does."},
+             "image_folder it gives the order of the class folders, as Keras' class_names does; with "
+             "data.classes_subset it names the kept ones, in their order."},
     {"model.dropout", DFT_KEY_REAL, AT(model.dropout), FROM(0, 1), .high_open = true, .preset = "0.0",
      DECIDES, .keras = "Dropout(rate)", .help = "Dropout before the head."},
     {"model.weights", DFT_KEY_PATH, AT(model.weights), .words = "none imagenet", .word_is_null = true,
@@ -156,8 +157,8 @@ const dft_key dft_keys[] = {
      .preset = "none", .when = FOLDERS,
      .help = "Directory that keeps images decoded and reduced in a file, so that later epochs and runs "
              "decode nothing "
-             "whose frozen work they do not find either. At most 12 bytes per pixel of input_shape and "
-             "image. Several "
+             "whose frozen work they do not find either. At most 12 bytes (resize: crop: 24) per pixel of "
+             "input_shape and image. Several "
              "runs may share it. dft deletes nothing in it. An image is decoded again when the size or time "
              "of change of "
              "its file is another. Where it cannot be used, a warning says why."},
@@ -216,7 +217,9 @@ const dft_key dft_keys[] = {
      .words = "auto", .word_value = 0, .preset = "auto",
      .help = "Pieces of a batch that are summed in a fixed order, a power of two at or above the number of "
              "ranks. "
-             "auto: 8, or the next one. A checkpoint keeps its own."},
+             "auto: 8, or the next one. It decides the last bits, and so the result is one for any number of "
+             "ranks "
+             "up to it. A checkpoint keeps its own; another explicit value is refused."},
     {"distributed.reduction", DFT_KEY_WORD, AT(distributed.reduction), .words = "ordered fast",
      .preset = "ordered", DECIDES,
      .help = "ordered: same bits for any number of ranks; fast: plain MPI_Allreduce or ncclAllReduce, for "

@@ -92,7 +92,7 @@ static void print_markdown(FILE *out) {
         "that\n"
         "dft is started in. Keys marked • decide the result: a run is not resumed when one of them has "
         "changed,\n"
-        "except for more epochs in a phase that is not over and for phases added at the end (of a path only "
+        "except for more epochs in the running or last phase and for phases added at the end (of a path only "
         "counts\n"
         "whether there is one: data is recognised by its fingerprint).\n\n"
         "| Key | | Values | Default | Meaning | In Keras |\n|---|---|---|---|---|---|\n",

@@ -57,19 +57,31 @@ static int64_t gradient_bytes(const dft_model *m) {
   return bytes;
 }
 
-/* How many hosts have had an image's row, by chance others each time, when phase p begins: in epochs with the
- * same boundary, and once for an earlier phase that kept it on the way to its own. */
-static int earlier_visits(const dft_config *c, const int *starts, int p) {
-  int firsts[DFT_CACHE_LEVELS], visits = 0, on_the_way = 0;
+/* The first of the phases right before p that keep p's rows until then. */
+static int first_keeping(const dft_config *c, const int *starts, int p) {
+  int firsts[DFT_CACHE_LEVELS];
   for (int q = p - 1; q >= 0; q--) {
     bool kept = false;
     for (int i = dft_cache_levels(starts, c->phase_count, q, firsts); i-- > 0;)
       kept = kept || firsts[i] == starts[p];
-    if (!kept) break;
+    if (!kept) return q + 1;
+  }
+  return 0;
+}
+
+/* How many hosts have had, by chance others each time, the row that an image needs in epoch e of phase p: in
+ * epochs with the same boundary, and once for an earlier phase that kept it on the way to its own. Each view
+ * has rows of its own, and is that of every views-th epoch of the run. */
+static int earlier_visits(const dft_config *c, const int *starts, int p, int keeping, int e) {
+  const int views = c->cache.views > 1 ? c->cache.views : 1;
+  int back = e, visits = e / views, on_the_way = 0; /* back: epochs from here to those looked at */
+  for (int q = p - 1; q >= keeping; q--) {
+    int with_view = (back + c->phases[q].epochs) / views - back / views;
     if (starts[q] == starts[p])
-      visits += c->phases[q].epochs;
-    else
+      visits += with_view;
+    else if (with_view > 0)
       on_the_way = 1;
+    back += c->phases[q].epochs;
   }
   return visits + on_the_way;
 }
@@ -77,13 +89,13 @@ static int earlier_visits(const dft_config *c, const int *starts, int p) {
 /* Rows that come from other hosts: of K that have it, none is the one of the image's next batch with
  * probability (1 - 1/hosts)^K. */
 static void print_fetched(const dft_config *c, const dft_model *m, const int *starts, int p) {
-  int views = c->cache.views > 1 ? c->cache.views : 1, visits = earlier_visits(c, starts, p);
+  const int keeping = first_keeping(c, starts, p);
   printf("  from other hosts          %lld bytes a row, rows per image over the phase:",
          (long long)(dft_model_boundary(m, starts[p]) * (int64_t)sizeof(float)));
   for (int hosts = 2; hosts <= 32; hosts *= 4) {
     double rows = 0;
     for (int e = 0; e < c->phases[p].epochs; e++) {
-      int had = (visits + e) / views;
+      int had = earlier_visits(c, starts, p, keeping, e);
       if (had > 0) rows += pow(1 - 1.0 / hosts, had);
     }
     printf("%s %.2f on %d hosts", hosts > 2 ? "," : "", rows, hosts);

@@ -13,6 +13,18 @@ grep -Eq "^block_15_expand +2x2x336 .* frozen +frozen \(tail\) +train *$" "$work
 grep -Eq "^block_15_expand_BN .* moving stats +train, batch +train, batch" "$work/out" || fail "plan: block_15_expand_BN"
 grep -q "^frozen: .*; frozen (tail): " "$work/out" || fail "plan: no legend"
 grep -q "gradients per step        15372 bytes" "$work/out" || fail "plan: (1280+1)*3*4 bytes in the head's phase"
+# rows from other hosts: per view, which has been on one host for each earlier epoch that used it, on the way or for itself
+while read -r views head tail rows; do
+  expect 0 "rows per image over the phase: $rows on 2 hosts" "$DFT" plan "$config" data.augment.flip=horizontal cache.views="$views" \
+    phases.0.epochs="$head" phases.1.epochs="$tail"
+done <<END
+8 8 4 2.00
+8 2 8 1.00
+3 4 4 1.75
+1 2 2 0.75
+END
+expect 0 "rows per image over the phase: 0.75 on 2 hosts" "$DFT" plan "$config" phases.0.epochs=9 phases.1.epochs=2
+expect 0 "rows per image over the phase: 2.00 on 2 hosts, 3.50 on 8 hosts" "$DFT" plan "$DFT_SOURCE/configs/photos.yaml"
 
 expect 0 "training: 24 samples, 0 unreadable" "$DFT" check "$config"
 expect 0 "tensors by name; head: from the file" "$DFT" check "$config" model.weights="$final"

@@ -64,8 +64,13 @@ int dft_word_index(const char *words, const char *word);
 /* value.c: from a node to the field and back. `path` names the key in messages, `file` the config. */
 dft_status dft_value_store(dft_arena *arena, const dft_key *key, const dft_node *node, const char *file,
                            const char *path, void *field, int *count);
+typedef enum {
+  DFT_VALUE_YAML,    /* for a config: numbers are such to parsers of YAML 1.1 too */
+  DFT_VALUE_DECIDING /* as in checkpoints, with whose texts it is compared: may never change */
+} dft_value_style;
 /* The value as YAML flow text that reads back equal; NULL when unset (no text, empty list). Fresh string. */
-dft_status dft_value_format(const dft_key *key, const void *field, const int *count, char **text);
+dft_status dft_value_format(const dft_key *key, dft_value_style style, const void *field, const int *count,
+                            char **text);
 
 /* suggest.c: the known key nearest to an unknown one, as a full path. */
 void dft_suggest(const char *unknown, char nearest[DFT_KEY_PATH_BYTES]);

@@ -217,24 +217,31 @@ dft_status dft_value_store(dft_arena *arena, const dft_key *key, const dft_node 
   return DFT_OK;
 }
 
-/* The shortest decimal that reads back as the same double. */
-static void print_real(FILE *out, double value) {
+/* The shortest decimal that reads back as the same double. To YAML 1.1 (PyYAML, say) a number with an
+ * exponent and no point is a text: in a config 3e+02 is 300, and 1e-05 is 1.0e-05. */
+static void print_real(FILE *out, dft_value_style style, double value) {
   char text[40];
   for (int digits = 1; digits <= 17; digits++) {
     snprintf(text, sizeof text, "%.*g", digits, value);
     if (strtod(text, NULL) == value) break;
   }
-  fputs(text, out);
+  const char *exponent = strchr(text, 'e');
+  if (style == DFT_VALUE_DECIDING || exponent == NULL)
+    fputs(text, out);
+  else if (fabs(value) >= 1 && fabs(value) < 1e15)
+    fprintf(out, "%.0f", value); /* whole: it has fewer digits than its exponent says */
+  else
+    fprintf(out, "%.*s%s%s", (int)(exponent - text), text, strchr(text, '.') == NULL ? ".0" : "", exponent);
 }
 
-static void print_range(FILE *out, const dft_key *key, const double *value) {
+static void print_range(FILE *out, const dft_key *key, dft_value_style style, const double *value) {
   bool single = key->symmetric && value[0] == -value[1];
   if (!single) {
     fputc('[', out);
-    print_real(out, value[0]);
+    print_real(out, style, value[0]);
     fputs(", ", out);
   }
-  print_real(out, value[1]);
+  print_real(out, style, value[1]);
   if (!single) fputc(']', out);
 }
 
@@ -266,7 +273,8 @@ static void print_list(FILE *out, const dft_key *key, const void *field, int cou
   fputc(']', out);
 }
 
-static void print_value(FILE *out, const dft_key *key, const void *field, const int *count) {
+static void print_value(FILE *out, const dft_key *key, dft_value_style style, const void *field,
+                        const int *count) {
   char word[64];
   int number = 0;
   switch (key->type) {
@@ -281,10 +289,10 @@ static void print_value(FILE *out, const dft_key *key, const void *field, const 
     fprintf(out, "%lld", (long long)*(const int64_t *)field);
     break;
   case DFT_KEY_REAL:
-    print_real(out, *(const double *)field);
+    print_real(out, style, *(const double *)field);
     break;
   case DFT_KEY_RANGE:
-    print_range(out, key, field);
+    print_range(out, key, style, field);
     break;
   case DFT_KEY_BOOL:
     fputs(*(const bool *)field ? "true" : "false", out);
@@ -309,7 +317,8 @@ static void print_value(FILE *out, const dft_key *key, const void *field, const 
   }
 }
 
-dft_status dft_value_format(const dft_key *key, const void *field, const int *count, char **text) {
+dft_status dft_value_format(const dft_key *key, dft_value_style style, const void *field, const int *count,
+                            char **text) {
   *text = NULL;
   bool string = key->type == DFT_KEY_TEXT || key->type == DFT_KEY_PATH;
   bool list = key->type == DFT_KEY_INTS || key->type == DFT_KEY_TEXTS;
@@ -318,6 +327,6 @@ dft_status dft_value_format(const dft_key *key, const void *field, const int *co
   size_t bytes = 0;
   FILE *out = open_memstream(text, &bytes);
   if (out == NULL) return dft_fail_memory(key->path, 0);
-  print_value(out, key, field, count);
+  print_value(out, key, style, field, count);
   return fclose(out) == 0 ? DFT_OK : dft_fail_memory(key->path, bytes);
 }

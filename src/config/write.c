@@ -34,7 +34,8 @@ static dft_status print_keys(FILE *out, const dft_config *c, int phase) {
     const dft_key *key = &dft_keys[i];
     if (key->phase != (phase >= 0) || !dft_key_applies(key, c, phase) || !is_present(key, c)) continue;
     char *value = NULL;
-    DFT_TRY(dft_value_format(key, dft_key_field(key, c, phase), dft_key_count_field(key, c, phase), &value));
+    DFT_TRY(dft_value_format(key, DFT_VALUE_YAML, dft_key_field(key, c, phase),
+                             dft_key_count_field(key, c, phase), &value));
     if (value == NULL) continue;
     print_line(out, before, key->path, phase >= 0, value);
     before = key->path;
@@ -62,7 +63,8 @@ dft_status dft_config_write(const dft_config *config, char **yaml) {
 /* Of a path only whether there is one counts: the data's fingerprint and the weights themselves speak for
  * what is in the file. */
 static dft_status deciding_value(const dft_key *key, const dft_config *c, int phase, char **value) {
-  DFT_TRY(dft_value_format(key, dft_key_field(key, c, phase), dft_key_count_field(key, c, phase), value));
+  DFT_TRY(dft_value_format(key, DFT_VALUE_DECIDING, dft_key_field(key, c, phase),
+                           dft_key_count_field(key, c, phase), value));
   if (*value == NULL || key->type != DFT_KEY_PATH || dft_word_index(key->words, *value) >= 0) return DFT_OK;
   free(*value);
   *value = strdup("file");

@@ -1,6 +1,7 @@
 /* What is made from a config: the resolved file, the deciding lines, the resume check, the reference; and the
  * configs of the repository. */
 #include "dft/config.h"
+#include <regex.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -82,8 +83,56 @@ static void test_written_text(void **state) {
   assert_non_null(strstr(yaml,
                          "phases:\n  - name: head\n    unfreeze_last: 0\n    epochs: 3\n    optimizer:\n"
                          "      name: adam\n      learning_rate: 0.001\n"));
+  assert_non_null(strstr(yaml, "      epsilon: 1.0e-07\n"));
+  assert_non_null(strstr(yaml, "  timeout_s: 300\n"));
   free(yaml);
   dft_config_free(c);
+}
+
+/* Numbers as YAML 1.1 knows them (whole ones, and PyYAML's rule for others), which read back as the same
+ * double; the deciding lines stay as they are in checkpoints. */
+static void test_numbers(void **state) {
+  (void)state;
+  static const struct {
+    const char *value, *written, *deciding;
+  } cases[] = {
+      {"1e-5", "1.0e-05", "1e-05"},
+      {"3e2", "300", "3e+02"},
+      {"1200", "1200", "1.2e+03"},
+      {"1000000", "1000000", "1e+06"},
+      {"128", "128", "128"},
+      {"0.0", "0", "0"},
+      {"0.001", "0.001", "0.001"},
+      {"123456.7", "123456.7", "123456.7"},
+      {".25", "0.25", "0.25"},
+      {"2.5e-07", "2.5e-07", "2.5e-07"},
+      {"3.3333333333333335e-05", "3.3333333333333335e-05", "3.3333333333333335e-05"},
+      {"5e-324", "5.0e-324", "5e-324"},
+  };
+  regex_t number;
+  assert_int_equal(regcomp(&number, "^(-?(0|[1-9][0-9]*)|-?[0-9]+\\.[0-9]*([eE][-+][0-9]+)?)$", REG_EXTENDED),
+                   0);
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    char override[64], line[64], *yaml = NULL, *lines = NULL;
+    const char *const overrides[] = {override};
+    snprintf(override, sizeof override, "phases.1.optimizer.learning_rate=%s", cases[i].value);
+    dft_config *c = must_parse("a.yaml", two_phases, overrides, 1);
+    assert_int_equal(dft_config_write(c, &yaml), DFT_OK);
+    snprintf(line, sizeof line, "      learning_rate: %s\n", cases[i].written);
+    if (strstr(yaml, line) == NULL) fail_msg("%s: not written as %s:\n%s", cases[i].value, line, yaml);
+    assert_int_equal(regexec(&number, cases[i].written, 0, NULL, 0), 0);
+    dft_config *again = must_parse("a.yaml", yaml, NULL, 0);
+    assert_memory_equal(&c->phases[1].optimizer.learning_rate, &again->phases[1].optimizer.learning_rate,
+                        sizeof(double));
+    assert_int_equal(dft_config_deciding(c, &lines), DFT_OK);
+    snprintf(line, sizeof line, "phases.1.optimizer.learning_rate=%s\n", cases[i].deciding);
+    if (strstr(lines, line) == NULL) fail_msg("%s: not deciding as %s:\n%s", cases[i].value, line, lines);
+    free(yaml);
+    free(lines);
+    dft_config_free(c);
+    dft_config_free(again);
+  }
+  regfree(&number);
 }
 
 static void test_deciding(void **state) {
@@ -244,9 +293,10 @@ int main(int argc, char **argv) {
     return 0;
   }
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_round_trip), cmocka_unit_test(test_written_text),
-      cmocka_unit_test(test_deciding),   cmocka_unit_test(test_compatible),
-      cmocka_unit_test(test_reference),  cmocka_unit_test(test_shipped_configs),
+      cmocka_unit_test(test_round_trip),      cmocka_unit_test(test_written_text),
+      cmocka_unit_test(test_numbers),         cmocka_unit_test(test_deciding),
+      cmocka_unit_test(test_compatible),      cmocka_unit_test(test_reference),
+      cmocka_unit_test(test_shipped_configs),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,9 +11,9 @@ const dft_command dft_command_check = {
     .name = "check",
     .arguments = "CONFIG.yaml [key=value ...]",
     .summary = "read every sample and the weights, list what is bad",
-    .help = "Reads every training and validation sample that the config selects once, with data.threads "
-            "threads, and "
-            "lists what is\nunreadable and why, what is named as another kind of image than it is, and "
-            "totals per class. Reads model.weights,\nand says whether they fit. Exit code 65 when "
-            "something is unreadable or does not fit.",
+    .help =
+        "Refuses phases that no run would start with, then reads every training and validation sample that "
+        "the config\nselects once, with data.threads threads, and lists what is unreadable and why, what is "
+        "named as another kind\nof image than it is, and totals per class. Reads model.weights, and says "
+        "whether they fit. Exit code 65 when\nsomething is unreadable or does not fit.",
     .run = run};

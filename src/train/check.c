@@ -1,4 +1,4 @@
-/* `dft check`: reads every sample once, and the weights. */
+/* `dft check`: what training refuses at once; then reads every sample once, and the weights. */
 #include "dft/clock.h"
 #include "dft/log.h"
 #include "train.h"
@@ -17,6 +17,7 @@ typedef struct finding {
 typedef struct checking {
   const dft_dataset *data;
   const char *what; /* "training" */
+  bool is_split;    /* of the training data: about their files all is said */
   int threads, classes;
   const char *const *names;
   int64_t samples, unreadable, suspicious;
@@ -70,7 +71,7 @@ static dft_status tell_block(checking *k, int64_t first, int count) {
 static void print_totals(const checking *k) {
   const char *example;
   int64_t passed_over = dft_dataset_passed_over(k->data, &example);
-  if (passed_over > 0)
+  if (passed_over > 0 && !k->is_split)
     printf("note: %lld file%s passed over for %s, as %s\n", (long long)passed_over,
            passed_over == 1 ? " was" : "s were",
            passed_over == 1 ? "its name or place" : "their names or places", example);
@@ -100,10 +101,11 @@ static dft_status read_all(checking *k) {
   return DFT_OK;
 }
 
-static dft_status check_dataset(const dft_config *c, const dft_dataset *data, const char *what,
+static dft_status check_dataset(const dft_config *c, const dft_dataset *data, bool validation,
                                 const char *const *names, int64_t *unreadable) {
   checking k = {.data = data,
-                .what = what,
+                .what = validation ? "validation" : "training",
+                .is_split = validation && c->data.validation.split > 0,
                 .threads = c->data.threads > 0 ? c->data.threads : omp_get_max_threads(),
                 .classes = c->model.classes,
                 .names = names,
@@ -119,15 +121,19 @@ static dft_status check_dataset(const dft_config *c, const dft_dataset *data, co
   return status;
 }
 
+/* The model, as its phases freeze it: a config that training refuses is refused before any data is read. */
+static dft_status check_phases(const dft_config *c, dft_model **model) {
+  int starts[DFT_CACHE_LEVELS];
+  DFT_TRY(dft_model_new(c->model.alpha, c->model.height, c->model.width, c->model.pooling, c->model.classes,
+                        model));
+  return dft_phase_starts(c, *model, starts);
+}
+
 /* Whether the weights are there and fit the model. What is wrong with the file is a finding. */
-static dft_status check_weights(const dft_config *c, const char *const *names, bool *good) {
-  dft_model *model = NULL;
+static dft_status check_weights(const dft_config *c, dft_model *model, const char *const *names, bool *good) {
   *good = true;
   if (c->model.weights == NULL) return DFT_OK;
-  DFT_TRY(dft_model_new(c->model.alpha, c->model.height, c->model.width, c->model.pooling, c->model.classes,
-                        &model));
   dft_status status = dft_load_weights(c, model, names);
-  dft_model_free(model);
   if (status != DFT_EDATA && status != DFT_EIO) return status;
   printf("unusable: %s\n", dft_error());
   *good = false;
@@ -136,6 +142,7 @@ static dft_status check_weights(const dft_config *c, const char *const *names, b
 
 dft_status dft_check(const dft_source *source) {
   dft_config *c = NULL;
+  dft_model *model = NULL;
   dft_dataset *train = NULL, *validation = NULL;
   const char *const *names = NULL;
   char **own = NULL;
@@ -143,12 +150,12 @@ dft_status dft_check(const dft_source *source) {
   bool weights_good = true;
   DFT_TRY(dft_load_config(dft_comm_alone(), source, &c));
   c->data.on_corrupt = DFT_CORRUPT_SKIP; /* all are listed, not the first one only */
-  dft_status status = dft_data_open(c, dft_share_alone(), &train, &validation);
+  dft_status status = check_phases(c, &model);
+  if (status == DFT_OK) status = dft_data_open(c, dft_share_alone(), &train, &validation);
   if (status == DFT_OK) status = dft_class_names(c, train, &names, &own);
-  if (status == DFT_OK) status = check_weights(c, names, &weights_good);
-  if (status == DFT_OK) status = check_dataset(c, train, "training", names, &bad);
-  if (status == DFT_OK && validation != NULL)
-    status = check_dataset(c, validation, "validation", names, &bad);
+  if (status == DFT_OK) status = check_weights(c, model, names, &weights_good);
+  if (status == DFT_OK) status = check_dataset(c, train, false, names, &bad);
+  if (status == DFT_OK && validation != NULL) status = check_dataset(c, validation, true, names, &bad);
   if (status == DFT_OK && (bad > 0 || !weights_good))
     status = bad == 0 ? dft_fail(DFT_EDATA, "model.weights cannot be used, as said above")
                       : dft_fail(DFT_EDATA, "%lld samples are unreadable, listed above%s", (long long)bad,
@@ -156,6 +163,7 @@ dft_status dft_check(const dft_source *source) {
   dft_class_names_free(own, c->model.classes);
   dft_dataset_free(validation);
   dft_dataset_free(train);
+  dft_model_free(model);
   dft_config_free(c);
   return status;
 }

@@ -165,12 +165,7 @@ static void print_phase(const dft_config *c, dft_model *m, const dft_ops *ops, c
 
 static dft_status print_plan(const dft_config *c, dft_model *m, const dft_ops *ops) {
   int starts[DFT_CACHE_LEVELS];
-  if (c->phase_count > DFT_CACHE_LEVELS)
-    return dft_fail(DFT_EUSAGE, "phases: %d, at most %d are possible", c->phase_count, DFT_CACHE_LEVELS);
-  for (int p = 0; p < c->phase_count; p++) {
-    DFT_TRY(dft_model_freeze(m, &c->phases[p], c->batch_norm));
-    starts[p] = dft_model_tail_start(m);
-  }
+  DFT_TRY(dft_phase_starts(c, m, starts));
   printf("MobileNetV2 alpha %g, input %dx%dx3, %d classes, global batch %d, kernels %s\n", c->model.alpha,
          c->model.height, c->model.width, c->model.classes, c->data.batch_size, ops->name);
   if (c->compute.threads > 0)

@@ -44,21 +44,12 @@ static dft_status choose_shards(dft_run *run) {
   return dft_reducer_new(run->comm, run->shards, ordered, NULL, &run->host_reducer);
 }
 
-/* Every phase is frozen once in advance: a wrong layer name must not end a run in its last phase. */
 static dft_status open_cache(dft_run *run) {
   const dft_config *c = run->config;
-  int *starts = malloc((size_t)c->phase_count * sizeof *starts);
-  if (starts == NULL) return dft_fail_memory("phases", 0);
-  dft_status status = DFT_OK;
-  for (int p = 0; p < c->phase_count && status == DFT_OK; p++) {
-    status = dft_model_freeze(run->model, &c->phases[p], c->batch_norm);
-    starts[p] = dft_model_tail_start(run->model);
-  }
-  if (status == DFT_OK)
-    status = dft_cache_open(c, run->model, run->ops, dft_comm_share(run->comm), starts, c->phase_count,
-                            (const dft_dataset *const *)run->data, &run->cache);
-  free(starts);
-  return status;
+  int starts[DFT_CACHE_LEVELS];
+  DFT_TRY(dft_phase_starts(c, run->model, starts));
+  return dft_cache_open(c, run->model, run->ops, dft_comm_share(run->comm), starts, c->phase_count,
+                        (const dft_dataset *const *)run->data, &run->cache);
 }
 
 /* Rank 0 writes the resolved config beside the results. */

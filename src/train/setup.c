@@ -158,6 +158,16 @@ dft_status dft_setup_decoding(dft_comm *comm, const dft_config *config, const df
   return DFT_OK;
 }
 
+dft_status dft_phase_starts(const dft_config *config, dft_model *model, int *starts) {
+  if (config->phase_count > DFT_CACHE_LEVELS)
+    return dft_fail(DFT_EUSAGE, "phases: %d, at most %d are possible", config->phase_count, DFT_CACHE_LEVELS);
+  for (int p = 0; p < config->phase_count; p++) {
+    DFT_TRY(dft_model_freeze(model, &config->phases[p], config->batch_norm));
+    starts[p] = dft_model_tail_start(model);
+  }
+  return DFT_OK;
+}
+
 dft_status dft_class_names(const dft_config *config, const dft_dataset *data, const char *const **names,
                            char ***own) {
   *own = NULL;

@@ -154,6 +154,9 @@ dft_status dft_same_data(dft_comm *comm, const dft_dataset *data, const char *wh
 /* Threads per rank that read images ahead; 0: none, since reading `data` is next to no work. Collective. */
 dft_status dft_setup_decoding(dft_comm *comm, const dft_config *config, const dft_dataset *data,
                               int *threads);
+/* Freezes for every phase in turn: a wrong layer name must not end a run in its last phase.
+ * starts[DFT_CACHE_LEVELS]: each phase's dft_model_tail_start. DFT_EUSAGE naming what is wrong. */
+dft_status dft_phase_starts(const dft_config *config, dft_model *model, int *starts);
 /* Class names of a run: config, else data, else "0", "1", ...; `own` is to be freed by dft_class_names_free.
  */
 dft_status dft_class_names(const dft_config *config, const dft_dataset *data, const char *const **names,

@@ -28,6 +28,12 @@ expect 0 "rows per image over the phase: 2.00 on 2 hosts, 3.50 on 8 hosts" "$DFT
 
 expect 0 "training: 24 samples, 0 unreadable" "$DFT" check "$config"
 expect 0 "tensors by name; head: from the file" "$DFT" check "$config" model.weights="$final"
+# what training refuses is refused before any data is read
+for command in plan check train; do
+  data=()
+  [ $command = train ] || data=(data.format=image_folder "data.train={path: $work/absent}" data.validation=)
+  expect 2 "nolayer*" "$DFT" $command "$config" "${data[@]}" run_dir="$work/refused" "phases.0.unfreeze=[nolayer*]"
+done
 for words in "absent.h5" "$final model.alpha=0.5"; do
   expect 65 "model.weights cannot be used, as said above" "$DFT" check "$config" model.weights=$words
   grep -q "^unusable: .*${words%% *}: " "$work/out" || fail "check: $words is not named"

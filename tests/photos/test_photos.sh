@@ -100,6 +100,8 @@ done
 cp "$work/out" "$work/check1"
 expect 65 "" "$DFT" check "$config" "${bad[@]}" data.threads=4
 same "$work/check1" "$work/out" "check with 4 threads"
+expect 65 "validation: " "$DFT" check "$config" "${bad[@]}" "data.validation={split: 0.25}"
+[ "$(grep -c "passed over" "$work/out")" = 1 ] || { cat "$work/out" >&2; fail "check: files passed over are not told once"; }
 for ranks in 1 4; do
   ok "skip at np $ranks" np $ranks "$config" "${bad[@]}" run_dir="$work/bad$ranks"
   grep -q "left out: $work/bad/bag/0.jpg: zero bytes" "$work/out" || { cat "$work/out" >&2; fail "np $ranks: not told"; }

@@ -4,6 +4,7 @@
 #include "dft/budget.h"
 #include "dft/checkpoint.h"
 #include "dft/crc.h"
+#include "dft/text.h"
 #include "internal.h"
 #include <math.h>
 #include <stdlib.h>
@@ -34,7 +35,16 @@ static dft_status copy_text(const char *from, char **to) {
   return *to == NULL ? dft_fail_memory("checkpoint", strlen(from) + 1) : DFT_OK;
 }
 
+/* A name, which goes into tables and messages. */
+static dft_status copy_name(const char *file, const char *from, char **to) {
+  if (!dft_is_line(from)) return dft_fail(DFT_EDATA, "%s: the name '%s' is not text in one line", file, from);
+  return copy_text(from, to);
+}
+
 static dft_status check_tensor(const char *name, const Dft__Tensor *t) {
+  if (!dft_is_line(t->layer) || !dft_is_line(t->variable))
+    return dft_fail(DFT_EDATA, "%s: the tensor's name '%s/%s' is not text in one line", name, t->layer,
+                    t->variable);
   if (t->n_shape > DFT_MAX_RANK)
     return dft_fail(DFT_EDATA, "%s: tensor %s/%s has %zu dimensions, at most %d are known", name, t->layer,
                     t->variable, t->n_shape, DFT_MAX_RANK);
@@ -92,15 +102,16 @@ static dft_status get_model(const char *name, const Dft__Model *m, dft_state *s)
   s->height = m->height;
   s->width = m->width;
   s->classes = m->classes;
-  DFT_TRY(copy_text(m->name, &s->model_name));
-  DFT_TRY(copy_text(m->pooling, &s->pooling));
-  DFT_TRY(copy_text(m->preprocessing, &s->preprocessing));
-  DFT_TRY(copy_text(m->resize, &s->resize));
+  DFT_TRY(copy_name(name, m->name, &s->model_name));
+  DFT_TRY(copy_name(name, m->pooling, &s->pooling));
+  DFT_TRY(copy_name(name, m->preprocessing, &s->preprocessing));
+  DFT_TRY(copy_name(name, m->resize, &s->resize));
   if (m->n_class_names == 0) return DFT_OK;
   s->weights.class_names = calloc(m->n_class_names, sizeof(char *));
   if (s->weights.class_names == NULL) return dft_fail_memory("class names", m->n_class_names);
   s->weights.classes = m->classes;
-  for (int i = 0; i < m->classes; i++) DFT_TRY(copy_text(m->class_names[i], &s->weights.class_names[i]));
+  for (int i = 0; i < m->classes; i++)
+    DFT_TRY(copy_name(name, m->class_names[i], &s->weights.class_names[i]));
   return DFT_OK;
 }
 
@@ -129,6 +140,9 @@ static dft_status get_run(const char *name, const Dft__Run *r, dft_state *s) {
   if (r->train_count < 0 || r->best_epoch < 0)
     return dft_fail(DFT_EDATA, "%s: a count is negative (%lld samples, best epoch %d)", name,
                     (long long)r->train_count, r->best_epoch);
+  for (const char *c = r->deciding; *c != '\0'; c++)
+    if (*c != '\n' && dft_control_bytes(c) > 0)
+      return dft_fail(DFT_EDATA, "%s: a control character in the run's config", name);
   s->seed = r->seed;
   s->shards = r->shards;
   s->data_fingerprint = r->data_fingerprint;
@@ -138,7 +152,7 @@ static dft_status get_run(const char *name, const Dft__Run *r, dft_state *s) {
   return copy_text(r->deciding, &s->deciding);
 }
 
-static dft_status get_history(Dft__Epoch **epochs, size_t count, dft_state *s) {
+static dft_status get_history(const char *name, Dft__Epoch **epochs, size_t count, dft_state *s) {
   if (count == 0) return DFT_OK;
   s->history = calloc(count, sizeof *s->history);
   if (s->history == NULL) return dft_fail_memory("history", count * sizeof *s->history);
@@ -151,7 +165,7 @@ static dft_status get_history(Dft__Epoch **epochs, size_t count, dft_state *s) {
                                 .val_loss = e->has_val_loss ? e->val_loss : NAN,
                                 .learning_rate = e->learning_rate};
     s->history_count++;
-    DFT_TRY(copy_text(e->phase, &s->history[i].phase));
+    DFT_TRY(copy_name(name, e->phase, &s->history[i].phase));
   }
   return DFT_OK;
 }
@@ -160,7 +174,7 @@ static dft_status get_state(const char *name, const Dft__Checkpoint *c, dft_stat
   DFT_TRY(get_model(name, c->model, s));
   DFT_TRY(get_position(name, c->position, c->optimizer->iterations, s));
   DFT_TRY(get_run(name, c->run, s));
-  DFT_TRY(get_history(c->history, c->n_history, s));
+  DFT_TRY(get_history(name, c->history, c->n_history, s));
   DFT_TRY(get_tensors(name, c->tensors, c->n_tensors, &s->weights));
   return get_tensors(name, c->slots, c->n_slots, &s->slots);
 }

@@ -215,6 +215,13 @@ static void test_hostile_content(void **state) {
   /* [2^62, 4]: the product would be 0 in 64 bits */
   FIELD_REFUSED("\x22\x12\x0a\x01L\x12\x01v\x1a\x0a\x80\x80\x80\x80\x80\x80\x80\x80\x40\x04",
                 "shape does not fit");
+  /* what a terminal would obey, or a table break at */
+  FIELD_REFUSED("\x22\x0c\x0a\x01\n\x12\x01v\x1a\x04\x01\x01\x01\x01", "not text in one line");
+  CHANGE_REFUSED("head", "h\x1b[m", "the name 'h?[m' is not text in one line");
+  CHANGE_REFUSED("data.batch",
+                 "data\x7f"
+                 "batch",
+                 "a control character in the run's config");
   FIELD_REFUSED("\x22\x02\x0a\x7f", "not a valid dft.Checkpoint");  /* a length past the end */
   FIELD_REFUSED("\x22\x03\x0a\x01L", "not a valid dft.Checkpoint"); /* no variable */
   FIELD_REFUSED("\x3a\x02\x20\xff", "not a valid dft.Checkpoint");

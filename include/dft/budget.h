@@ -8,7 +8,8 @@
 
 typedef struct dft_budget {
   size_t left_bytes;
-  bool exceeded; /* more was asked for */
+  bool exceeded;      /* more was asked for */
+  bool out_of_memory; /* malloc gave none within the budget */
 } dft_budget;
 
 /* For a protobuf of so many bytes: protobuf-c's bookkeeping is at most some 50 bytes for each field of a few.

@@ -14,7 +14,9 @@ void *dft_budget_alloc(void *budget, size_t bytes) {
     return NULL;
   }
   b->left_bytes -= bytes;
-  return malloc(bytes);
+  void *block = malloc(bytes);
+  if (block == NULL && bytes > 0) b->out_of_memory = true;
+  return block;
 }
 
 void dft_budget_free(void *budget, void *block) {

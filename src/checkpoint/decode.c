@@ -204,6 +204,7 @@ dft_status dft_state_decode(const char *name, const unsigned char *bytes, size_t
   dft_budget memory = dft_budget_for_protobuf(count);
   ProtobufCAllocator allocator = {dft_budget_alloc, dft_budget_free, &memory};
   Dft__Checkpoint *c = dft__checkpoint__unpack(&allocator, count, bytes);
+  if (c == NULL && memory.out_of_memory) return dft_fail_memory(name, 0);
   if (c == NULL)
     return dft_fail(DFT_EDATA, "%s: %s", name,
                     memory.exceeded ? "holds more parts than a checkpoint has"

@@ -91,37 +91,37 @@ static dft_status check_size(int64_t height, int64_t width, const char *name) {
 }
 
 static dft_status read_rows(const dft_raster_reader *reader, void *handle, dft_row_sink *sink,
-                            char *message) {
+                            dft_raster_error *error) {
   const void *rows;
   size_t stride;
   while (sink->row < sink->raster.height) {
     int64_t count;
-    if (!reader->rows(handle, sink->raster.height - sink->row, &rows, &stride, &count, message))
+    if (!reader->rows(handle, sink->raster.height - sink->row, &rows, &stride, &count, error))
       return DFT_EDATA;
     for (int64_t i = 0; i < count; i++) dft_row_sink_put(sink, (const uint8_t *)rows + (size_t)i * stride);
   }
   return DFT_OK;
 }
 
-/* bitmap NULL: the size alone. DFT_EDATA without a message of dft: what is wrong is in `message`. */
+/* bitmap NULL: the size alone. DFT_EDATA without a message of dft: what is wrong is in *error. */
 static dft_status decode(const format *f, const dft_raster_reader *reader, const void *bytes, size_t count,
                          const char *name, dft_resize mode, int *height, int *width, dft_bitmap *bitmap,
-                         char *message) {
+                         dft_raster_error *error) {
   dft_raster raster;
   dft_row_sink sink = {0};
   void *handle;
   int64_t announced_height, announced_width;
-  *message = '\0';
+  *error = (dft_raster_error){0};
   if (dft_announced_size(f->format, bytes, count, &announced_height, &announced_width))
     DFT_TRY(check_size(announced_height, announced_width, name));
-  if (!reader->open(f->format, bytes, count, &raster, &handle, message)) return DFT_EDATA;
+  if (!reader->open(f->format, bytes, count, &raster, &handle, error)) return DFT_EDATA;
   dft_status status = check_size(raster.height, raster.width, name);
   if (status == DFT_OK && bitmap != NULL) {
     dft_box by = dft_box_for(&raster, mode, *height, *width);
-    if (!reader->start(handle, dft_box_shrink(by), &raster, message)) status = DFT_EDATA;
+    if (!reader->start(handle, dft_box_shrink(by), &raster, error)) status = DFT_EDATA;
     by = dft_box_for(&raster, mode, *height, *width);
     if (status == DFT_OK) status = dft_row_sink_init(&sink, &raster, by, bitmap);
-    if (status == DFT_OK) status = read_rows(reader, handle, &sink, message);
+    if (status == DFT_OK) status = read_rows(reader, handle, &sink, error);
     dft_row_sink_free(&sink);
   } else if (status == DFT_OK) {
     bool turned = raster.orientation >= 5;
@@ -140,23 +140,23 @@ static dft_status decode_named(const void *bytes, size_t count, const char *name
                                int *height, int *width, dft_bitmap *bitmap) {
   const format *f;
   const dft_raster_reader *reader;
-  char message[DFT_RASTER_MESSAGE_BYTES];
+  dft_raster_error error;
   DFT_TRY(recognise(bytes, count, name, &f));
   DFT_TRY(find_reader(f, name, &reader));
   bool shared = f->reader == NULL;
   if (shared) pthread_rwlock_rdlock(&vips_lock);
-  dft_status status = decode(f, reader, bytes, count, name, mode, height, width, bitmap, message);
+  dft_status status = decode(f, reader, bytes, count, name, mode, height, width, bitmap, &error);
   if (shared) pthread_rwlock_unlock(&vips_lock);
-  if (shared && status == DFT_EDATA && *message != '\0') {
+  if (shared && error.text[0] != '\0') {
     pthread_rwlock_wrlock(&vips_lock);
-    status = decode(f, reader, bytes, count, name, mode, height, width, bitmap, message);
+    status = decode(f, reader, bytes, count, name, mode, height, width, bitmap, &error);
     pthread_rwlock_unlock(&vips_lock);
   }
-  if (f->second != NULL && status == DFT_EDATA && *message != '\0')
-    status = decode(f, f->second, bytes, count, name, mode, height, width, bitmap, message);
-  if (status == DFT_EDATA && *message != '\0')
-    return dft_fail(DFT_EDATA, "%s: damaged or truncated %s: %s", name, f->name, message);
-  return status;
+  if (f->second != NULL && error.text[0] != '\0' && !error.out_of_memory)
+    status = decode(f, f->second, bytes, count, name, mode, height, width, bitmap, &error);
+  if (error.text[0] == '\0') return status;
+  if (error.out_of_memory) return dft_fail_memory(name, 0);
+  return dft_fail(DFT_EDATA, "%s: damaged or truncated %s: %s", name, f->name, error.text);
 }
 
 dft_status dft_decode_size(const void *bytes, size_t count, const char *name, int *height, int *width) {

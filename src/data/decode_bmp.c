@@ -31,19 +31,15 @@ static uint32_t get32(const uint8_t *p) {
   return get16(p) | get16(p + 2) << 16;
 }
 
-static bool refuse(char *message, const char *what) {
-  snprintf(message, DFT_RASTER_MESSAGE_BYTES, "%s", what);
-  return false;
-}
-
 /* The usual masks are B, G, R from the lowest byte up; any others are refused. */
-static bool check_compression(const uint8_t *file, size_t count, uint32_t header, int bits, char *message) {
+static bool check_compression(const uint8_t *file, size_t count, uint32_t header, int bits,
+                              dft_raster_error *error) {
   uint32_t compression = header == CORE_HEADER_BYTES ? COMPRESSION_NONE : get32(file + 30);
   if (compression == COMPRESSION_NONE) return true;
   if (compression != COMPRESSION_BITFIELDS || bits != 32 || count < 66)
-    return refuse(message, "a compressed bitmap is not supported");
+    return dft_raster_refuse(error, "a compressed bitmap is not supported");
   if (get32(file + 54) != 0xff0000 || get32(file + 58) != 0xff00 || get32(file + 62) != 0xff)
-    return refuse(message, "a bitmap with these colour masks is not supported");
+    return dft_raster_refuse(error, "a bitmap with these colour masks is not supported");
   return true;
 }
 
@@ -56,40 +52,41 @@ static void read_palette(const uint8_t *file, size_t count, uint32_t header, bmp
     for (size_t c = 0; c < 3; c++) b->palette[i][c] = file[at + 2 - c];
 }
 
-static bool read_header(const uint8_t *file, size_t count, bmp_image *b, char *message) {
-  if (count < FILE_HEADER_BYTES + CORE_HEADER_BYTES) return refuse(message, "truncated in its header");
+static bool read_header(const uint8_t *file, size_t count, bmp_image *b, dft_raster_error *error) {
+  if (count < FILE_HEADER_BYTES + CORE_HEADER_BYTES)
+    return dft_raster_refuse(error, "truncated in its header");
   uint32_t offset = get32(file + 10), header = get32(file + 14);
   if (header != CORE_HEADER_BYTES && (header < INFO_HEADER_BYTES || header > 1024))
-    return refuse(message, "its header is damaged");
-  if (count < FILE_HEADER_BYTES + (size_t)header) return refuse(message, "truncated in its header");
+    return dft_raster_refuse(error, "its header is damaged");
+  if (count < FILE_HEADER_BYTES + (size_t)header) return dft_raster_refuse(error, "truncated in its header");
   bool core = header == CORE_HEADER_BYTES;
   b->width = core ? (int32_t)get16(file + 18) : (int32_t)get32(file + 18);
   b->height = core ? (int32_t)get16(file + 20) : (int32_t)get32(file + 22);
   b->bits = (int)get16(file + (core ? 24 : 28));
   b->top_down = b->height < 0;
   if (b->top_down) b->height = -b->height;
-  if (b->width < 1 || b->height < 1) return refuse(message, "its header is damaged");
+  if (b->width < 1 || b->height < 1) return dft_raster_refuse(error, "its header is damaged");
   if (b->bits != 1 && b->bits != 4 && b->bits != 8 && b->bits != 24 && b->bits != 32) {
-    snprintf(message, DFT_RASTER_MESSAGE_BYTES, "a bitmap of %d bits per pixel is not supported", b->bits);
+    snprintf(error->text, sizeof error->text, "a bitmap of %d bits per pixel is not supported", b->bits);
     return false;
   }
-  if (!check_compression(file, count, header, b->bits, message)) return false;
+  if (!check_compression(file, count, header, b->bits, error)) return false;
   b->stride = (b->width * b->bits + 31) / 32 * 4;
-  if (offset < FILE_HEADER_BYTES + header) return refuse(message, "its header is damaged");
+  if (offset < FILE_HEADER_BYTES + header) return dft_raster_refuse(error, "its header is damaged");
   if (offset > count || (uint64_t)b->height > (count - offset) / (uint64_t)b->stride)
-    return refuse(message, "truncated");
+    return dft_raster_refuse(error, "truncated");
   b->pixels = file + offset;
   if (b->bits <= 8) read_palette(file, count, header, b);
   return true;
 }
 
 static bool open_bmp(dft_image_format format, const void *bytes, size_t count, dft_raster *raster,
-                     void **handle, char *message) {
+                     void **handle, dft_raster_error *error) {
   (void)format;
   *handle = NULL;
   bmp_image *b = calloc(1, sizeof *b);
-  if (b == NULL) return refuse(message, "out of memory");
-  if (!read_header(bytes, count, b, message)) {
+  if (b == NULL) return dft_raster_no_memory(error);
+  if (!read_header(bytes, count, b, error)) {
     free(b);
     return false;
   }
@@ -103,18 +100,18 @@ static bool open_bmp(dft_image_format format, const void *bytes, size_t count, d
   return true;
 }
 
-static bool start_bmp(void *handle, int shrink, dft_raster *raster, char *message) {
+static bool start_bmp(void *handle, int shrink, dft_raster *raster, dft_raster_error *error) {
   bmp_image *b = handle;
   (void)shrink;
   (void)raster;
   b->line = malloc((size_t)b->width * 3);
-  return b->line != NULL || refuse(message, "out of memory");
+  return b->line != NULL || dft_raster_no_memory(error);
 }
 
 static bool bmp_rows(void *handle, int64_t most, const void **rows, size_t *stride_bytes, int64_t *count,
-                     char *message) {
+                     dft_raster_error *error) {
   bmp_image *b = handle;
-  (void)message;
+  (void)error;
   (void)most;
   int64_t y = b->top_down ? b->next : b->height - 1 - b->next;
   const uint8_t *row = b->pixels + y * b->stride;

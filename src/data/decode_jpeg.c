@@ -22,21 +22,25 @@ typedef struct jpeg_image {
   struct jpeg_error_mgr errors;
   struct jpeg_progress_mgr progress;
   jmp_buf escape;
-  char *message;
+  dft_raster_error *error;
   dft_jpeg_entropy *entropy; /* the thread's; NULL: libjpeg's own Huffman decoding */
   uint8_t *strip;            /* [STRIP_ROWS][stride] */
   size_t stride;
 } jpeg_image;
 
 static _Noreturn void fail_with(jpeg_image *j, const char *what) {
-  snprintf(j->message, DFT_RASTER_MESSAGE_BYTES, "%s", what);
+  (void)dft_raster_refuse(j->error, what);
   longjmp(j->escape, 1);
 }
 
+/* libjpeg's memory may also end at what JPEGMEM of the environment allows it. */
 static void fail(j_common_ptr c) {
+  jpeg_image *j = c->client_data;
   char text[JMSG_LENGTH_MAX];
   c->err->format_message(c, text);
-  fail_with(c->client_data, text);
+  j->error->out_of_memory =
+      c->err->msg_code == JERR_OUT_OF_MEMORY || c->err->msg_code == JERR_NO_BACKING_STORE;
+  fail_with(j, text);
 }
 
 static const char unusual[] = "not a plain baseline file"; /* never the last word: libjpeg tries again */
@@ -125,22 +129,19 @@ static bool choose_colour(jpeg_image *j, dft_raster *raster) {
     raster->colour = DFT_COLOUR_CMYK;
     raster->inverted = true; /* all of them, as Pillow has it */
   } else {
-    snprintf(j->message, DFT_RASTER_MESSAGE_BYTES, "%d colour components", c->num_components);
+    snprintf(j->error->text, sizeof j->error->text, "%d colour components", c->num_components);
     return false;
   }
   return true;
 }
 
 static bool open_jpeg(dft_image_format format, const void *bytes, size_t count, dft_raster *raster,
-                      void **handle, char *message) {
+                      void **handle, dft_raster_error *error) {
   (void)format;
   *handle = NULL;
   jpeg_image *j = calloc(1, sizeof *j);
-  if (j == NULL) {
-    snprintf(message, DFT_RASTER_MESSAGE_BYTES, "out of memory");
-    return false;
-  }
-  j->message = message;
+  if (j == NULL) return dft_raster_no_memory(error);
+  j->error = error;
   j->c.err = jpeg_std_error(&j->errors);
   j->errors.error_exit = fail;
   j->errors.emit_message = warn;
@@ -166,9 +167,9 @@ static bool open_jpeg(dft_image_format format, const void *bytes, size_t count, 
   return true;
 }
 
-static bool start_plain(void *handle, int shrink, dft_raster *raster, char *message) {
+static bool start_plain(void *handle, int shrink, dft_raster *raster, dft_raster_error *error) {
   jpeg_image *j = handle;
-  j->message = message;
+  j->error = error;
   if (setjmp(j->escape)) return false;
   j->c.scale_num = 1;
   j->c.scale_denom = (unsigned)shrink;
@@ -177,9 +178,7 @@ static bool start_plain(void *handle, int shrink, dft_raster *raster, char *mess
   raster->width = j->c.output_width;
   j->stride = (size_t)j->c.output_width * (size_t)j->c.output_components;
   j->strip = malloc(STRIP_ROWS * j->stride);
-  if (j->strip != NULL) return true;
-  snprintf(message, DFT_RASTER_MESSAGE_BYTES, "out of memory");
-  return false;
+  return j->strip != NULL || dft_raster_no_memory(error);
 }
 
 /* From here on libjpeg asks our decoder for coefficients; false: it cannot read this file. */
@@ -189,23 +188,21 @@ static bool take_entropy(jpeg_image *j, bool always) {
   return j->entropy != NULL;
 }
 
-static bool start_jpeg(void *handle, int shrink, dft_raster *raster, char *message) {
-  if (!start_plain(handle, shrink, raster, message)) return false;
+static bool start_jpeg(void *handle, int shrink, dft_raster *raster, dft_raster_error *error) {
+  if (!start_plain(handle, shrink, raster, error)) return false;
   if (dft_jpeg_entropy_works()) (void)take_entropy(handle, false);
   return true;
 }
 
-static bool start_fast(void *handle, int shrink, dft_raster *raster, char *message) {
-  if (!start_plain(handle, shrink, raster, message)) return false;
-  if (take_entropy(handle, true)) return true;
-  snprintf(message, DFT_RASTER_MESSAGE_BYTES, "%s", unusual);
-  return false;
+static bool start_fast(void *handle, int shrink, dft_raster *raster, dft_raster_error *error) {
+  if (!start_plain(handle, shrink, raster, error)) return false;
+  return take_entropy(handle, true) || dft_raster_refuse(error, unusual);
 }
 
 static bool jpeg_rows(void *handle, int64_t most, const void **rows, size_t *stride_bytes, int64_t *count,
-                      char *message) {
+                      dft_raster_error *error) {
   jpeg_image *j = handle;
-  j->message = message;
+  j->error = error;
   JSAMPROW lines[STRIP_ROWS];
   for (int i = 0; i < STRIP_ROWS; i++) lines[i] = j->strip + (size_t)i * j->stride;
   *rows = j->strip;

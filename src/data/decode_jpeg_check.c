@@ -64,16 +64,16 @@ static bool write_image(writer *w) {
 
 /* All rows into `pixels`, zeros at first. */
 static bool read_image(const dft_raster_reader *reader, const writer *w, int shrink, uint8_t *pixels) {
-  char message[DFT_RASTER_MESSAGE_BYTES];
+  dft_raster_error error = {0};
   dft_raster r;
   void *handle;
   const void *rows;
   size_t stride;
   int64_t count;
-  if (!reader->open(DFT_IMAGE_JPEG, w->bytes, w->count, &r, &handle, message)) return false;
-  bool fine = reader->start(handle, shrink, &r, message) && r.height <= HEIGHT && r.width <= WIDTH;
+  if (!reader->open(DFT_IMAGE_JPEG, w->bytes, w->count, &r, &handle, &error)) return false;
+  bool fine = reader->start(handle, shrink, &r, &error) && r.height <= HEIGHT && r.width <= WIDTH;
   for (int64_t y = 0; fine && y < r.height; y += count) {
-    fine = reader->rows(handle, r.height - y, &rows, &stride, &count, message);
+    fine = reader->rows(handle, r.height - y, &rows, &stride, &count, &error);
     for (int64_t i = 0; fine && i < count; i++, pixels += ROW_BYTES)
       memcpy(pixels, (const uint8_t *)rows + (size_t)i * stride, (size_t)(3 * r.width));
   }

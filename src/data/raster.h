@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 /* Pixels as they are read: [height][width][bands] samples of 8 or 16 bits (the machine's order). */
 typedef enum { DFT_COLOUR_GREY, DFT_COLOUR_RGB, DFT_COLOUR_CMYK } dft_colour;
@@ -28,21 +29,35 @@ typedef enum {
   DFT_IMAGE_BMP
 } dft_image_format;
 
-enum { DFT_RASTER_MESSAGE_BYTES = 512 };
+/* Why a reader failed: one line without the file's name. */
+typedef struct dft_raster_error {
+  char text[512];
+  bool out_of_memory; /* nothing is wrong with the file */
+} dft_raster_error;
 
-/* Reads one image in memory; bytes stay in place until close. Each function but close writes a line into
- * message when it returns false, without the file's name. Any thread, one image on one thread at a time. */
+static inline bool dft_raster_refuse(dft_raster_error *e, const char *what) {
+  snprintf(e->text, sizeof e->text, "%s", what);
+  return false;
+}
+
+static inline bool dft_raster_no_memory(dft_raster_error *e) {
+  e->out_of_memory = true;
+  return dft_raster_refuse(e, "out of memory");
+}
+
+/* Reads one image in memory; bytes stay in place until close. Each function but close fills in *error,
+ * zeros at first, when it returns false. Any thread, one image on one thread at a time. */
 typedef struct dft_raster_reader {
   /* Reads the header. *handle is NULL when it fails. */
   bool (*open)(dft_image_format format, const void *bytes, size_t count, dft_raster *raster, void **handle,
-               char *message);
+               dft_raster_error *error);
   /* Gets ready to read, reduced by up to `shrink` (1, 2, 4 or 8) on both axes. raster's size becomes what
    * will be read. */
-  bool (*start)(void *handle, int shrink, dft_raster *raster, char *message);
+  bool (*start)(void *handle, int shrink, dft_raster *raster, dft_raster_error *error);
   /* The next rows, at least one, at most `most`: *count of them, *stride_bytes apart, valid until the next
    * call. */
   bool (*rows)(void *handle, int64_t most, const void **rows, size_t *stride_bytes, int64_t *count,
-               char *message);
+               dft_raster_error *error);
   void (*close)(void *handle);
 } dft_raster_reader;
 
@@ -57,7 +72,7 @@ bool dft_jpeg_entropy_works(void);
 
 /* What the module exports under the name of DFT_RASTER_MODULE_SYMBOL. A change of anything above is another
  * symbol, so that a module left over from another version is refused. */
-#define DFT_RASTER_MODULE_SYMBOL "dft_raster_module_1"
+#define DFT_RASTER_MODULE_SYMBOL "dft_raster_module_2"
 
 /* The orientation in EXIF data, which is a TIFF file of its own; 1 if it says none. */
 int dft_exif_orientation(const uint8_t *exif, size_t count);

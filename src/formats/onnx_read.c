@@ -273,6 +273,7 @@ dft_status dft_onnx_decode(const char *name, const unsigned char *bytes, size_t 
   dft_budget memory = dft_budget_for_protobuf(count);
   ProtobufCAllocator allocator = {dft_budget_alloc, dft_budget_free, &memory};
   Onnx__ModelProto *model = onnx__model_proto__unpack(&allocator, count, bytes);
+  if (model == NULL && memory.out_of_memory) return dft_fail_memory(name, 0);
   if (model == NULL) return dft_fail(DFT_EDATA, "%s: truncated or damaged, or no ONNX file", name);
   reader r = {.name = name, .epsilon = epsilon, .w = w};
   dft_status status = read_model(&r, model);

@@ -23,17 +23,17 @@ static int announces_much(const unsigned char *data, size_t size) {
 
 /* Rows of a JPEG file of at most 100,000 pixels into `pixels`; 0: it is refused. */
 static int read_rows(const dft_raster_reader *reader, const unsigned char *data, size_t size, int shrink,
-                     unsigned char *pixels, size_t *used, char *message) {
+                     unsigned char *pixels, size_t *used, dft_raster_error *error) {
   dft_raster r;
   void *handle;
   const void *rows;
   size_t stride;
-  if (!reader->open(DFT_IMAGE_JPEG, data, size, &r, &handle, message)) return 0;
-  int fine = reader->start(handle, shrink, &r, message);
+  if (!reader->open(DFT_IMAGE_JPEG, data, size, &r, &handle, error)) return 0;
+  int fine = reader->start(handle, shrink, &r, error);
   size_t line = (size_t)(r.width * r.bands);
   *used = (size_t)r.height * line;
   for (int64_t y = 0, count = 0; fine && y < r.height; y += count) {
-    fine = reader->rows(handle, r.height - y, &rows, &stride, &count, message);
+    fine = reader->rows(handle, r.height - y, &rows, &stride, &count, error);
     for (int64_t i = 0; fine && i < count; i++)
       memcpy(pixels + (size_t)(y + i) * line, (const char *)rows + (size_t)i * stride, line);
   }
@@ -46,18 +46,18 @@ static int read_rows(const dft_raster_reader *reader, const unsigned char *data,
 static void compare_with_libjpeg(const unsigned char *data, size_t size) {
   static unsigned char pixels[2][400000];
   static dft_bitmap bitmap;
-  char ours[DFT_RASTER_MESSAGE_BYTES], libjpegs[DFT_RASTER_MESSAGE_BYTES];
+  dft_raster_error ours, libjpegs;
   int height, width;
   if (dft_decode_size(data, size, "fuzz", &height, &width) != DFT_OK || (int64_t)height * width > 100000)
     return;
   for (int shrink = 1; shrink <= 8; shrink *= 2) {
     size_t used[2] = {0};
-    int plain = read_rows(&dft_plain_jpeg_reader, data, size, shrink, pixels[0], &used[0], libjpegs);
-    int fast = read_rows(&dft_fast_jpeg_reader, data, size, shrink, pixels[1], &used[1], ours);
+    int plain = read_rows(&dft_plain_jpeg_reader, data, size, shrink, pixels[0], &used[0], &libjpegs);
+    int fast = read_rows(&dft_fast_jpeg_reader, data, size, shrink, pixels[1], &used[1], &ours);
     if (fast && (!plain || used[0] != used[1] || memcmp(pixels[0], pixels[1], used[0]) != 0)) abort();
     if (shrink > 1) continue;
     int read = dft_decode(data, size, "fuzz", DFT_RESIZE_STRETCH, 100000, 100000, &bitmap) == DFT_OK;
-    if (read != plain || (!read && strstr(dft_error(), libjpegs) == NULL)) abort();
+    if (read != plain || (!read && strstr(dft_error(), libjpegs.text) == NULL)) abort();
   }
 }
 

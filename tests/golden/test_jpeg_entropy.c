@@ -9,22 +9,22 @@
 
 /* The rows that a reader gives; NULL: it refuses the file, for the reason in message. */
 static uint8_t *read_rows(const dft_raster_reader *reader, const bytes *file, int shrink, size_t *size,
-                          char *message) {
+                          dft_raster_error *error) {
   dft_raster r;
   void *handle;
   const void *rows;
   size_t stride;
   int64_t count;
-  if (!reader->open(DFT_IMAGE_JPEG, file->data, file->count, &r, &handle, message)) return NULL;
+  if (!reader->open(DFT_IMAGE_JPEG, file->data, file->count, &r, &handle, error)) return NULL;
   uint8_t *all = NULL, *to = NULL;
-  bool fine = r.height * r.width < 4000000 && reader->start(handle, shrink, &r, message);
+  bool fine = r.height * r.width < 4000000 && reader->start(handle, shrink, &r, error);
   if (fine) {
     size_t line = (size_t)(r.width * r.bands);
     to = all = malloc((size_t)r.height * line);
     assert_non_null(all);
     *size = (size_t)r.height * line;
     for (int64_t y = 0; y < r.height && fine; y += count) {
-      fine = reader->rows(handle, r.height - y, &rows, &stride, &count, message);
+      fine = reader->rows(handle, r.height - y, &rows, &stride, &count, error);
       for (int64_t i = 0; i < count && fine; i++, to += line)
         memcpy(to, (const uint8_t *)rows + (size_t)i * stride, line);
     }
@@ -38,24 +38,24 @@ static uint8_t *read_rows(const dft_raster_reader *reader, const bytes *file, in
 /* What we read, libjpeg alone reads to the same pixels; a good file (`ours`) we do read; and whether a file
  * is refused, and why, is libjpeg's business. */
 static void same_as_libjpeg(const char *name, const bytes *file, bool ours) {
-  char message[DFT_RASTER_MESSAGE_BYTES], plain_message[DFT_RASTER_MESSAGE_BYTES];
+  dft_raster_error error, plain_error;
   dft_bitmap b = {0};
   int height, width;
   if (dft_decode_size(file->data, file->count, name, &height, &width) != DFT_OK || height * width > 40000)
     return;
   for (int shrink = 1; shrink <= 8; shrink *= 2) {
     size_t size = 0, plain_size = 0;
-    uint8_t *plain = read_rows(&dft_plain_jpeg_reader, file, shrink, &plain_size, plain_message);
-    uint8_t *fast = read_rows(&dft_fast_jpeg_reader, file, shrink, &size, message);
+    uint8_t *plain = read_rows(&dft_plain_jpeg_reader, file, shrink, &plain_size, &plain_error);
+    uint8_t *fast = read_rows(&dft_fast_jpeg_reader, file, shrink, &size, &error);
     if (ours && fast == NULL) fail_msg("%s: left to libjpeg", name);
     if (fast != NULL && (plain == NULL || size != plain_size || memcmp(fast, plain, size) != 0))
       fail_msg("%s: libjpeg has other pixels, reduced by %d", name, shrink);
     dft_status status = dft_decode(file->data, file->count, name, DFT_RESIZE_STRETCH,
                                    (height + shrink - 1) / shrink, (width + shrink - 1) / shrink, &b);
     if ((status == DFT_OK) != (plain != NULL) ||
-        (plain == NULL && strstr(dft_error(), plain_message) == NULL))
+        (plain == NULL && strstr(dft_error(), plain_error.text) == NULL))
       fail_msg("%s, reduced by %d: %s, libjpeg says: %s", name, shrink,
-               status == DFT_OK ? "read" : dft_error(), plain != NULL ? "read" : plain_message);
+               status == DFT_OK ? "read" : dft_error(), plain != NULL ? "read" : plain_error.text);
     free(plain);
     free(fast);
   }

@@ -106,4 +106,24 @@ done
 same "$work/eval1.json" "$work/eval3.json" "eval, np 3"
 grep -q '"samples": 5, "left_out": 1' "$work/eval1.json" || fail "eval's counts"
 expect 65 "seen/b/2.bmp" np_quiet 2 eval "$work/one/final.pb" "$work/config.yaml" data.on_corrupt=fail data.train.path="$work/fewer"
+
+# Lack of memory is no image's fault: it ends the run, whichever rank meets it. Progressive files take their memory before libjpeg sees
+# that these are cut, and JPEGMEM (kB) limits it.
+cp -r "$work/fewer" "$work/tall"
+jpeg=$DFT_SOURCE/tests/golden/data/images/progressive.jpg
+at=$(LC_ALL=C grep -obUaP '\xff\xc2' "$jpeg" | head -n 1 | cut -d: -f1)
+for n in 1 2 3 4 5 6 7 8; do
+  cp "$jpeg" "$work/tall/a/tall$n.jpg"
+  printf '\x08\xfc' | dd of="$work/tall/a/tall$n.jpg" bs=1 seek=$((at + 5)) conv=notrunc status=none # the height
+done
+tall=("$work/config.yaml" data.train.path="$work/tall")
+for ranks in 1 3; do
+  JPEGMEM=1 expect 1 "out of memory ($work/tall/a/tall" np_quiet $ranks "${tall[@]}" run_dir="$work/lack$ranks"
+done
+expect 1 "out of memory ($work/tall/a/tall" timeout -k 5 120 mpirun --oversubscribe --bind-to none \
+  -np 1 "$DFT" "${tall[@]}" run_dir="$work/lack" : -np 2 env JPEGMEM=1 "$DFT" "${tall[@]}" run_dir="$work/lack"
+for run in lack1 lack3 lack; do
+  ls "$work/$run/"*.pb >"$work/out" 2>&1 && { cat "$work/out"; fail "$run: a run that lacked memory left checkpoints"; }
+done
+expect 0 "left out: $work/tall/a/tall" np_quiet 3 "${tall[@]}" run_dir="$work/cut"
 echo "the same bytes at np 1, 2, 3, 4, with the cache on, off, small and in files, resumed $i times; as without the images"

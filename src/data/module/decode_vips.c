@@ -55,20 +55,19 @@ static bool started(void) {
 
 /* ---- messages ---- */
 
-/* libvips collects lines, one "loader: what" each, on all threads alike; the first says it. */
-static bool fail(char *message) {
+/* libvips collects lines, one "loader: what" each, on all threads alike; the first says it. Lack of memory is
+ * told apart where libvips allocates pixels itself; the libraries below it have many words for that, and some
+ * of them for damage, too. */
+static bool fail(dft_raster_error *error) {
+  static const char no_memory[] = "vips_tracked: out of memory";
   const char *text = vips_error_buffer();
+  error->out_of_memory = strncmp(text, no_memory, strlen(no_memory)) == 0;
   const char *colon = strstr(text, ": "), *end = strchr(text, '\n');
   if (colon != NULL && (end == NULL || colon < end)) text = colon + 2;
   int length = end != NULL && end > text ? (int)(end - text) : (int)strlen(text);
-  snprintf(message, DFT_RASTER_MESSAGE_BYTES, "%.*s", length, text);
-  if (message[0] == '\0') snprintf(message, DFT_RASTER_MESSAGE_BYTES, "cannot be decoded");
+  snprintf(error->text, sizeof error->text, "%.*s", length, text);
+  if (error->text[0] == '\0') snprintf(error->text, sizeof error->text, "cannot be decoded");
   vips_error_clear();
-  return false;
-}
-
-static bool refuse(char *message, const char *what) {
-  snprintf(message, DFT_RASTER_MESSAGE_BYTES, "%s", what);
   return false;
 }
 
@@ -94,7 +93,7 @@ static bool load(vips_handle *v, int shrink) {
   }
 }
 
-static bool describe(VipsImage *image, dft_raster *raster, char *message) {
+static bool describe(VipsImage *image, dft_raster *raster, dft_raster_error *error) {
   VipsBandFormat type = vips_image_get_format(image);
   VipsInterpretation space = vips_image_get_interpretation(image);
   *raster = (dft_raster){.height = vips_image_get_height(image),
@@ -103,10 +102,11 @@ static bool describe(VipsImage *image, dft_raster *raster, char *message) {
                          .sample_bytes = type == VIPS_FORMAT_USHORT ? 2 : 1,
                          .orientation = vips_image_get_orientation(image)};
   if (type != VIPS_FORMAT_UCHAR && type != VIPS_FORMAT_USHORT)
-    return refuse(message, "samples that are not 8 or 16 bits are not supported; save it as 8-bit RGB");
+    return dft_raster_refuse(error,
+                             "samples that are not 8 or 16 bits are not supported; save it as 8-bit RGB");
   if (vips_image_get_coding(image) != VIPS_CODING_NONE || space == VIPS_INTERPRETATION_LAB ||
       space == VIPS_INTERPRETATION_LABS || space == VIPS_INTERPRETATION_XYZ)
-    return refuse(message, "its colour space is not supported; save it as RGB");
+    return dft_raster_refuse(error, "its colour space is not supported; save it as RGB");
   if (space == VIPS_INTERPRETATION_CMYK && raster->bands >= 4)
     raster->colour = DFT_COLOUR_CMYK;
   else if (raster->bands <= 2)
@@ -114,7 +114,7 @@ static bool describe(VipsImage *image, dft_raster *raster, char *message) {
   else if (raster->bands <= 4)
     raster->colour = DFT_COLOUR_RGB;
   else
-    return refuse(message, "more than four colour components are not supported; save it as RGB");
+    return dft_raster_refuse(error, "more than four colour components are not supported; save it as RGB");
   return true;
 }
 
@@ -129,14 +129,14 @@ static void close_vips(void *handle) {
 }
 
 static bool open_vips(dft_image_format format, const void *bytes, size_t count, dft_raster *raster,
-                      void **handle, char *message) {
+                      void **handle, dft_raster_error *error) {
   *handle = NULL;
-  if (!started()) return refuse(message, "libvips does not start");
+  if (!started()) return dft_raster_refuse(error, "libvips does not start");
   vips_handle *v = calloc(1, sizeof *v);
-  if (v == NULL) return refuse(message, "out of memory");
+  if (v == NULL) return dft_raster_no_memory(error);
   *v = (vips_handle){.format = format, .bytes = bytes, .count = count};
-  bool fine = load(v, 1) || fail(message);
-  if (fine) fine = describe(v->image, raster, message);
+  bool fine = load(v, 1) || fail(error);
+  if (fine) fine = describe(v->image, raster, error);
   if (!fine) {
     close_vips(v);
     return false;
@@ -145,30 +145,30 @@ static bool open_vips(dft_image_format format, const void *bytes, size_t count, 
   return true;
 }
 
-static bool start(void *handle, int shrink, dft_raster *raster, char *message) {
+static bool start(void *handle, int shrink, dft_raster *raster, dft_raster_error *error) {
   vips_handle *v = handle;
   if (v->format == DFT_IMAGE_WEBP && shrink > 1) {
     drop(v);
-    if (!load(v, shrink)) return fail(message);
+    if (!load(v, shrink)) return fail(error);
     raster->height = vips_image_get_height(v->image);
     raster->width = vips_image_get_width(v->image);
   }
   v->region = vips_region_new(v->image);
-  return v->region != NULL || fail(message);
+  return v->region != NULL || fail(error);
 }
 
 static bool rows(void *handle, int64_t most, const void **pixels, size_t *stride_bytes, int64_t *count,
-                 char *message) {
+                 dft_raster_error *error) {
   vips_handle *v = handle;
   *count = most < STRIP_ROWS ? most : STRIP_ROWS;
   VipsRect strip = {0, (int)v->next, v->image->Xsize, (int)*count};
-  if (vips_region_prepare(v->region, &strip) != 0) return fail(message);
+  if (vips_region_prepare(v->region, &strip) != 0) return fail(error);
   *pixels = VIPS_REGION_ADDR(v->region, 0, (int)v->next);
   *stride_bytes = VIPS_REGION_LSKIP(v->region);
   v->next += *count;
   return true;
 }
 
-extern const dft_raster_reader dft_raster_module_1;
-const dft_raster_reader dft_raster_module_1 = {
+extern const dft_raster_reader dft_raster_module_2;
+const dft_raster_reader dft_raster_module_2 = {
     .open = open_vips, .start = start, .rows = rows, .close = close_vips};

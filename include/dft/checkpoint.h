@@ -101,7 +101,8 @@ dft_path dft_store_path(const dft_store *s, const char *name);
  * false when there is no file to read; DFT_EDATA when there are some and none is good (starting over would
  * lose work). *path is a fresh string. */
 dft_status dft_store_latest(dft_store *s, dft_state *state, char **path, bool *found);
-bool dft_store_has_checkpoints(dft_store *s);
+/* Whether there is any checkpoint, good or not. */
+dft_status dft_store_has_checkpoints(const dft_store *s, bool *has);
 /* The names of one state, in the order in which they appear: a run that is killed in between writes the later
  * ones again. */
 typedef enum dft_save_as {

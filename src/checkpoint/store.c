@@ -160,14 +160,15 @@ void dft_store_close(dft_store *s) {
   free(s);
 }
 
-bool dft_store_has_checkpoints(dft_store *s) {
+dft_status dft_store_has_checkpoints(const dft_store *s, bool *has) {
   static const char *const names[] = {"final.pb", "best.pb"};
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-    if (access(dft_store_path(s, names[i]).text, F_OK) == 0) return true;
   listing l;
-  if (list(s, &l) != DFT_OK) return false;
+  DFT_TRY(list(s, &l));
   free(l.entries);
-  return l.count > 0;
+  *has = l.count > 0;
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    *has = *has || access(dft_store_path(s, names[i]).text, F_OK) == 0;
+  return DFT_OK;
 }
 
 /* Reads one file. A damaged one is a warning and *good false; only lack of memory is an error. */

@@ -133,7 +133,9 @@ static dft_status find_state(const dft_run *run, dft_state *state, char **path, 
   const char *resume = run->config->checkpoint.resume;
   *found = false;
   if (strcmp(resume, "none") == 0) {
-    if (dft_store_has_checkpoints(run->store))
+    bool has;
+    DFT_TRY(dft_store_has_checkpoints(run->store, &has));
+    if (has)
       return dft_fail(DFT_EUSAGE,
                       "checkpoint.resume: none, but %s has checkpoints: remove them or use another run_dir",
                       run->config->run_dir);

@@ -111,11 +111,14 @@ static void assert_latest(dft_store *store, const char *name, int64_t step, cons
 static void test_names_and_retention(void **state) {
   (void)state;
   dft_store *s = open_store();
+  bool has;
   put("ckpt-e1-s2.pb", "not ours");
   put("notes.txt", "not ours");
-  assert_false(dft_store_has_checkpoints(s));
+  assert_int_equal(dft_store_has_checkpoints(s, &has), DFT_OK);
+  assert_false(has);
   for (int e = 1; e <= 4; e++) save(s, e, 10 * e, 3);
-  assert_true(dft_store_has_checkpoints(s));
+  assert_int_equal(dft_store_has_checkpoints(s, &has), DFT_OK);
+  assert_true(has);
   assert_string_equal(names(directory),
                       "ckpt-e0002-s00000020.pb ckpt-e0003-s00000030.pb ckpt-e0004-s00000040.pb "
                       "ckpt-e1-s2.pb lock notes.txt");

@@ -106,7 +106,7 @@ INLINE void tiny_image(const depthwise_call *call, int first, int lanes, int gro
   }
 #pragma GCC unroll 9
   for (int o = 0; o < TINY * TINY; o++)
-    put_output((char *)call->out, o * call->out_stride + first, vf_clamp(sum[o], low, high), lanes, rounded);
+    put_output(call->out, o * call->out_stride + first, vf_clamp(sum[o], low, high), lanes, rounded);
 }
 
 /* Functions of their own, so that each begins with what it needs and no more. */
@@ -115,25 +115,25 @@ typedef void depthwise_vector(const depthwise_call *call, int first, int lanes);
   static __attribute__((noinline)) void name(const depthwise_call *call, int first, int lanes) {             \
     kernel;                                                                                                  \
   }
-VECTOR(stem_tiny, tiny_image(call, first, lanes, STEM_GROUP, false))
-VECTOR(stem_tiny_rounded, tiny_image(call, first, lanes, STEM_GROUP, true))
-VECTOR(stem_rows, rows_of(call, first, lanes, STEM_GROUP, 1, false))
-VECTOR(stem_rows_rounded, rows_of(call, first, lanes, STEM_GROUP, 1, true))
-VECTOR(stem_strided, rows_of(call, first, lanes, STEM_GROUP, 2, false))
-VECTOR(stem_strided_rounded, rows_of(call, first, lanes, STEM_GROUP, 2, true))
-VECTOR(wide_tiny, tiny_image(call, first, lanes, GROUP, false))
-VECTOR(wide_tiny_rounded, tiny_image(call, first, lanes, GROUP, true))
-VECTOR(wide_rows, rows_of(call, first, lanes, GROUP, 1, false))
-VECTOR(wide_rows_rounded, rows_of(call, first, lanes, GROUP, 1, true))
-VECTOR(wide_strided, rows_of(call, first, lanes, GROUP, 2, false))
-VECTOR(wide_strided_rounded, rows_of(call, first, lanes, GROUP, 2, true))
-#undef VECTOR
+#define VECTORS(name, group)                                                                                 \
+  VECTOR(name##_tiny, tiny_image(call, first, lanes, group, false))                                          \
+  VECTOR(name##_tiny_rounded, tiny_image(call, first, lanes, group, true))                                   \
+  VECTOR(name##_rows, rows_of(call, first, lanes, group, 1, false))                                          \
+  VECTOR(name##_rows_rounded, rows_of(call, first, lanes, group, 1, true))                                   \
+  VECTOR(name##_strided, rows_of(call, first, lanes, group, 2, false))                                       \
+  VECTOR(name##_strided_rounded, rows_of(call, first, lanes, group, 2, true))
+VECTORS(stem, STEM_GROUP)
+VECTORS(wide, GROUP)
 
 /* `tiny`: the rows are a whole image of 3x3 pixels, and those of zeros around it. */
 static void depthwise_rows(const depthwise_call *call, int group, int stride, bool tiny, bool rounded) {
-  static depthwise_vector *const vectors[2][3][2] = {
-      {{stem_tiny, stem_tiny_rounded}, {stem_rows, stem_rows_rounded}, {stem_strided, stem_strided_rounded}},
-      {{wide_tiny, wide_tiny_rounded}, {wide_rows, wide_rows_rounded}, {wide_strided, wide_strided_rounded}}};
+#define NAMES(name)                                                                                          \
+  {                                                                                                          \
+    {name##_tiny, name##_tiny_rounded}, {name##_rows, name##_rows_rounded}, {                                \
+      name##_strided, name##_strided_rounded                                                                 \
+    }                                                                                                        \
+  }
+  static depthwise_vector *const vectors[2][3][2] = {NAMES(stem), NAMES(wide)};
   depthwise_vector *const vector = vectors[group == GROUP][tiny ? 0 : stride][rounded];
   for (int first = 0; first < call->channels; first += VF_LANES)
     vector(call, first, call->channels - first < VF_LANES ? call->channels - first : VF_LANES);

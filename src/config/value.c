@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 _Static_assert(offsetof(dft_config, model.width) == offsetof(dft_config, model.height) + sizeof(int),
                "DFT_KEY_SHAPE stores two neighbouring ints");
@@ -245,11 +246,21 @@ static void print_range(FILE *out, const dft_key *key, dft_value_style style, co
   if (!single) fputc(']', out);
 }
 
+/* What is no text to YAML without quotes; to YAML 1.1 more words and any of their spellings. */
+static bool is_yaml_word(dft_value_style style, const char *text) {
+  static const char *const words[] = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"};
+  for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+    if (strcmp(text, words[i]) == 0 && i < 3) return true;
+    if (strcasecmp(text, words[i]) == 0 && style == DFT_VALUE_YAML) return true;
+  }
+  return false;
+}
+
 /* Plain where YAML and this parser read it back as the same text, else in double quotes. */
-static void print_text(FILE *out, const char *text) {
+static void print_text(FILE *out, dft_value_style style, const char *text) {
   static const char safe[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-";
   bool plain = text[strspn(text, safe)] == '\0' && strchr("0123456789.-", text[0]) == NULL;
-  if (plain && strcmp(text, "null") != 0 && strcmp(text, "true") != 0 && strcmp(text, "false") != 0) {
+  if (plain && !is_yaml_word(style, text)) {
     fputs(text, out);
     return;
   }
@@ -261,12 +272,12 @@ static void print_text(FILE *out, const char *text) {
   fputc('"', out);
 }
 
-static void print_list(FILE *out, const dft_key *key, const void *field, int count) {
+static void print_list(FILE *out, const dft_key *key, dft_value_style style, const void *field, int count) {
   fputc('[', out);
   for (int i = 0; i < count; i++) {
     if (i > 0) fputs(", ", out);
     if (key->type == DFT_KEY_TEXTS)
-      print_text(out, (*(char *const *const *)field)[i]);
+      print_text(out, style, (*(char *const *const *)field)[i]);
     else
       fprintf(out, "%lld", (long long)(*(const int64_t *const *)field)[i]);
   }
@@ -305,14 +316,14 @@ static void print_value(FILE *out, const dft_key *key, dft_value_style style, co
   case DFT_KEY_TEXT:
   case DFT_KEY_PATH:
     dft_word_at(key->words ? key->words : "", 0, word, sizeof word);
-    print_text(out, *(char *const *)field ? *(char *const *)field : word);
+    print_text(out, style, *(char *const *)field ? *(char *const *)field : word);
     break;
   case DFT_KEY_SHAPE:
     fprintf(out, "[%d, %d, 3]", ((const int *)field)[0], ((const int *)field)[1]);
     break;
   case DFT_KEY_INTS:
   case DFT_KEY_TEXTS:
-    print_list(out, key, field, *count);
+    print_list(out, key, style, field, *count);
     break;
   }
 }

@@ -135,6 +135,24 @@ static void test_numbers(void **state) {
   regfree(&number);
 }
 
+/* To YAML 1.1 yes and no are no texts; the deciding lines keep the form that checkpoints hold. */
+static void test_words(void **state) {
+  (void)state;
+  static const char *const overrides[] = {"model.class_names=[yes, No, 'true', north, Y]", "model.classes=5"};
+  char *yaml = NULL, *lines = NULL;
+  dft_config *c = must_parse("a.yaml", two_phases, overrides, 2);
+  assert_int_equal(dft_config_write(c, &yaml), DFT_OK);
+  assert_non_null(strstr(yaml, "class_names: [\"yes\", \"No\", \"true\", north, \"Y\"]\n"));
+  assert_int_equal(dft_config_deciding(c, &lines), DFT_OK);
+  assert_non_null(strstr(lines, "model.class_names=[yes, No, \"true\", north, Y]\n"));
+  dft_config *again = must_parse("a.yaml", yaml, NULL, 0);
+  for (int i = 0; i < 5; i++) assert_string_equal(c->model.class_names[i], again->model.class_names[i]);
+  free(yaml);
+  free(lines);
+  dft_config_free(c);
+  dft_config_free(again);
+}
+
 static void test_deciding(void **state) {
   (void)state;
   dft_config *c = must_parse("a.yaml", two_phases, NULL, 0);
@@ -293,10 +311,10 @@ int main(int argc, char **argv) {
     return 0;
   }
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_round_trip),      cmocka_unit_test(test_written_text),
-      cmocka_unit_test(test_numbers),         cmocka_unit_test(test_deciding),
-      cmocka_unit_test(test_compatible),      cmocka_unit_test(test_reference),
-      cmocka_unit_test(test_shipped_configs),
+      cmocka_unit_test(test_round_trip), cmocka_unit_test(test_written_text),
+      cmocka_unit_test(test_numbers),    cmocka_unit_test(test_words),
+      cmocka_unit_test(test_deciding),   cmocka_unit_test(test_compatible),
+      cmocka_unit_test(test_reference),  cmocka_unit_test(test_shipped_configs),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

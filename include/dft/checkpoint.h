@@ -113,6 +113,7 @@ typedef enum dft_save_as {
 /* Writes a state once under a set of names, which share the bytes on disk where the file system can. After a
  * numbered one, deletes the oldest of these up to it until `keep` are left (keep < 1: none is deleted). */
 dft_status dft_store_save(dft_store *s, const dft_state *state, unsigned names, int keep);
-bool dft_store_has_final(dft_store *s);
+/* Whether dft_store_latest read a good final.pb. */
+bool dft_store_has_final(const dft_store *s);
 
 #endif

@@ -15,6 +15,7 @@
 
 struct dft_store {
   int lock_fd;
+  bool has_final;
   char directory[PATH_MAX];
 };
 
@@ -191,6 +192,7 @@ static dft_status find_latest(dft_store *s, const listing *l, dft_state *state, 
     DFT_TRY(try_read(dft_store_path(s, "final.pb").text, &final, &have_final));
     *damaged += !have_final;
   }
+  s->has_final = have_final;
   for (int i = 0; i < l->count && status == DFT_OK && !good; i++) {
     if (have_final && l->entries[i].step <= final.step) break;
     status = try_read(dft_store_path(s, l->entries[i].name).text, state, &good);
@@ -229,8 +231,8 @@ dft_status dft_store_latest(dft_store *s, dft_state *state, char **path, bool *f
   return status;
 }
 
-bool dft_store_has_final(dft_store *s) {
-  return access(dft_store_path(s, "final.pb").text, F_OK) == 0;
+bool dft_store_has_final(const dft_store *s) {
+  return s->has_final;
 }
 
 /* The oldest numbered ones go until `keep` are left. */

@@ -135,15 +135,20 @@ static dft_status make_groups(dft_comm *comm) {
   return DFT_OK;
 }
 
-static dft_status learn_places(dft_comm *comm) {
-  char mine[DFT_HOST_BYTES];
-  memcpy(mine, comm->host[0], sizeof mine);
+/* Room for the names of all hosts, of which only this rank's is known yet. */
+static dft_status make_room_for_hosts(dft_comm *comm) {
   char(*host)[DFT_HOST_BYTES] = calloc((size_t)comm->size, sizeof *host);
   if (host == NULL) return dft_fail_memory("host names", (unsigned long long)comm->size * sizeof *host);
+  memcpy(host[comm->rank], comm->host[0], sizeof *host);
   free(comm->host);
   comm->host = host;
-  memcpy(host[comm->rank], mine, sizeof mine);
-  DFT_TRY(dft_comm_allgather(comm, mine, sizeof mine, host));
+  return DFT_OK;
+}
+
+static dft_status learn_places(dft_comm *comm) {
+  char mine[DFT_HOST_BYTES];
+  memcpy(mine, comm->host[comm->rank], sizeof mine);
+  DFT_TRY(dft_comm_allgather(comm, mine, sizeof mine, comm->host));
   float leaders = comm->local_rank == 0 ? 1 : 0;
   DFT_TRY(dft_comm_sum_f32(comm, &leaders, 1));
   comm->hosts = (int)leaders;
@@ -181,6 +186,7 @@ static dft_status open_world(dft_comm *comm) {
   MPI_Comm_size(MPI_COMM_WORLD, &comm->size);
   DFT_TRY(refuse_lonely_tasks(comm->size, launched_by_mpirun));
   if (comm->size == 1) return DFT_OK;
+  DFT_TRY(make_room_for_hosts(comm)); /* what waits from here on names them */
   DFT_TRY(make_groups(comm));
   DFT_TRY(dft_beats_open(comm));
   DFT_TRY(learn_places(comm));
@@ -258,7 +264,8 @@ int dft_comm_hosts(const dft_comm *comm) {
 }
 
 const char *dft_comm_host(const dft_comm *comm, int rank) {
-  return rank >= 0 && rank < comm->size ? comm->host[rank] : "?";
+  const bool known = rank >= 0 && rank < comm->size && comm->host[rank][0] != '\0';
+  return known ? comm->host[rank] : "?";
 }
 
 const char *dft_comm_version(void) {

@@ -1,5 +1,6 @@
 /* The table of layers: MobileNetV2(include_top=False, pooling=...) and the head. */
 #include "dft/model.h"
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -149,6 +150,15 @@ dft_status dft_model_new(double alpha, int height, int width, dft_pooling poolin
   if (height < MIN_SIZE || width < MIN_SIZE)
     return dft_fail(DFT_EUSAGE, "model.input_shape: %dx%d is too small, MobileNetV2 needs at least %dx%d",
                     height, width, MIN_SIZE, MIN_SIZE);
+  /* what block_1 expands to is the largest tensor of an image */
+  const int channels = blocks[1].expansion * make_divisible(blocks[0].filters * alpha);
+  const int64_t pixels = ((int64_t)height + 1) / 2 * (((int64_t)width + 1) / 2);
+  if (pixels > INT_MAX / channels)
+    return dft_fail(
+        DFT_EUSAGE,
+        "model.input_shape: %dx%d is too large: with model.alpha %g a layer would have %.2g values "
+        "per image, at most %d are possible",
+        height, width, alpha, (double)pixels * channels, INT_MAX);
   dft_model *m = calloc(1, sizeof *m);
   if (m == NULL) return dft_fail_memory("model", sizeof *m);
   m->arena = dft_arena_new();

@@ -17,11 +17,16 @@ static double ratio(int64_t part, int64_t whole) {
   return whole > 0 ? (double)part / (double)whole : 0.0;
 }
 
+/* Samples of true_class that were predicted as the other: an entry of the confusion matrix. */
+static int64_t taken_for(const dft_metrics *m, int classes, int true_class, int predicted) {
+  return m->confusion[(int64_t)true_class * classes + predicted];
+}
+
 static class_scores score(const dft_metrics *m, int classes, int c) {
-  class_scores s = {.correct = m->confusion[c * classes + c]};
+  class_scores s = {.correct = taken_for(m, classes, c, c)};
   for (int i = 0; i < classes; i++) {
-    s.support += m->confusion[c * classes + i];
-    s.predicted += m->confusion[i * classes + c];
+    s.support += taken_for(m, classes, c, i);
+    s.predicted += taken_for(m, classes, i, c);
   }
   s.precision = ratio(s.correct, s.predicted);
   s.recall = ratio(s.correct, s.support);
@@ -62,7 +67,7 @@ static void print_table(const dft_run *run, const dft_metrics *m) {
   printf("\n");
   for (int t = 0; t < classes; t++) {
     printf("%-20s", run->class_names[t]);
-    for (int p = 0; p < classes; p++) printf(" %8lld", (long long)m->confusion[t * classes + p]);
+    for (int p = 0; p < classes; p++) printf(" %8lld", (long long)taken_for(m, classes, t, p));
     printf("\n");
   }
   fflush(stdout);
@@ -101,7 +106,7 @@ static void json(FILE *f, const dft_run *run, const char *checkpoint, const dft_
   for (int t = 0; t < classes; t++)
     for (int p = 0; p < classes; p++)
       fprintf(f, "%s%s%lld%s", p == 0 && t ? ", " : "", p == 0 ? "[" : ", ",
-              (long long)m->confusion[t * classes + p], p == classes - 1 ? "]" : "");
+              (long long)taken_for(m, classes, t, p), p == classes - 1 ? "]" : "");
   fprintf(f, "]}\n");
 }
 
@@ -199,7 +204,7 @@ static dft_status evaluate(dft_run *run, dft_state *state, const char *checkpoin
                                                       &run->class_names, &run->own_class_names)));
   int ranks = dft_comm_size(run->comm);
   run->shards = ranks > state->shards ? dft_shards_auto(ranks) : state->shards;
-  DFT_TRY(dft_reducer_new(run->comm, run->shards, true, NULL, &run->host_reducer));
+  DFT_TRY(dft_comm_agree(run->comm, dft_reducer_new(run->comm, run->shards, true, NULL, &run->host_reducer)));
   DFT_TRY(dft_comm_agree(run->comm, open_images(run)));
   DFT_TRY(dft_setup_decoding(run->comm, run->config, run->data[DFT_SET_VALIDATION], &run->decode_threads));
   DFT_TRY(dft_comm_agree(run->comm, dft_ahead_open(run, run->decode_threads)));

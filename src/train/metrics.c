@@ -90,7 +90,7 @@ static void sum_up(evaluation *e, int classes, bool confusion) {
     int begin = e->map.first[e->map.node_first[n]], end = e->map.first[e->map.node_first[n + 1]];
     node[DFT_SUM_COUNT] = end - begin;
     for (int i = begin; i < end && confusion; i++)
-      node[DFT_SUMS + e->labels[i] * classes + e->predicted[i]] += 1.0;
+      node[DFT_SUMS + (int64_t)e->labels[i] * classes + e->predicted[i]] += 1.0;
   }
 }
 
@@ -136,7 +136,7 @@ dft_status dft_measure(dft_run *run, dft_set set, dft_metrics *metrics) {
     metrics->left_out = dft_dataset_count(run->data[set]) - metrics->count;
     metrics->loss = count > 0 ? e.sums[DFT_SUM_LOSS] / count : NAN;
     metrics->accuracy = count > 0 ? e.sums[DFT_SUM_CORRECT] / count : NAN;
-    for (int i = 0; confusion && i < classes * classes; i++)
+    for (int64_t i = 0; confusion && i < (int64_t)classes * classes; i++)
       metrics->confusion[i] = (int64_t)e.sums[DFT_SUMS + i];
   }
   close_evaluation(&e);

@@ -275,7 +275,7 @@ static dft_status end_epoch(dft_run *run, int steps, double start_s) {
   DFT_TRY(sum_work(run));
   if (run->report != NULL)
     dft_defer(run, dft_report_epoch_end(run->report, &e, steps, dft_now_s() - start_s));
-  DFT_TRY(dft_comm_agree(run->comm, run->pending));
+  DFT_TRY(dft_agree_pending(run));
   return save_epoch(run, best);
 }
 

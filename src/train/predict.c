@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TILE = 64, TAG = 1, ERROR_BYTES = 1024, NAME_BYTES = 8192 };
+enum { TILE = 64, TAG = 1, ERROR_BYTES = 1024, NAME_BYTES = 8192, MESSAGE_BYTES = 1 << 30 };
 
 /* Everything that stays open over the inputs. Only rank 0 collects. */
 typedef struct prediction {
@@ -127,18 +127,31 @@ static dft_status grow(prediction *p, const dft_dataset *data, int64_t more) {
   return DFT_OK;
 }
 
+/* MPI counts the bytes of a message in an int. */
+static size_t piece(size_t bytes) {
+  return bytes < MESSAGE_BYTES ? bytes : MESSAGE_BYTES;
+}
+
 static dft_status send_to_first(prediction *p, const void *data, size_t bytes) {
-  dft_message m = {0};
-  if (bytes == 0) return DFT_OK;
-  DFT_TRY(dft_comm_isend(p->comm, 0, TAG, data, bytes, &m));
-  return dft_comm_wait(p->comm, &m);
+  const char *at = data;
+  for (size_t n; bytes > 0; at += n, bytes -= n) {
+    dft_message m = {0};
+    n = piece(bytes);
+    DFT_TRY(dft_comm_isend(p->comm, 0, TAG, at, n, &m));
+    DFT_TRY(dft_comm_wait(p->comm, &m));
+  }
+  return DFT_OK;
 }
 
 static dft_status receive(prediction *p, int rank, void *data, size_t bytes) {
-  dft_message m = {0};
-  if (bytes == 0) return DFT_OK;
-  DFT_TRY(dft_comm_irecv(p->comm, rank, TAG, data, bytes, &m));
-  return dft_comm_wait(p->comm, &m);
+  char *at = data;
+  for (size_t n; bytes > 0; at += n, bytes -= n) {
+    dft_message m = {0};
+    n = piece(bytes);
+    DFT_TRY(dft_comm_irecv(p->comm, rank, TAG, at, n, &m));
+    DFT_TRY(dft_comm_wait(p->comm, &m));
+  }
+  return DFT_OK;
 }
 
 static dft_status gather_rows(prediction *p, int64_t n, float *mine) {

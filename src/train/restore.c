@@ -46,5 +46,5 @@ dft_status dft_read_checkpoint(dft_comm *comm, const char *path, dft_state *stat
   if (status == DFT_OK) status = dft_comm_bcast(comm, 0, bytes, count);
   if (status == DFT_OK && !reads) status = dft_state_decode(path, bytes, count, state);
   free(bytes);
-  return status;
+  return dft_comm_agree(comm, status);
 }

@@ -40,8 +40,9 @@ static dft_status choose_shards(dft_run *run) {
     dft_warn("%d ranks share %d shards unequally: %d %% of them will be busy; a power of two fits", ranks,
              run->shards, 100 * run->shards / (((run->shards + ranks - 1) / ranks) * ranks));
   const bool ordered = run->config->distributed.reduction == DFT_REDUCTION_ORDERED;
-  DFT_TRY(dft_reducer_new(run->comm, run->shards, ordered, run->compute.device, &run->reducer));
-  return dft_reducer_new(run->comm, run->shards, ordered, NULL, &run->host_reducer);
+  dft_status status = dft_reducer_new(run->comm, run->shards, ordered, run->compute.device, &run->reducer);
+  if (status == DFT_OK) status = dft_reducer_new(run->comm, run->shards, ordered, NULL, &run->host_reducer);
+  return dft_comm_agree(run->comm, status);
 }
 
 static dft_status open_cache(dft_run *run) {

@@ -16,6 +16,11 @@ void dft_defer(dft_run *run, dft_status status) {
   snprintf(run->pending_text, sizeof run->pending_text, "%s", dft_error());
 }
 
+dft_status dft_agree_pending(dft_run *run) {
+  if (run->pending != DFT_OK) dft_fail(run->pending, "%s", run->pending_text);
+  return dft_comm_agree(run->comm, run->pending);
+}
+
 void dft_at(dft_run *run, const char *what, int ahead) {
   char where[64];
   snprintf(where, sizeof where, "%s %lld", what, (long long)run->at.step + ahead);
@@ -170,8 +175,7 @@ dft_status dft_train_step(dft_run *run, dft_step_result *result) {
     DFT_TRY(compute(run, global));
   }
   if (ph->sums[DFT_SUM_FAILED] > 0) {
-    if (run->pending != DFT_OK) dft_fail(run->pending, "%s", run->pending_text);
-    return dft_comm_agree(run->comm, run->pending);
+    return dft_agree_pending(run);
   }
   double count = ph->sums[DFT_SUM_COUNT];
   dft_status status = DFT_OK;

@@ -110,7 +110,7 @@ typedef struct dft_run {
   dft_fetch *fetch; /* NULL on one host */
   dft_ahead ahead;
   dft_position at;
-  bool has_final;   /* final.pb was there when the run started */
+  bool has_final;   /* a good final.pb was there when the run started */
   int64_t left_out; /* samples that could not be read, of this epoch's steps since the start */
   bool told_left_out[DFT_SETS];
   dft_epoch_work work; /* of this rank, of this epoch since the start */
@@ -263,6 +263,8 @@ void dft_at(dft_run *run, const char *what, int ahead);
 /* Remembers an error that only this rank knows: the next exchange tells the others, and all leave together.
  */
 void dft_defer(dft_run *run, dft_status status);
+/* Collective: what was remembered, of any rank. */
+dft_status dft_agree_pending(dft_run *run);
 
 /* sums.c: per-sample values -> per-node sums in the tree's order. out[node*stride] */
 void dft_node_sums(const dft_shard_map *map, const float *values, double *out, size_t stride);

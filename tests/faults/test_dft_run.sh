@@ -73,8 +73,8 @@ done
 pretend "75 2" 2 "restart 1 of 1" -np 4 dft a.yaml
 pretend "205 0" 0 "mpirun --host good:2,fine:2 -np 4 dft" --host good:2,dead:2,fine:2 -np 6 dft a.yaml
 pretend "205 0" 0 "without dead: 1 ranks on 1 of 2 hosts" --host dead:9,good -np 3 dft a.yaml
-printf 'dead slots=4 # the first\n\ngood slots=4\n' >"$work/hosts"
-pretend "205 0" 0 "hosts: good slots=4" --hostfile "$work/hosts" -np 8 dft a.yaml
+printf 'dead slots=4 max_slots=9 # the first\n\n\tgood\tslots = 4\n' >"$work/hosts"
+pretend "205 0" 0 $'hosts: good\tslots = 4' --hostfile "$work/hosts" -np 8 dft a.yaml
 grep -q "^mpirun .* -np 4 dft" "$work/out" || broken "the ranks did not shrink with the hosts"
 grep -q dead "$work/hosts" || fail "the user's hostfile was changed"
 pretend "1 0" 0 "without dead" --host dead,good -np 2 dft a.yaml

@@ -94,10 +94,30 @@ static void test_finite_differences(void **state) {
   each_set(check_slopes);
 }
 
+/* A channel with a value that is not a number has no maximum and no mean, wherever the value stands. */
+static void check_nan(const dft_ops *ops) {
+  enum { PIXELS = 9, CHANNELS = 40 };
+  float x[PIXELS * CHANNELS], y[CHANNELS];
+  for (int bad = 0; bad < PIXELS; bad++) {
+    for (int i = 0; i < PIXELS * CHANNELS; i++) x[i] = (float)(i % 7);
+    for (int c = 0; c < CHANNELS; c += 3) x[bad * CHANNELS + c] = NAN;
+    for (int max = 0; max <= 1; max++) {
+      (max ? ops->pool_max : ops->pool_avg)(x, y, 1, PIXELS, CHANNELS);
+      for (int c = 0; c < CHANNELS; c++) assert_int_equal(isnan(y[c]) != 0, c % 3 == 0);
+    }
+  }
+}
+
+static void test_nan(void **state) {
+  (void)state;
+  each_set(check_nan);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_ragged),
       cmocka_unit_test(test_finite_differences),
+      cmocka_unit_test(test_nan),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

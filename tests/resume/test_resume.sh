@@ -24,6 +24,11 @@ cp "$work/whole/final.pb" "$work/before.pb"
 ok "finished" np 2 "$work/config.yaml"
 grep -q "Finished after 3 epochs" "$work/out" || fail "a finished run does not print its result"
 same "$work/before.pb" "$work/whole/final.pb" "finished run started again"
+# a damaged final.pb is written again
+head -c 1000 "$work/before.pb" >"$work/half.pb"
+mv "$work/half.pb" "$work/whole/final.pb"
+ok "final.pb damaged" np 3 "$work/config.yaml"
+same "$work/before.pb" "$work/whole/final.pb" "final.pb that was damaged"
 # more epochs in the last phase: as if they had been there from the start
 ok "longer, from the start" np 2 "$work/config.yaml" run_dir="$work/long" phases.2.epochs=2
 ok "longer, appended" np 3 "$work/config.yaml" phases.2.epochs=2

@@ -38,6 +38,9 @@ static void too_small_is_refused(void **state) {
   assert_int_equal(dft_model_new(1.0, 31, 96, DFT_POOL_AVG, 5, &m), DFT_EUSAGE);
   assert_non_null(strstr(dft_error(), "31x96"));
   assert_null(m);
+  assert_int_equal(dft_model_new(8, 4096, 4096, DFT_POOL_AVG, 5, &m), DFT_EUSAGE);
+  assert_non_null(strstr(dft_error(), "4096x4096 is too large"));
+  assert_null(m);
 }
 
 static bool trains(const dft_model *m, const char *name) {

@@ -1,5 +1,6 @@
 #include "kernels.h"
 #include "plain.h"
+#include <math.h>
 
 void dft_pool_avg_plain(const float *x, float *y, int samples, int pixels, int c) {
   const int threads = dft_threads_for((int64_t)samples * pixels * c);
@@ -30,7 +31,8 @@ void dft_pool_max_plain(const float *x, float *y, int samples, int pixels, int c
     float *yp = y + (int64_t)s * c;
     for (int i = 0; i < c; i++) yp[i] = xp[i];
     for (int64_t p = 1; p < pixels; p++)
-      for (int i = 0; i < c; i++) yp[i] = xp[p * c + i] > yp[i] ? xp[p * c + i] : yp[i];
+      for (int i = 0; i < c; i++) /* once not a number, it stays so */
+        yp[i] = xp[p * c + i] <= yp[i] || isnan(yp[i]) ? yp[i] : xp[p * c + i];
   }
 }
 

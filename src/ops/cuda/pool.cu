@@ -20,7 +20,7 @@ template <typename T, int V> struct pool_kernel {
         if (clamp) value[j] = dft_relu6(value[j]);
         if (!max)
           result[j] += value[j];
-        else if (pixel == 0 || value[j] > result[j])
+        else if (pixel == 0 || !(value[j] <= result[j] || isnan(result[j])))
           result[j] = value[j];
       }
     }

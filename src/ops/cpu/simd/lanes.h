@@ -54,6 +54,11 @@ INLINE vf vf_where_equal(vf a, vf b, vf x) {
   return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ), x);
 }
 
+/* The larger one; not a number if either is not. */
+INLINE vf vf_max_or_nan(vf a, vf b) {
+  return _mm512_mask_mov_ps(vf_max(a, b), _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), a);
+}
+
 /* p[VF_LANES] += a */
 INLINE void vf_flush_all(double *p, vf a) {
   const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(a));
@@ -114,6 +119,10 @@ INLINE vf vf_gate6(vf y, vf x) {
 
 INLINE vf vf_where_equal(vf a, vf b, vf x) {
   return _mm256_and_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ), x);
+}
+
+INLINE vf vf_max_or_nan(vf a, vf b) {
+  return _mm256_blendv_ps(vf_max(a, b), a, _mm256_cmp_ps(a, a, _CMP_UNORD_Q));
 }
 
 INLINE void vf_flush_all(double *p, vf a) {

@@ -31,7 +31,7 @@ void DFT_SIMD(dft_pool_avg_dx)(const float *dy, float *dx, int samples, int pixe
 
 INLINE void max_lanes(const float *x, float *y, int pixels, int c, int lanes) {
   vf most = vf_get(x, lanes);
-  for (int64_t p = 1; p < pixels; p++) most = vf_max(vf_get(x + p * c, lanes), most);
+  for (int64_t p = 1; p < pixels; p++) most = vf_max_or_nan(vf_get(x + p * c, lanes), most);
   vf_put(y, most, lanes);
 }
 

@@ -13,7 +13,8 @@ enum {
   TILE_SAMPLES = 8,        /* through the stages with few pixels, whose weights are many */
   WHOLE_PIXELS = 128,      /* a bordered group of at most so many stays in L1 as a whole */
   STACK_PIXELS = 200,      /* of several such groups together */
-  BATCH_PIXELS = 96,       /* of rows that the source makes together, at least, but for ... */
+  BATCH_PIXELS = 48,       /* of rows that the source makes together, at least (fewer stay in L1), ... */
+  BATCH_PIXELS_PAIRS = 96, /* ... or for the squares of AMX, but for ... */
   MOST_ROWS = 4,           /* ... so many */
   STRIP_BYTES = 384 << 10, /* of the wide tensor, to stay in L2 */
   NARROW = 2               /* tensors between stages: input and output */
@@ -44,6 +45,13 @@ struct dft_frozen {
 static float *copied(dft_arena *a, const float *from, size_t count) {
   float *to = dft_arena_floats(a, count);
   if (to) memcpy(to, from, count * sizeof *to);
+  return to;
+}
+
+/* Each value twice. */
+static float *doubled(dft_arena *a, const float *from, size_t count) {
+  float *to = dft_arena_floats(a, 2 * count);
+  for (size_t i = 0; to && i < 2 * count; i++) to[i] = from[i / 2];
   return to;
 }
 
@@ -108,7 +116,8 @@ static bool add_depthwise(dft_arena *a, stage *s, const dft_folded *layer) {
   s->whole = (size_t)(c->in_h + 2) * (size_t)(c->in_w + 2) <= WHOLE_PIXELS;
   s->stack = (int)(STACK_PIXELS / bordered) > 1 ? (int)(STACK_PIXELS / bordered) : 1;
   if (s->stack > TILE_SAMPLES) s->stack = TILE_SAMPLES;
-  for (s->batch = 1; s->batch < MOST_ROWS && s->batch * c->in_w < BATCH_PIXELS;) s->batch *= 2;
+  const int batch_pixels = s->source_pairs ? BATCH_PIXELS_PAIRS : BATCH_PIXELS;
+  for (s->batch = 1; s->batch < MOST_ROWS && s->batch * c->in_w < batch_pixels;) s->batch *= 2;
   s->ring = s->batch == 1 ? 4 : 2 * s->batch;
   return s->depthwise_w && s->depthwise_bias;
 }
@@ -120,8 +129,16 @@ static bool add_product(dft_arena *a, stage *s, const dft_folded *layer) {
   s->product_k = layer->conv.in_channels;
   s->product_n = layer->conv.channels;
   s->product_pairs = layer->bfloat16;
-  s->product_w = packed_product(a, layer, s->product_n);
-  s->product_bias = copied(a, layer->bias, (size_t)s->product_n);
+  s->layout = layer->bfloat16                                          ? WIDE_ROUNDED
+              : s->depthwise && twins_fit(s->product_n, s->conv.out_w) ? WIDE_TWINS
+                                                                       : WIDE_VALUES;
+  if (s->layout == WIDE_TWINS) {
+    s->product_w = doubled(a, layer->weight, (size_t)s->product_k * (size_t)s->product_n);
+    s->product_bias = doubled(a, layer->bias, (size_t)s->product_n);
+  } else {
+    s->product_w = packed_product(a, layer, s->product_n);
+    s->product_bias = copied(a, layer->bias, (size_t)s->product_n);
+  }
   return s->product_w && s->product_bias;
 }
 

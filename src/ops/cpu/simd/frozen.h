@@ -12,12 +12,24 @@
 #ifndef DFT_SIMD_FROZEN_H
 #define DFT_SIMD_FROZEN_H
 
+#include "frozen_twins.h"
 #include "gemm_panel.h"
 
 /* Channels of a group: expanded widths are multiples of 48; of the stem's, and for AMX, two vectors. */
 enum { STEM_GROUP = 2 * VF_LANES, GROUP = VF_LANES == 16 ? 48 : STEM_GROUP };
 
 typedef enum stage_source { SOURCE_INPUT, SOURCE_PRODUCT, SOURCE_STEM } stage_source;
+
+/* The wide tensor: rows of float32, of bfloat16 (rounded_channels), or rows by two for frozen_twins.h. */
+typedef enum wide_layout { WIDE_VALUES, WIDE_ROUNDED, WIDE_TWINS } wide_layout;
+
+/* Bytes of a pixel's channel, and from one channel to the next. */
+static inline ptrdiff_t wide_bytes(wide_layout layout) {
+  return (ptrdiff_t)(layout == WIDE_ROUNDED ? sizeof(uint16_t) : sizeof(float));
+}
+static inline ptrdiff_t wide_channel_bytes(wide_layout layout) {
+  return layout == WIDE_TWINS ? 2 * (ptrdiff_t)sizeof(float) : wide_bytes(layout);
+}
 
 typedef struct stage {
   stage_source source;
@@ -32,6 +44,7 @@ typedef struct stage {
   int product_k, product_n;
   bool source_relu6, depthwise_relu6, product_relu6;
   bool source_pairs, product_pairs;          /* that product's factors are bfloat16 */
+  wide_layout layout;                        /* of what the product reads */
   const float *source_w, *source_bias;       /* each group packed; bias [n] */
   const float *depthwise_w, *depthwise_bias; /* [groups][9][group], [groups][group] */
   const float *product_w, *product_bias;

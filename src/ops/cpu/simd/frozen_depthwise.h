@@ -9,53 +9,69 @@
 
 /* Some rows of outputs of a group, one after the other in memory. An output row sees three of the bordered
  * input rows (from the first output's left tap; pixels are a group apart), the next one those that begin
- * `stride` further. Out is bfloat16 with `rounded`, and then zeros follow the channels. */
+ * `stride` further. */
 typedef struct depthwise_call {
   const float *const *rows;
   const float *w, *bias; /* [9][group], [group] */
   bool relu6;
   void *out;            /* of the first output's first channel */
-  ptrdiff_t out_stride; /* of pixels */
+  ptrdiff_t out_stride; /* of pixels; TWINS: of half a pair */
   int out_rows, out_w;
   int channels, padded; /* of each output, and with zeros after them */
 } depthwise_call;
 
 enum { MOST_OUTPUTS = 6, SIDE = 4 }; /* side by side */
 
-INLINE void put_output(void *out, ptrdiff_t at, vf value, int lanes, bool rounded) {
-  if (rounded)
-    vf_store_rounded((uint16_t *)out + at, value, lanes);
-  else
-    vf_put((float *)out + at, value, lanes);
+/* `count` outputs at out + at, out_stride apart. */
+INLINE void put_outputs(void *out, ptrdiff_t at, ptrdiff_t out_stride, const vf *value, int lanes, int count,
+                        wide_layout layout) {
+#pragma GCC unroll 9
+  for (int o = 0; o < count; o++, at += out_stride) {
+    if (layout == WIDE_ROUNDED)
+      vf_store_rounded((uint16_t *)out + at, value[o], lanes);
+    else if (layout == WIDE_VALUES)
+      vf_put((float *)out + at, value[o], lanes);
+    else if (o % 2 == 0 && o + 1 < count) { /* rows of twins are even */
+      vf low, high;
+      vf_interleave(value[o], value[o + 1], &low, &high);
+      float *to = (float *)out + at;
+      vf_put(to, low, lanes < VF_LANES / 2 ? 2 * lanes : VF_LANES);
+      if (lanes > VF_LANES / 2) vf_put(to + VF_LANES, high, 2 * lanes - VF_LANES);
+    }
+  }
 }
 
-/* Neighbouring outputs of one vector of channels; `count`, `group`, `stride` and `rounded` are constants
+/* Neighbouring outputs of one vector of channels; `count`, `group`, `stride` and `layout` are constants
  * where this is inlined. Each output takes its nine taps in order onto the bias; taps in the border add zero.
  */
 INLINE void outputs(const float *const in[3], const vf w[9], vf bias, vf low, vf high, void *out,
-                    ptrdiff_t out_stride, int lanes, int count, int group, int stride, bool rounded) {
+                    ptrdiff_t out_stride, int lanes, int count, int group, int stride, wide_layout layout) {
   vf sum[MOST_OUTPUTS];
 #pragma GCC unroll 6
   for (int o = 0; o < count; o++) sum[o] = bias;
 #pragma GCC unroll 3
   for (int r = 0; r < 3; r++)
-#pragma GCC unroll 3
-    for (int t = 0; t < 3; t++)
+#pragma GCC unroll 13
+    for (int column = 0; column < (count - 1) * stride + 3; column++) {
+      const vf x = vf_load(in[r] + column * group);
 #pragma GCC unroll 6
-      for (int o = 0; o < count; o++)
-        sum[o] = vf_fma(vf_load(in[r] + (o * stride + t) * group), w[3 * r + t], sum[o]);
+      for (int o = 0; o < count; o++) {
+        const int t = column - o * stride;
+        if (t >= 0 && t < 3) sum[o] = vf_fma(x, w[3 * r + t], sum[o]);
+      }
+    }
 #pragma GCC unroll 6
-  for (int o = 0; o < count; o++)
-    put_output(out, o * out_stride, vf_clamp(sum[o], low, high), lanes, rounded);
+  for (int o = 0; o < count; o++) sum[o] = vf_clamp(sum[o], low, high);
+  put_outputs(out, 0, out_stride, sum, lanes, count, layout);
 }
 
 /* All of the call's rows of one vector of channels, whose taps stay in registers. */
-INLINE void rows_of(const depthwise_call *call, int first, int lanes, int group, int stride, bool rounded) {
+INLINE void rows_of(const depthwise_call *call, int first, int lanes, int group, int stride,
+                    wide_layout layout) {
   const vf low = vf_set1(call->relu6 ? 0 : -INFINITY), high = vf_set1(call->relu6 ? 6 : INFINITY);
   const vf bias = vf_load(call->bias + first);
-  const ptrdiff_t bytes = rounded ? sizeof(uint16_t) : sizeof(float);
-  const ptrdiff_t out_stride = call->out_stride, pixel = out_stride * bytes;
-  char *out = (char *)call->out + first * bytes;
+  const ptrdiff_t out_stride = call->out_stride, pixel = out_stride * wide_bytes(layout);
+  char *out = (char *)call->out + first * wide_channel_bytes(layout);
   vf w[9];
 #pragma GCC unroll 9
   for (int t = 0; t < 9; t++) w[t] = vf_load(call->w + t * group + first);
@@ -64,12 +80,12 @@ INLINE void rows_of(const depthwise_call *call, int first, int lanes, int group,
     const float *in[3] = {rows[0] + first, rows[1] + first, rows[2] + first};
     int left = call->out_w;
     for (; left > MOST_OUTPUTS; left -= SIDE, out += SIDE * pixel) {
-      outputs(in, w, bias, low, high, out, out_stride, lanes, SIDE, group, stride, rounded);
+      outputs(in, w, bias, low, high, out, out_stride, lanes, SIDE, group, stride, layout);
       for (int r = 0; r < 3; r++) in[r] += SIDE * stride * group;
     }
 #define CASE(count)                                                                                          \
   case count:                                                                                                \
-    outputs(in, w, bias, low, high, out, out_stride, lanes, count, group, stride, rounded);                  \
+    outputs(in, w, bias, low, high, out, out_stride, lanes, count, group, stride, layout);                   \
     break
     switch (left) {
       CASE(6);
@@ -88,7 +104,7 @@ enum { TINY = 3 }; /* edge of the images below */
 
 /* One vector of channels of a whole image of 3x3 pixels: nine sums in registers. Taps in the border are left
  * out. */
-INLINE void tiny_image(const depthwise_call *call, int first, int lanes, int group, bool rounded) {
+INLINE void tiny_image(const depthwise_call *call, int first, int lanes, int group, wide_layout layout) {
   const vf low = vf_set1(call->relu6 ? 0 : -INFINITY), high = vf_set1(call->relu6 ? 6 : INFINITY);
   const float *const in[TINY] = {call->rows[1] + first, call->rows[2] + first, call->rows[3] + first};
   vf sum[TINY * TINY];
@@ -105,8 +121,8 @@ INLINE void tiny_image(const depthwise_call *call, int first, int lanes, int gro
     }
   }
 #pragma GCC unroll 9
-  for (int o = 0; o < TINY * TINY; o++)
-    put_output(call->out, o * call->out_stride + first, vf_clamp(sum[o], low, high), lanes, rounded);
+  for (int o = 0; o < TINY * TINY; o++) sum[o] = vf_clamp(sum[o], low, high);
+  put_outputs(call->out, first, call->out_stride, sum, lanes, TINY * TINY, layout);
 }
 
 /* Functions of their own, so that each begins with what it needs and no more. */
@@ -116,25 +132,27 @@ typedef void depthwise_vector(const depthwise_call *call, int first, int lanes);
     kernel;                                                                                                  \
   }
 #define VECTORS(name, group)                                                                                 \
-  VECTOR(name##_tiny, tiny_image(call, first, lanes, group, false))                                          \
-  VECTOR(name##_tiny_rounded, tiny_image(call, first, lanes, group, true))                                   \
-  VECTOR(name##_rows, rows_of(call, first, lanes, group, 1, false))                                          \
-  VECTOR(name##_rows_rounded, rows_of(call, first, lanes, group, 1, true))                                   \
-  VECTOR(name##_strided, rows_of(call, first, lanes, group, 2, false))                                       \
-  VECTOR(name##_strided_rounded, rows_of(call, first, lanes, group, 2, true))
+  VECTOR(name##_tiny, tiny_image(call, first, lanes, group, WIDE_VALUES))                                    \
+  VECTOR(name##_tiny_rounded, tiny_image(call, first, lanes, group, WIDE_ROUNDED))                           \
+  VECTOR(name##_rows, rows_of(call, first, lanes, group, 1, WIDE_VALUES))                                    \
+  VECTOR(name##_rows_rounded, rows_of(call, first, lanes, group, 1, WIDE_ROUNDED))                           \
+  VECTOR(name##_rows_twins, rows_of(call, first, lanes, group, 1, WIDE_TWINS))                               \
+  VECTOR(name##_strided, rows_of(call, first, lanes, group, 2, WIDE_VALUES))                                 \
+  VECTOR(name##_strided_rounded, rows_of(call, first, lanes, group, 2, WIDE_ROUNDED))                        \
+  VECTOR(name##_strided_twins, rows_of(call, first, lanes, group, 2, WIDE_TWINS))
 VECTORS(stem, STEM_GROUP)
 VECTORS(wide, GROUP)
 
 /* `tiny`: the rows are a whole image of 3x3 pixels, and those of zeros around it. */
-static void depthwise_rows(const depthwise_call *call, int group, int stride, bool tiny, bool rounded) {
+static void depthwise_rows(const depthwise_call *call, int group, int stride, bool tiny, wide_layout layout) {
 #define NAMES(name)                                                                                          \
   {                                                                                                          \
-    {name##_tiny, name##_tiny_rounded}, {name##_rows, name##_rows_rounded}, {                                \
-      name##_strided, name##_strided_rounded                                                                 \
+    {name##_tiny, name##_tiny_rounded, NULL}, {name##_rows, name##_rows_rounded, name##_rows_twins}, {       \
+      name##_strided, name##_strided_rounded, name##_strided_twins                                           \
     }                                                                                                        \
   }
-  static depthwise_vector *const vectors[2][3][2] = {NAMES(stem), NAMES(wide)};
-  depthwise_vector *const vector = vectors[group == GROUP][tiny ? 0 : stride][rounded];
+  static depthwise_vector *const vectors[2][3][3] = {NAMES(stem), NAMES(wide)};
+  depthwise_vector *const vector = vectors[group == GROUP][tiny ? 0 : stride][layout];
   for (int first = 0; first < call->channels; first += VF_LANES)
     vector(call, first, call->channels - first < VF_LANES ? call->channels - first : VF_LANES);
   if (call->padded == call->channels) return;

@@ -119,12 +119,8 @@ static void produce(passage *p, int row, int count, float *to) {
   }
 }
 
-static size_t wide_bytes(const stage *s) {
-  return s->product_pairs ? sizeof(uint16_t) : sizeof(float);
-}
-
 static size_t wide_row_bytes(const stage *s) {
-  return (size_t)s->conv.out_w * stage_wide_channels(s) * wide_bytes(s);
+  return (size_t)s->conv.out_w * (size_t)stage_wide_channels(s) * (size_t)wide_bytes(s->layout);
 }
 
 /* Rows [row, row + count) of the depthwise outputs of the passage's group; its input's row i, if there is
@@ -153,7 +149,7 @@ static void depthwise_outputs(const passage *p, const float *border, int mask, i
       rows[r] = at < 0 || at >= c->in_h ? p->space->zeros : border + (at & mask) * p->border_row;
       rows[r] += (ptrdiff_t)(1 - c->pad_left) * s->group;
     }
-    depthwise_rows(&call, s->group, c->stride, s->tiny, s->product_pairs);
+    depthwise_rows(&call, s->group, c->stride, s->tiny, s->layout);
     wide += call.out_rows * (ptrdiff_t)wide_row_bytes(s);
   }
 }
@@ -207,11 +203,11 @@ static int groups(const stage *s, const dft_conv *c) {
 /* Output rows [from, to) of the depthwise convolution of one sample, all groups. A lone group goes on where
  * it was. */
 static void run_rows(passage *p, int from, int to, float *wide) {
-  const dft_conv *c = &p->s->conv;
-  for (int group = 0; group < groups(p->s, c); group++) {
+  const int count = groups(p->s, &p->s->conv);
+  for (int group = 0; group < count; group++) {
     set_group(p, group);
-    p->ready = p->fetched = NONE_YET;
-    run_ring(p, from, to, (char *)wide + (size_t)group * p->s->group * wide_bytes(p->s));
+    if (count > 1) p->ready = p->fetched = NONE_YET;
+    run_ring(p, from, to, (char *)wide + group * p->s->group * wide_channel_bytes(p->s->layout));
   }
 }
 
@@ -222,7 +218,7 @@ static void run_whole(const stage *s, const workspace *space, const float *x, fl
   const size_t image_bytes = wide_row_bytes(s) * (size_t)c->out_h;
   passage p = begun(s, space, x);
   for (int group = 0; group < groups(s, c); group++) {
-    char *to = (char *)wide + (size_t)group * s->group * wide_bytes(s);
+    char *to = (char *)wide + group * s->group * wide_channel_bytes(s->layout);
     set_group(&p, group);
     for (int first = 0; first < samples; first += s->stack) {
       const int count = min_int(samples - first, s->stack);
@@ -235,6 +231,20 @@ static void run_whole(const stage *s, const workspace *space, const float *x, fl
 
 /* `x`: words where the product's factors are bfloat16. */
 static void run_product(const stage *s, const float *x, const float *residual, tensor y, int64_t rows) {
+#if VF_LANES == 16
+  if (s->layout == WIDE_TWINS) {
+    const twins_call call = {.x = x,
+                             .w = s->product_w,
+                             .bias = s->product_bias,
+                             .k = s->product_k,
+                             .n = s->product_n,
+                             .residual = residual,
+                             .y = y.values,
+                             .relu6 = s->product_relu6};
+    DFT_SIMD(dft_twins_run)(&call, rows);
+    return;
+  }
+#endif
   int k = s->product_pairs ? rounded_channels(s->product_k) / 2 : s->product_k;
   panel_call call = {.x = x,
                      .x_stride = k,

@@ -2,9 +2,15 @@
  * FMA per k, in order; residual and clamp follow in registers. */
 #include "../gemm.h"
 #include "../kernels.h"
+#include "lanes.h"
 #include "register_tiles.h"
 
 #include <math.h>
+
+/* Of k: the inner loop takes so many at once; below SHALLOW W is small and near; from DEEP on tiles of three
+ * vectors fetch W from L2 to L1 so many rows AHEAD (0.94 to 0.99 of the FMA rate, but less where W is in L1).
+ */
+enum { UNROLLED = 4, SHALLOW = 32, DEEP = 128, AHEAD = 32 };
 
 /* Where the next tile begins. */
 typedef struct cursor {
@@ -14,80 +20,94 @@ typedef struct cursor {
   int column; /* in an image with a border */
 } cursor;
 
-/* Adds the residual, clamps and stores. Without a clamp the bounds are infinite, so that there is no branch.
- */
-static inline __attribute__((always_inline)) void finish(const panel_call *call, vf sum[][PANEL_VECTORS],
-                                                         cursor *at, int last, int rows, int vectors) {
-  const ptrdiff_t y_stride = call->y_stride, gap = call->y_gap;
-  const float *residual = at->residual;
+/* Adds the residual, clamps and stores a tile of whole vectors. Without a clamp the bounds are infinite, so
+ * that there is no branch. */
+INLINE void finish(const panel_call *call, vf sum[][PANEL_VECTORS], cursor *at, int rows, int vectors) {
+  const vf low = vf_set1(call->relu6 ? 0 : -INFINITY), high = vf_set1(call->relu6 ? 6 : INFINITY);
   float *y = at->y;
-  uint16_t *rounded = at->rounded;
-  int column = at->column, row_end = call->y_row;
-  vf low = vf_set1(call->relu6 ? 0 : -INFINITY), high = vf_set1(call->relu6 ? 6 : INFINITY);
+  int column = at->column;
+  if (at->residual) {
+    const float *residual = at->residual;
+#pragma GCC unroll 12
+    for (int r = 0; r < rows; r++, residual += call->y_stride)
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; v++) sum[r][v] = vf_add(sum[r][v], vf_load(residual + v * VF_LANES));
+    at->residual = residual;
+  }
 #pragma GCC unroll 12
   for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 4
-    for (int v = 0; v < vectors; v++) {
-      bool whole = v < vectors - 1 || last == VF_LANES;
-      int lane = v * VF_LANES;
-      vf value = sum[r][v];
-      if (residual)
-        value = vf_add(value, whole ? vf_load(residual + lane) : vf_load_n(residual + lane, last));
-      value = vf_clamp(value, low, high);
-      if (whole)
-        vf_store(y + lane, value);
-      else
-        vf_store_n(y + lane, value, last);
-      if (rounded) vf_store_rounded(rounded + lane, value, whole ? VF_LANES : last);
-    }
-    y += y_stride;
-    if (rounded) rounded += call->rounded_stride;
-    if (residual) residual += y_stride;
-    if (++column == row_end) {
+    for (int v = 0; v < vectors; v++) vf_store(y + v * VF_LANES, vf_clamp(sum[r][v], low, high));
+    y += call->y_stride;
+    if (++column == call->y_row) {
       column = 0;
-      y += gap;
+      y += call->y_gap;
     }
   }
-  at->residual = residual;
   at->y = y;
-  at->rounded = rounded;
   at->column = column;
 }
 
-/* The same for whole vectors without residual or roundings, in rows that lie evenly. */
-static inline __attribute__((always_inline)) void
-finish_evenly(const panel_call *call, vf sum[][PANEL_VECTORS], cursor *at, int rows, int vectors) {
+/* The same for tiles whose last vector has only `last` columns, or that are wanted as bfloat16 too. */
+static __attribute__((noinline)) void finish_other(const panel_call *call, const vf *sum, cursor *at,
+                                                   int last, int rows, int vectors) {
   const vf low = vf_set1(call->relu6 ? 0 : -INFINITY), high = vf_set1(call->relu6 ? 6 : INFINITY);
-  float *y = at->y;
-#pragma GCC unroll 12
-  for (int r = 0; r < rows; r++, y += call->y_stride)
-#pragma GCC unroll 4
-    for (int v = 0; v < vectors; v++) vf_store(y + v * VF_LANES, vf_clamp(sum[r][v], low, high));
-  at->y = y;
-  at->column += rows;
-  if (at->column == call->y_row) {
-    at->column = 0;
-    at->y += call->y_gap;
+  for (int r = 0; r < rows; r++, sum += PANEL_VECTORS) {
+    for (int v = 0; v < vectors; v++) {
+      const int lanes = v == vectors - 1 ? last : VF_LANES, lane = v * VF_LANES;
+      vf value = sum[v];
+      if (at->residual) value = vf_add(value, vf_load_n(at->residual + lane, lanes));
+      value = vf_clamp(value, low, high);
+      vf_store_n(at->y + lane, value, lanes);
+      if (at->rounded) vf_store_rounded(at->rounded + lane, value, lanes);
+    }
+    at->y += call->y_stride;
+    if (at->rounded) at->rounded += call->rounded_stride;
+    if (at->residual) at->residual += call->y_stride;
+    if (++at->column == call->y_row) {
+      at->column = 0;
+      at->y += call->y_gap;
+    }
   }
 }
 
-/* `count` tiles below each other. `rows`, `vectors` and `pairs` are constants where this is inlined, so that
- * the accumulators are registers; `last` is the number of columns in the last vector. */
-static inline __attribute__((always_inline)) void tiles(const panel_call *call, cursor *to, int last,
-                                                        int count, int rows, int vectors, bool pairs) {
-  const ptrdiff_t x_stride = call->x_stride;
-  /* The first tiles bring the next panel of W to L2: as many of them as there are up to eight, so that a row
-   * of it comes every few k, with time to arrive. */
-  const ptrdiff_t width = (ptrdiff_t)vectors * VF_LANES,
-                  w_stride = call->w_stride > 0 ? call->w_stride : width;
-  const float *next = call->next           ? call->next
-                      : call->w_stride > 0 ? call->w + width
-                                           : call->w + call->k * width;
+/* sum[r][v] += the k-th factor of row r times w[v] */
+INLINE void multiply(const row_factors *x, ptrdiff_t x_stride, int k, const float *w, vf sum[][PANEL_VECTORS],
+                     int rows, int vectors, bool pairs, bool deep) {
+  vf column[PANEL_VECTORS];
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; v++) column[v] = vf_load(w + v * VF_LANES);
+#pragma GCC unroll 12
+  for (int r = 0; r < rows; r++) {
+    if (deep && r < vectors) __builtin_prefetch(w + (AHEAD * vectors + r) * VF_LANES);
+    const vf factor = vf_set1(*factor_at(x, r, x_stride, k));
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++)
+      if (pairs)
+        sum[r][v] = vf_pair_fma(factor, column[v], sum[r][v]);
+      else
+        vf_accumulate(&sum[r][v], factor, column[v]);
+  }
+}
+
+/* `count` tiles below each other. `rows`, `vectors`, `pairs` and `strided` (W is not packed) are constants
+ * where this is inlined, as is `deep`, so that the accumulators are registers; `last` is the number of
+ * columns in the last vector. */
+INLINE void tiles(const panel_call *call, cursor *to, int last, int count, int rows, int vectors, bool pairs,
+                  bool strided, bool deep) {
+  const ptrdiff_t x_stride = call->x_stride, width = (ptrdiff_t)vectors * VF_LANES;
+  const ptrdiff_t w_stride = strided ? call->w_stride : width;
+  const float *const bias = call->bias, *const w_begin = call->w;
+  const int depth = call->k;
+  const bool whole = last == VF_LANES && !call->rounded;
+  /* The first tiles bring the next panel of W to L2: as many of them as there are up to eight, so that it
+   * comes spread over the time. */
   const ptrdiff_t next_stride = call->next ? call->next_stride : w_stride;
-  int fetching = count < 2 ? 1 : count < 4 ? 2 : count < 8 ? 4 : 8, fetch_mask = fetching - 1;
+  const float *next = call->next ? call->next : strided ? w_begin + width : w_begin + depth * width;
+  const int fetch_every = count < 2 ? 1 : count < 4 ? 2 : count < 8 ? 4 : 8;
+  int fetching = depth > SHALLOW ? fetch_every : 0;
   cursor at = *to;
-  const bool even = last == VF_LANES && !call->residual && !call->rounded && call->y_row % rows == 0;
-  for (; count > 0; count--, at.x += rows * x_stride) {
+  for (; count > 0; count--, fetching--, at.x += rows * x_stride) {
     if (call->far)
 #pragma GCC unroll 12
       for (int r = 0; r < rows; r++)
@@ -98,37 +118,39 @@ static inline __attribute__((always_inline)) void tiles(const panel_call *call, 
         }
     vf sum[TILE_ROWS][PANEL_VECTORS];
     for (int v = 0; v < vectors; v++) {
-      int lanes = v == vectors - 1 ? last : VF_LANES;
-      vf bias = call->bias ? vf_load_n(call->bias + v * VF_LANES, lanes) : vf_zero();
+      const vf first = bias ? vf_load_n(bias + v * VF_LANES, v == vectors - 1 ? last : VF_LANES) : vf_zero();
 #pragma GCC unroll 12
-      for (int r = 0; r < rows; r++) sum[r][v] = bias;
+      for (int r = 0; r < rows; r++) sum[r][v] = first;
     }
-    const float *x = at.x, *w = call->w;
-    for (int k = call->k; k > 0; k--, x++, w += w_stride) {
-      vf column[PANEL_VECTORS];
+    row_factors x;
+    begin_factors(&x, at.x, rows, x_stride);
+    const float *w = w_begin;
+    int k = depth;
+    for (; k >= UNROLLED; k -= UNROLLED) {
+      if (fetching > 0 && (k & (UNROLLED * (fetch_every - 1))) == 0) {
 #pragma GCC unroll 4
-      for (int v = 0; v < vectors; v++) column[v] = vf_load(w + v * VF_LANES);
-      if (vectors > 1 && (k & fetch_mask) == 0) {
+        for (int j = 0; j < UNROLLED; j++, next += next_stride)
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) __builtin_prefetch(next + v * VF_LANES, 0, 2);
-        next += next_stride;
+          for (int v = 0; v < vectors; v++) __builtin_prefetch(next + v * VF_LANES, 0, 2);
       }
-#pragma GCC unroll 12
-      for (int r = 0; r < rows; r++) {
-        const vf factor = vf_set1(x[r * x_stride]);
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++)
-          sum[r][v] =
-              pairs ? vf_pair_fma(factor, column[v], sum[r][v]) : vf_fma(factor, column[v], sum[r][v]);
-      }
+      for (int j = 0; j < UNROLLED; j++)
+        multiply(&x, x_stride, j, w + j * w_stride, sum, rows, vectors, pairs, deep);
+      w += UNROLLED * w_stride;
+      advance_factors(&x, rows, UNROLLED);
     }
-    if (--fetching == 0) fetch_mask = -1;
-    if (even && at.column % rows == 0)
-      finish_evenly(call, sum, &at, rows, vectors);
-    else if (last == VF_LANES)
-      finish(call, sum, &at, VF_LANES, rows, vectors);
-    else
-      finish(call, sum, &at, last, rows, vectors);
+    for (; k > 0; k--, w += w_stride) {
+      multiply(&x, x_stride, 0, w, sum, rows, vectors, pairs, deep);
+      advance_factors(&x, rows, 1);
+    }
+    if (whole) {
+      finish(call, sum, &at, rows, vectors);
+    } else {
+      vf stored[TILE_ROWS][PANEL_VECTORS];
+      for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++) stored[r][v] = sum[r][v];
+      finish_other(call, stored[0], &at, last, rows, vectors);
+    }
   }
   *to = at;
 }
@@ -137,13 +159,26 @@ typedef void (*tile_kernel)(const panel_call *, cursor *, int last, int count);
 
 #define TILE(rows, vectors)                                                                                  \
   static void tile_##rows##x##vectors(const panel_call *call, cursor *to, int last, int count) {             \
-    tiles(call, to, last, count, rows, vectors, false);                                                      \
+    tiles(call, to, last, count, rows, vectors, false, false, false);                                        \
+  }                                                                                                          \
+  static void strided_##rows##x##vectors(const panel_call *call, cursor *to, int last, int count) {          \
+    tiles(call, to, last, count, rows, vectors, false, true, false);                                         \
   }                                                                                                          \
   static void pairs_##rows##x##vectors(const panel_call *call, cursor *to, int last, int count) {            \
-    tiles(call, to, last, count, rows, vectors, true);                                                       \
+    tiles(call, to, last, count, rows, vectors, true, false, false);                                         \
   }
 EACH_TILE(TILE)
-static const tile_kernel kernels[2][PANEL_VECTORS][TILE_ROWS] = {TILE_TABLE(tile), TILE_TABLE(pairs)};
+static const tile_kernel kernels[3][PANEL_VECTORS][TILE_ROWS] = {TILE_TABLE(tile), TILE_TABLE(strided),
+                                                                 TILE_TABLE(pairs)};
+
+#if VF_LANES == 16
+#define DEEP_TILE(rows, vectors)                                                                             \
+  static void deep_##rows##x##vectors(const panel_call *call, cursor *to, int last, int count) {             \
+    tiles(call, to, last, count, rows, vectors, false, false, true);                                         \
+  }
+TILES_TO_9(DEEP_TILE, 3)
+static const tile_kernel deep_kernels[TILE_ROWS] = {NAMES_TO_9(deep, 3)};
+#endif
 
 /* The height of tiles: in an image with a border one that divides its rows, if that is hardly lower; else all
  * as even as can be, 9+9 rather than 12+6. */
@@ -164,7 +199,10 @@ void DFT_SIMD(dft_gemm_panel)(const panel_call *call, int rows) {
   }
 #endif
   const int vectors = (call->n + VF_LANES - 1) / VF_LANES, last = call->n - (vectors - 1) * VF_LANES;
-  const tile_kernel *kernel = kernels[call->pairs][vectors - 1] - 1;
+  const tile_kernel *kernel = kernels[call->pairs ? 2 : call->w_stride > 0][vectors - 1] - 1;
+#if VF_LANES == 16
+  if (vectors == 3 && !call->pairs && call->w_stride == 0 && call->k >= DEEP) kernel = deep_kernels - 1;
+#endif
   const int height = tile_height(call, rows, most_rows[vectors - 1]);
   const int count = (rows + height - 1) / height, lower = count * height - rows;
   cursor at = {call->x, call->residual, call->y, call->rounded, 0};

@@ -41,6 +41,12 @@ INLINE vf vf_relu6(vf a) {
   return vf_min(vf_set1(6), vf_max(vf_zero(), a));
 }
 
+/* *sum += a * b, in the register where the sum is: left to itself, gcc puts sums where factors were when it
+ * unrolls, and runs out of registers. */
+INLINE void vf_accumulate(vf *sum, vf a, vf b) {
+  __asm__("vfmadd231ps %2, %1, %0" : "+v"(*sum) : "v"(a), "v"(b));
+}
+
 #if defined(DFT_ISA_avx512)
 
 /* x where 0 < y < 6, else 0 */
@@ -52,6 +58,14 @@ INLINE vf vf_gate6(vf y, vf x) {
 /* x where a == b, else 0 */
 INLINE vf vf_where_equal(vf a, vf b, vf x) {
   return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ), x);
+}
+
+/* a[0], b[0], a[1], b[1] ...: the lower half of both in *low, the upper in *high. */
+INLINE void vf_interleave(vf a, vf b, vf *low, vf *high) {
+  *low =
+      _mm512_permutex2var_ps(a, _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23), b);
+  *high = _mm512_permutex2var_ps(
+      a, _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31), b);
 }
 
 /* The larger one; not a number if either is not. */
@@ -119,6 +133,12 @@ INLINE vf vf_gate6(vf y, vf x) {
 
 INLINE vf vf_where_equal(vf a, vf b, vf x) {
   return _mm256_and_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ), x);
+}
+
+INLINE void vf_interleave(vf a, vf b, vf *low, vf *high) {
+  const vf even = _mm256_unpacklo_ps(a, b), odd = _mm256_unpackhi_ps(a, b);
+  *low = _mm256_permute2f128_ps(even, odd, 0x20);
+  *high = _mm256_permute2f128_ps(even, odd, 0x31);
 }
 
 INLINE vf vf_max_or_nan(vf a, vf b) {

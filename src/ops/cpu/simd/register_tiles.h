@@ -4,6 +4,7 @@
 #define DFT_SIMD_REGISTER_TILES_H
 
 #include "gemm_panel.h"
+#include "lanes.h"
 
 #if VF_LANES == 16
 enum { TILE_ROWS = 12, TILE_FLOATS = 27 * VF_LANES };
@@ -12,6 +13,30 @@ static const int most_rows[PANEL_VECTORS] = {12, 12, 9, 6};
 enum { TILE_ROWS = 6, TILE_FLOATS = 12 * VF_LANES };
 static const int most_rows[PANEL_VECTORS] = {6, 6};
 #endif
+
+/* Where the next factors of a tile's rows are: of each three rows the first one's. With the stride these are
+ * the addresses of all of them, in few enough registers for a loop without spills. */
+typedef struct row_factors {
+  const float *row[TILE_ROWS / 3];
+} row_factors;
+
+INLINE const float *factor_at(const row_factors *x, int row, ptrdiff_t stride, int at) {
+  return x->row[row / 3] + row % 3 * stride + at;
+}
+
+INLINE void advance_factors(row_factors *x, int rows, int floats) {
+#pragma GCC unroll 4
+  for (int i = 0; i * 3 < rows; i++) {
+    x->row[i] += floats;
+    __asm__("" : "+r"(x->row[i])); /* gcc would rather have an address for each row */
+  }
+}
+
+INLINE void begin_factors(row_factors *x, const float *first, int rows, ptrdiff_t stride) {
+#pragma GCC unroll 4
+  for (int i = 0; i * 3 < rows; i++) x->row[i] = first + i * 3 * stride;
+  advance_factors(x, rows, 0);
+}
 
 /* EACH_TILE(f) is f(rows, vectors) for every shape; TILE_TABLE(name) the functions name_<rows>x<vectors>, by
  * vectors - 1 and rows - 1. */

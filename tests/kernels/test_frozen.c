@@ -246,6 +246,26 @@ static void test_stems(void **state) {
   }
 }
 
+/* Blocks that end in few columns, of which rows may go by two: any depth, widths even and odd, with and
+ * without clamp and residual. */
+static void test_narrow(void **state) {
+  static const int columns[] = {8, 16, 24, 32, 12}, depths[] = {5, 16, 19, 50, 97}, widths[] = {6, 7, 12, 26};
+  const bool bfloat16 = ((const subject *)*state)->bfloat16;
+  for (int i = 0; i < 40; i++) {
+    const int n = columns[i % 5], stride = 1 + i / 5 % 2;
+    const bool relu6 = i / 10 % 2 == 0;
+    const int depth = depths[(i / 5 + i) % 5];
+    network net = {.h = 5 + i % 3, .w = widths[i % 4], .channels = n};
+    network_add(&net, DFT_POINTWISE, bfloat16 ? depth + depth % 2 : depth, 1, true, false,
+                true); /* by pairs */
+    network_add(&net, DFT_DEPTHWISE, net.channels, stride, true, false, false);
+    network_add(&net, DFT_POINTWISE, n, 1, relu6, stride == 1, false);
+    use_bfloat16(&net, bfloat16);
+    compare(*state, &net, 0, net.count, 3);
+    network_clear(&net);
+  }
+}
+
 static void test_company(void **state) {
   const subject *subject_ = *state;
   const dft_ops *ops = subject_->ops;
@@ -469,6 +489,7 @@ static int test_device(const dft_ops *ops) {
       cmocka_unit_test_prestate(test_whole, &plain),    cmocka_unit_test_prestate(test_pooled, &bfloat16),
       cmocka_unit_test_prestate(test_runs, &plain),     cmocka_unit_test_prestate(test_whole, &bfloat16),
       cmocka_unit_test_prestate(test_stems, &plain),    cmocka_unit_test_prestate(test_stems, &bfloat16),
+      cmocka_unit_test_prestate(test_narrow, &plain),   cmocka_unit_test_prestate(test_narrow, &bfloat16),
   };
   return cmocka_run_group_tests_name(ops->name, tests, NULL, NULL);
 }
@@ -496,14 +517,16 @@ int main(void) {
         cmocka_unit_test_prestate(test_whole, &plain),
         cmocka_unit_test_prestate(test_runs, &plain),
         cmocka_unit_test_prestate(test_stems, &plain),
+        cmocka_unit_test_prestate(test_narrow, &plain),
         cmocka_unit_test_prestate(test_whole, &bfloat16),
         cmocka_unit_test_prestate(test_runs, &bfloat16),
+        cmocka_unit_test_prestate(test_narrow, &bfloat16),
         /* nor of the portable set, which sums in BLAS' order */
         cmocka_unit_test_prestate(test_edge, &bfloat16),
         kernels == DFT_KERNELS_AMX ? (struct CMUnitTest)cmocka_unit_test_prestate(test_tiles, &bfloat16)
                                    : (struct CMUnitTest)cmocka_unit_test_prestate(test_pairs, &bfloat16),
     };
-    size_t count = kernels == DFT_KERNELS_REFERENCE ? 3 : kernels == DFT_KERNELS_PORTABLE ? 8 : 10;
+    size_t count = kernels == DFT_KERNELS_REFERENCE ? 3 : kernels == DFT_KERNELS_PORTABLE ? 10 : 12;
     failed += _cmocka_run_group_tests(ops->name, tests, count, NULL, NULL);
   }
   return failed;

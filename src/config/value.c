@@ -212,7 +212,8 @@ dft_status dft_value_store(dft_arena *arena, const dft_key *key, const dft_node 
   case DFT_KEY_WORD:
     break;
   }
-  int word = is_plain(node) ? dft_word_index(key->words, node->text) : -1;
+  /* quoted too: PyYAML writes 'off' so, since to YAML 1.1 it is a boolean otherwise */
+  int word = node->kind == DFT_NODE_SCALAR ? dft_word_index(key->words, node->text) : -1;
   if (word < 0) return ill_typed(&p, node);
   memcpy(field, &word, sizeof word);
   return DFT_OK;
@@ -311,7 +312,7 @@ static void print_value(FILE *out, const dft_key *key, dft_value_style style, co
   case DFT_KEY_WORD:
     memcpy(&number, field, sizeof number);
     dft_word_at(key->words, number, word, sizeof word);
-    fputs(word, out);
+    print_text(out, style, word);
     break;
   case DFT_KEY_TEXT:
   case DFT_KEY_PATH:

@@ -135,18 +135,21 @@ static void test_numbers(void **state) {
   regfree(&number);
 }
 
-/* To YAML 1.1 yes and no are no texts; the deciding lines keep the form that checkpoints hold. */
+/* To YAML 1.1 yes, no and off are no texts; the deciding lines keep the form that checkpoints hold. */
 static void test_words(void **state) {
   (void)state;
-  static const char *const overrides[] = {"model.class_names=[yes, No, 'true', north, Y]", "model.classes=5"};
+  static const char *const overrides[] = {"model.class_names=[yes, No, 'true', north, Y]", "model.classes=5",
+                                          "cache.mode=off"};
   char *yaml = NULL, *lines = NULL;
-  dft_config *c = must_parse("a.yaml", two_phases, overrides, 2);
+  dft_config *c = must_parse("a.yaml", two_phases, overrides, 3);
   assert_int_equal(dft_config_write(c, &yaml), DFT_OK);
+  assert_non_null(strstr(yaml, "  mode: \"off\"\n"));
   assert_non_null(strstr(yaml, "class_names: [\"yes\", \"No\", \"true\", north, \"Y\"]\n"));
   assert_int_equal(dft_config_deciding(c, &lines), DFT_OK);
   assert_non_null(strstr(lines, "model.class_names=[yes, No, \"true\", north, Y]\n"));
   dft_config *again = must_parse("a.yaml", yaml, NULL, 0);
   for (int i = 0; i < 5; i++) assert_string_equal(c->model.class_names[i], again->model.class_names[i]);
+  assert_int_equal(again->cache.mode, DFT_CACHE_OFF);
   free(yaml);
   free(lines);
   dft_config_free(c);

@@ -264,5 +264,6 @@ dft_status dft_store_save(dft_store *s, const dft_state *state, unsigned names, 
     DFT_TRY(dft_state_write(state, path.text));
     written = path;
   }
+  s->has_final = s->has_final || names & DFT_SAVE_FINAL;
   return names & DFT_SAVE_NUMBERED && keep >= 1 ? retain(s, state->step, keep) : DFT_OK;
 }

@@ -174,9 +174,7 @@ dft_status dft_train_step(dft_run *run, dft_step_result *result) {
     waited = dft_take_work(run);
     DFT_TRY(compute(run, global));
   }
-  if (ph->sums[DFT_SUM_FAILED] > 0) {
-    return dft_agree_pending(run);
-  }
+  if (ph->sums[DFT_SUM_FAILED] > 0) return dft_agree_pending(run);
   double count = ph->sums[DFT_SUM_COUNT];
   dft_status status = DFT_OK;
   if (!isfinite(ph->sums[DFT_SUM_LOSS]))

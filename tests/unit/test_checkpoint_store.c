@@ -150,7 +150,9 @@ static void test_names_share_bytes(void **state) {
   sample_state(&first);
   first.epoch = 1;
   first.step = 10;
+  assert_false(dft_store_has_final(s));
   assert_int_equal(dft_store_save(s, &first, DFT_SAVE_BEST | DFT_SAVE_NUMBERED | DFT_SAVE_FINAL, 3), DFT_OK);
+  assert_true(dft_store_has_final(s));
   assert_string_equal(names(directory), "best.pb ckpt-e0001-s00000010.pb final.pb lock");
   ino_t numbered = inode(s, "ckpt-e0001-s00000010.pb", &bytes);
   assert_true(inode(s, "best.pb", &other) == numbered && inode(s, "final.pb", &other) == numbered);

@@ -128,7 +128,6 @@ static bool add_product(dft_arena *a, stage *s, const dft_folded *layer) {
   s->product_relu6 = layer->relu6;
   s->product_k = layer->conv.in_channels;
   s->product_n = layer->conv.channels;
-  s->product_pairs = layer->bfloat16;
   s->layout = layer->bfloat16                                          ? WIDE_ROUNDED
               : s->depthwise && twins_fit(s->product_n, s->conv.out_w) ? WIDE_TWINS
                                                                        : WIDE_VALUES;
@@ -317,7 +316,7 @@ static void run_stages(const dft_frozen *f, const worker *w, int from, int to, c
   for (int i = from; i < to; i++) {
     const stage *s = &f->stages[i];
     tensor out = i == to - 1 ? y : x == buffers[0].values ? buffers[1] : buffers[0];
-    if (!s->product || !s->product_pairs || i == f->count - 1 || !stage_reads_rounded(s + 1))
+    if (!s->product || s->layout != WIDE_ROUNDED || i == f->count - 1 || !stage_reads_rounded(s + 1))
       out.rounded = NULL;
     out.only_rounded = out.rounded && !s[1].residual;
     if (stage_reads_rounded(s) && !rounded) {
@@ -342,7 +341,7 @@ static void run_tile(const dft_frozen *f, const worker *w, const float *x, float
       run_stages(f, w, 0, f->early, x + (size_t)i * f->in_floats, NULL, sample, w->sample, 1);
     }
     x = handed.values;
-    if (s->product_pairs) rounded = handed.rounded;
+    if (s->layout == WIDE_ROUNDED) rounded = handed.rounded;
   }
   run_stages(f, w, f->early, f->count, x, rounded, last, w->tile, samples);
 }

@@ -43,8 +43,8 @@ typedef struct stage {
   dft_conv source_conv, conv; /* of the stem or product that makes the depthwise input; of the depthwise */
   int product_k, product_n;
   bool source_relu6, depthwise_relu6, product_relu6;
-  bool source_pairs, product_pairs;          /* that product's factors are bfloat16 */
-  wide_layout layout;                        /* of what the product reads */
+  bool source_pairs;                         /* that product's factors are bfloat16 */
+  wide_layout layout;                        /* of what the product reads; rounded: its factors are */
   const float *source_w, *source_bias;       /* each group packed; bias [n] */
   const float *depthwise_w, *depthwise_bias; /* [groups][9][group], [groups][group] */
   const float *product_w, *product_bias;
@@ -71,7 +71,8 @@ typedef struct tensor {
 
 /* Whether the stage reads its input's roundings. */
 static inline bool stage_reads_rounded(const stage *s) {
-  return s->source == SOURCE_PRODUCT ? s->source_pairs : !s->depthwise && s->product && s->product_pairs;
+  return s->source == SOURCE_PRODUCT ? s->source_pairs
+                                     : !s->depthwise && s->product && s->layout == WIDE_ROUNDED;
 }
 
 /* Floats of an image's row in the stem's ring. */
@@ -82,7 +83,7 @@ static inline int stage_image_row(const dft_conv *c) {
 
 /* Channels of a row of the wide tensor in memory. */
 static inline int stage_wide_channels(const stage *s) {
-  return s->product_pairs ? rounded_channels(s->conv.channels) : s->conv.channels;
+  return s->layout == WIDE_ROUNDED ? rounded_channels(s->conv.channels) : s->conv.channels;
 }
 
 /* Floats that a stage needs in each part of the workspace, for `samples` at a time. */

@@ -38,7 +38,7 @@ size_t DFT_SIMD(dft_stage_border)(const stage *s) {
 size_t DFT_SIMD(dft_stage_wide)(const stage *s, int samples) {
   if (!s->depthwise || !s->product) return 0;
   size_t rows = (size_t)(s->whole ? samples * s->conv.out_h : s->strip) * s->conv.out_w;
-  if (!s->product_pairs) return rows * s->conv.channels;
+  if (s->layout != WIDE_ROUNDED) return rows * s->conv.channels;
   return (rows + ROUNDED_ROWS_PAST) * stage_wide_channels(s) / 2;
 }
 
@@ -245,7 +245,7 @@ static void run_product(const stage *s, const float *x, const float *residual, t
     return;
   }
 #endif
-  int k = s->product_pairs ? rounded_channels(s->product_k) / 2 : s->product_k;
+  int k = s->layout == WIDE_ROUNDED ? rounded_channels(s->product_k) / 2 : s->product_k;
   panel_call call = {.x = x,
                      .x_stride = k,
                      .w = s->product_w,
@@ -256,7 +256,7 @@ static void run_product(const stage *s, const float *x, const float *residual, t
                      .y = y.values,
                      .y_stride = s->product_n,
                      .relu6 = s->product_relu6,
-                     .pairs = s->product_pairs,
+                     .pairs = s->layout == WIDE_ROUNDED,
                      .rounded = y.rounded,
                      .rounded_stride = rounded_channels(s->product_n),
                      .only_rounded = y.only_rounded};

@@ -4,8 +4,6 @@
 #include "lanes.h"
 #include "register_tiles.h"
 
-#include <math.h>
-
 #if VF_LANES == 16
 
 enum { UNROLLED = 4 }; /* of k, in the inner loop */
@@ -64,7 +62,6 @@ INLINE void multiply(const row_factors *x, ptrdiff_t x_stride, int k, const floa
 INLINE void twins(const twins_call *call, int64_t first, int64_t count, int pairs, int vectors) {
   const ptrdiff_t x_stride = 2 * (ptrdiff_t)call->k, y_stride = (ptrdiff_t)vectors * VF_LANES;
   const float *x = call->x + first * x_stride;
-  const vf low = vf_set1(0), high = vf_set1(6);
   for (ptrdiff_t at = first * y_stride; count > 0; count--, x += pairs * x_stride) {
     vf sum[TILE_ROWS][TWIN_VECTORS];
     for (int v = 0; v < vectors; v++) {
@@ -92,7 +89,7 @@ INLINE void twins(const twins_call *call, int64_t first, int64_t count, int pair
 #pragma GCC unroll 3
       for (int v = 0; v < vectors; v++) {
         if (call->residual) y[v] = vf_add(y[v], vf_load(call->residual + at + v * VF_LANES));
-        if (call->relu6) y[v] = vf_min(high, vf_max(low, y[v]));
+        if (call->relu6) y[v] = vf_relu6(y[v]);
         vf_store(call->y + at + v * VF_LANES, y[v]);
       }
     }

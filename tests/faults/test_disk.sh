@@ -36,7 +36,7 @@ goes_on "$work/limited" "a limit on file sizes"
 
 # the rest takes a file system of its own
 mkdir "$work/disk"
-trap 'umount -l "$work/disk/run" 2>/dev/null; umount -l "$work/disk" 2>/dev/null; kill -KILL $(survivors) 2>/dev/null; rm -rf "$work"' EXIT
+trap 'umount -l "$work/disk/run" "$work/disk/ro" 2>/dev/null; umount -l "$work/disk" 2>/dev/null; kill -KILL $(survivors) 2>/dev/null; rm -rf "$work"' EXIT
 mount -t tmpfs -o size=$((small * 6)) dft-test "$work/disk" 2>/dev/null ||
   skip "full and read-only disks: this user may not mount (the limit on file sizes was tested)"
 head -c $((small * 2)) /dev/zero >"$work/disk/other"
@@ -53,10 +53,13 @@ whole=$work/whole60
 ok "undisturbed" np 2 "${run[@]}" run_dir="$whole"
 start_np 2 "${run[@]}" run_dir="$work/disk/run"
 until_step "$work/disk/run" 7
-mount --bind "$work/disk/run" "$work/disk/run" && mount -o remount,bind,ro "$work/disk/run" || fail "cannot make it read-only"
+# made read-only where nobody writes, then put in place at one stroke: a mount in use for writing refuses to become read-only
+mkdir "$work/disk/ro"
+mount --bind "$work/disk/run" "$work/disk/ro" && mount -o remount,bind,ro "$work/disk/ro" &&
+  mount --bind "$work/disk/ro" "$work/disk/run" || fail "cannot make it read-only"
 ended 74 "a directory that becomes read-only"
 says "error: $work/disk/run/.*: Read-only file system" "a directory that becomes read-only"
 expect 74 "Read-only file system" np_quiet 2 "${run[@]}" run_dir="$work/disk/run"
-umount "$work/disk/run"
+umount "$work/disk/run" "$work/disk/ro"
 goes_on "$work/disk/run" "a directory that became read-only"
 echo "no room is exit 74, and nothing is lost"

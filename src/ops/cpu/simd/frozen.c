@@ -16,7 +16,8 @@ enum {
   BATCH_PIXELS = 48,       /* of rows that the source makes together, at least (fewer stay in L1), ... */
   BATCH_PIXELS_PAIRS = 96, /* ... or for the squares of AMX, but for ... */
   MOST_ROWS = 4,           /* ... so many */
-  STRIP_BYTES = 384 << 10, /* of the wide tensor, to stay in L2 */
+  STRIP_BYTES = 384 << 10, /* of the wide tensor, to stay in L2: of one image, ... */
+  PASS_BYTES = 320 << 10,  /* ... or of some (from 384 on, a twentieth slower) */
   NARROW = 2               /* tensors between stages: input and output */
 };
 
@@ -128,9 +129,8 @@ static bool add_product(dft_arena *a, stage *s, const dft_folded *layer) {
   s->product_relu6 = layer->relu6;
   s->product_k = layer->conv.in_channels;
   s->product_n = layer->conv.channels;
-  s->layout = layer->bfloat16                                          ? WIDE_ROUNDED
-              : s->depthwise && twins_fit(s->product_n, s->conv.out_w) ? WIDE_TWINS
-                                                                       : WIDE_VALUES;
+  const bool twins = s->depthwise && !layer->relu6 && twins_fit(s->product_n, s->conv.out_w);
+  s->layout = layer->bfloat16 ? WIDE_ROUNDED : twins ? WIDE_TWINS : WIDE_VALUES;
   if (s->layout == WIDE_TWINS) {
     s->product_w = doubled(a, layer->weight, (size_t)s->product_k * (size_t)s->product_n);
     s->product_bias = doubled(a, layer->bias, (size_t)s->product_n);
@@ -176,6 +176,10 @@ static dft_status make_stage(dft_arena *a, stage *s, const dft_folded *layers, i
   s->out_rounded = s->out_pixels * rounded_channels(s->out_channels);
   s->whole = s->whole && !stem;
   s->tiny = s->whole && s->conv.in_h == 3 && s->conv.in_w == 3 && s->conv.out_h == 3 && s->conv.out_w == 3;
+  const size_t wide = (size_t)s->conv.out_h * (size_t)s->conv.out_w * (size_t)stage_wide_channels(s);
+  for (s->pass = TILE_SAMPLES;
+       s->pass > 1 && (size_t)s->pass * wide * (size_t)wide_bytes(s->layout) > PASS_BYTES;)
+    s->pass /= 2;
   *next = at;
   if (!good) return dft_fail_memory("frozen weights", dft_arena_bytes(a));
   for (const dft_folded *l = first; l <= last; l++)
@@ -211,7 +215,7 @@ static void cover(extent *e, size_t values, size_t rounded, int channels) {
 }
 
 static bool make_worker(const dft_frozen *f, worker *w) {
-  size_t border = 0, zeros = 0, image = 0, wide = 0;
+  size_t border = 0, zeros = 0, wide = 0;
   extent sample = {0}, tile = {0}, input = {0};
   for (int i = 0; i < f->count; i++) {
     const stage *s = &f->stages[i];
@@ -219,7 +223,7 @@ static bool make_worker(const dft_frozen *f, worker *w) {
     AT_LEAST(border, DFT_SIMD(dft_stage_border)(s));
     AT_LEAST(wide, DFT_SIMD(dft_stage_wide)(s, samples));
     AT_LEAST(zeros, (size_t)(s->conv.in_w + 2) * GROUP);
-    if (s->source == SOURCE_STEM) AT_LEAST(image, IMAGE_ROWS * (size_t)stage_image_row(&s->source_conv));
+    if (s->source == SOURCE_STEM) AT_LEAST(zeros, 3 * (size_t)s->source_conv.in_w);
     if (stage_reads_rounded(s)) cover(&input, 0, (size_t)samples * (size_t)s->in_rounded, s->in_channels);
     cover(i < f->early - 1 ? &sample : &tile, (size_t)s->out_floats, (size_t)s->out_rounded, s->out_channels);
   }
@@ -227,14 +231,13 @@ static bool make_worker(const dft_frozen *f, worker *w) {
   if (!a) return false;
   /* Together, so that they share huge pages. */
   const size_t narrow = NARROW * (sample.values + TILE_SAMPLES * tile.values);
-  const size_t floats = border + zeros + image + wide + input.rounded + (f->bfloat16 ? 2 : 1) * narrow;
+  const size_t floats = border + zeros + wide + input.rounded + (f->bfloat16 ? 2 : 1) * narrow;
   if (!dft_arena_reserve(a, floats * sizeof(float))) {
     dft_arena_free(a);
     return false;
   }
-  w->space = (workspace){dft_arena_floats(a, border), dft_arena_floats(a, zeros), dft_arena_floats(a, image),
-                         dft_arena_floats(a, wide)};
-  bool good = w->space.border && w->space.zeros && w->space.image && w->space.wide;
+  w->space = (workspace){dft_arena_floats(a, border), dft_arena_floats(a, zeros), dft_arena_floats(a, wide)};
+  bool good = w->space.border && w->space.zeros && w->space.wide;
   w->input = dft_arena_alloc(a, (input.rounded + input.past) * sizeof *w->input);
   good = good && w->input;
   for (int i = 0; i < NARROW; i++)

@@ -37,6 +37,7 @@ typedef struct stage {
   bool whole;                 /* a group of an image's bordered input fits in L1: no ring */
   int stack;                  /* then: samples in the border buffer */
   bool tiny;                  /* and the images are 3x3 pixels in and out */
+  int pass;                   /* with a product: samples in the wide tensor */
   int group;                  /* channels of each, the last may use fewer: GROUP or STEM_GROUP */
   int batch, ring;            /* else: rows that the source makes together, and rows of the ring */
   bool residual;              /* the product adds the stage's input */
@@ -57,9 +58,8 @@ typedef struct stage {
 /* One thread's working memory. */
 typedef struct workspace {
   float *border; /* the ring or the whole bordered input of one group */
-  float *zeros;  /* a bordered row of zeros */
-  float *image;  /* the stem's input: a ring of IMAGE_ROWS bordered rows */
-  float *wide;   /* the depthwise output: a strip of one sample, or a tile of samples; may be bfloat16 */
+  float *zeros;  /* a row of zeros: bordered, or of the stem's input */
+  float *wide;   /* the depthwise output: a strip of one sample, or some samples; may be bfloat16 */
 } workspace;
 
 /* A tensor between stages, and the same in bfloat16 (or NULL) for a product that wants it, perhaps alone. */
@@ -73,12 +73,6 @@ typedef struct tensor {
 static inline bool stage_reads_rounded(const stage *s) {
   return s->source == SOURCE_PRODUCT ? s->source_pairs
                                      : !s->depthwise && s->product && s->layout == WIDE_ROUNDED;
-}
-
-/* Floats of an image's row in the stem's ring. */
-enum { IMAGE_ROWS = 4 };
-static inline int stage_image_row(const dft_conv *c) {
-  return 3 * ((c->out_w - 1) * c->stride + 3);
 }
 
 /* Channels of a row of the wide tensor in memory. */

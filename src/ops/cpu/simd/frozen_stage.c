@@ -13,7 +13,6 @@ typedef struct passage {
   int group, channels;
   ptrdiff_t border_row; /* floats of a bordered row */
   int ready;            /* rows of the depthwise input before it are in the ring, or not needed */
-  int fetched;          /* rows of the image before it are in the stem's, or not needed */
 } passage;
 
 enum { NONE_YET = -100 };
@@ -37,40 +36,27 @@ size_t DFT_SIMD(dft_stage_border)(const stage *s) {
 
 size_t DFT_SIMD(dft_stage_wide)(const stage *s, int samples) {
   if (!s->depthwise || !s->product) return 0;
-  size_t rows = (size_t)(s->whole ? samples * s->conv.out_h : s->strip) * s->conv.out_w;
+  size_t rows = (size_t)(s->whole ? min_int(samples, s->pass) * s->conv.out_h : s->strip) * s->conv.out_w;
   if (s->layout != WIDE_ROUNDED) return rows * s->conv.channels;
   return (rows + ROUNDED_ROWS_PAST) * stage_wide_channels(s) / 2;
-}
-
-/* The image's rows that output row `row` of the stem sees, in a ring of rows with their border. */
-static void fetch_image(passage *p, const dft_conv *c, int row, const float *rows[3]) {
-  const int top = row * c->stride - c->pad_top, floats = stage_image_row(c), left = 3 * c->pad_left;
-  const int inside = min_int(3 * c->in_w, floats - left);
-  if (p->fetched < top) p->fetched = top;
-  for (; p->fetched < top + 3; p->fetched++) {
-    float *to = p->space->image + (ptrdiff_t)(p->fetched & (IMAGE_ROWS - 1)) * floats;
-    if (p->fetched < 0 || p->fetched >= c->in_h) {
-      memset(to, 0, (size_t)floats * sizeof *to);
-      continue;
-    }
-    memset(to, 0, (size_t)left * sizeof *to);
-    memcpy(to + left, p->x + (size_t)p->fetched * 3 * c->in_w, (size_t)inside * sizeof *to);
-    memset(to + left + inside, 0, (size_t)(floats - left - inside) * sizeof *to);
-  }
-  for (int r = 0; r < 3; r++) rows[r] = p->space->image + (ptrdiff_t)((top + r) & (IMAGE_ROWS - 1)) * floats;
 }
 
 /* One row of the stem's outputs, the passage's channels of it. */
 static void produce_stem(passage *p, int row, float *to, ptrdiff_t stride) {
   const stage *s = p->s;
   const dft_conv *c = &s->source_conv;
-  stem_call call = {.w = s->source_w + (ptrdiff_t)p->group * s->group * STEM_TAPS,
+  stem_call call = {.in_w = c->in_w,
+                    .pad_left = c->pad_left,
+                    .w = s->source_w + (ptrdiff_t)p->group * s->group * STEM_TAPS,
                     .bias = s->source_bias + (ptrdiff_t)p->group * s->group,
                     .n = p->channels,
                     .relu6 = s->source_relu6,
                     .y = to,
                     .y_stride = stride};
-  fetch_image(p, c, row, call.rows);
+  for (int r = 0; r < 3; r++) {
+    const int at = row * c->stride - c->pad_top + r;
+    call.rows[r] = at < 0 || at >= c->in_h ? p->space->zeros : p->x + (ptrdiff_t)at * 3 * c->in_w;
+  }
   stem_row(&call, c->out_w, c->stride);
 }
 
@@ -187,8 +173,7 @@ static passage begun(const stage *s, const workspace *space, const float *x) {
     memset(space->border + r * row, 0, (size_t)s->group * sizeof(float));
     memset(space->border + (r + 1) * row - s->group, 0, (size_t)s->group * sizeof(float));
   }
-  return (passage){
-      .s = s, .space = space, .x = x, .border_row = (ptrdiff_t)row, .ready = NONE_YET, .fetched = NONE_YET};
+  return (passage){.s = s, .space = space, .x = x, .border_row = (ptrdiff_t)row, .ready = NONE_YET};
 }
 
 static void set_group(passage *p, int group) {
@@ -206,7 +191,7 @@ static void run_rows(passage *p, int from, int to, float *wide) {
   const int count = groups(p->s, &p->s->conv);
   for (int group = 0; group < count; group++) {
     set_group(p, group);
-    if (count > 1) p->ready = p->fetched = NONE_YET;
+    if (count > 1) p->ready = NONE_YET;
     run_ring(p, from, to, (char *)wide + group * p->s->group * wide_channel_bytes(p->s->layout));
   }
 }
@@ -239,13 +224,13 @@ static void run_product(const stage *s, const float *x, const float *residual, t
                              .k = s->product_k,
                              .n = s->product_n,
                              .residual = residual,
-                             .y = y.values,
-                             .relu6 = s->product_relu6};
+                             .y = y.values};
     DFT_SIMD(dft_twins_run)(&call, rows);
     return;
   }
 #endif
   int k = s->layout == WIDE_ROUNDED ? rounded_channels(s->product_k) / 2 : s->product_k;
+  /* The output of the last convolution is large, and the caller's: not in the caches. */
   panel_call call = {.x = x,
                      .x_stride = k,
                      .w = s->product_w,
@@ -259,14 +244,15 @@ static void run_product(const stage *s, const float *x, const float *residual, t
                      .pairs = s->layout == WIDE_ROUNDED,
                      .rounded = y.rounded,
                      .rounded_stride = rounded_channels(s->product_n),
-                     .only_rounded = y.only_rounded};
+                     .only_rounded = y.only_rounded,
+                     .far = !s->depthwise ? y.values : NULL};
   DFT_SIMD(dft_gemm_whole)(&call, rows);
 }
 
 /* The stem alone. */
 static void run_stem(const stage *s, const workspace *space, const float *x, float *y) {
   const dft_conv *c = &s->source_conv;
-  passage p = {.s = s, .space = space, .x = x, .fetched = NONE_YET};
+  passage p = {.s = s, .space = space, .x = x};
   for (int row = 0; row < c->out_h; row++, y += (size_t)c->out_w * c->channels)
     for (p.group = 0; p.group < groups(s, c); p.group++) {
       p.channels = min_int(c->channels - p.group * s->group, s->group);
@@ -303,24 +289,34 @@ static void run_sample(const stage *s, const workspace *space, const float *sour
   }
 }
 
+/* Some samples of a stage that takes whole images: as many as their wide tensor has room for. */
+static void run_pass(const stage *s, const workspace *space, const float *source, const float *x, tensor y,
+                     int samples) {
+  run_whole(s, space, source, space->wide, samples);
+  run_product(s, space->wide, s->residual ? x : NULL, y, (int64_t)samples * s->out_pixels);
+}
+
+static tensor sample_of(const stage *s, tensor t, int sample) {
+  t.values += (size_t)sample * (size_t)s->out_floats;
+  if (t.rounded) t.rounded += (size_t)sample * (size_t)s->out_rounded;
+  return t;
+}
+
 void DFT_SIMD(dft_stage_run)(const stage *s, const workspace *space, const float *x,
                              const uint16_t *x_rounded, tensor y, int samples) {
   bool rounded = stage_reads_rounded(s);
   const float *source = rounded ? words(x_rounded) : x;
-  const float *residual = s->residual ? x : NULL;
-  int64_t rows = (int64_t)samples * s->out_pixels;
+  const size_t in = (size_t)s->in_floats, source_floats = rounded ? (size_t)s->in_rounded / 2 : in;
   if (!s->depthwise && s->product) {
-    run_product(s, source, residual, y, rows);
+    run_product(s, source, s->residual ? x : NULL, y, (int64_t)samples * s->out_pixels);
+  } else if (s->whole && !s->product) {
+    run_whole(s, space, source, y.values, samples);
   } else if (s->whole) {
-    run_whole(s, space, source, s->product ? space->wide : y.values, samples);
-    if (s->product) run_product(s, space->wide, residual, y, rows);
+    for (int i = 0; i < samples; i += s->pass)
+      run_pass(s, space, source + i * source_floats, x + i * in, sample_of(s, y, i),
+               min_int(samples - i, s->pass));
   } else {
-    size_t in = (size_t)s->in_floats, out = (size_t)s->out_floats;
-    for (int i = 0; i < samples; i++) {
-      tensor to = y;
-      to.values += i * out;
-      if (y.rounded) to.rounded += (size_t)i * s->out_rounded;
-      run_sample(s, space, source + i * (rounded ? (size_t)s->in_rounded / 2 : in), x + i * in, to);
-    }
+    for (int i = 0; i < samples; i++)
+      run_sample(s, space, source + i * source_floats, x + i * in, sample_of(s, y, i));
   }
 }

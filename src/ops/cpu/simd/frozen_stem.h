@@ -1,17 +1,23 @@
-/* The stem for the fused forward: a row of outputs straight from three bordered rows of the image. */
+/* The stem for the fused forward: a row of outputs from three rows of the image, read where they lie; only
+ * the few columns next to a border are copied, with the border. */
 #ifndef DFT_SIMD_FROZEN_STEM_H
 #define DFT_SIMD_FROZEN_STEM_H
 
 #include "gemm_panel.h"
+#include "lanes.h"
 
 #include <math.h>
 
 enum { STEM_TAPS = 27, STEM_OUTPUTS = VF_LANES == 16 ? 12 : 6 /* side by side in registers */ };
 
+/* Floats of a row that STEM_OUTPUTS outputs see, and what a whole vector may write past them. */
+enum { STEM_WINDOW = 3 * (2 * (STEM_OUTPUTS - 1) + 3) + VF_LANES };
+
 /* One panel of a row. */
 typedef struct stem_call {
-  const float *rows[3]; /* three input rows, from the first output's left tap */
-  const float *w;       /* packed, as a product's panel of STEM_TAPS rows */
+  const float *rows[3]; /* the image's, or zeros */
+  int in_w, pad_left;
+  const float *w; /* packed, as a product's panel of STEM_TAPS rows */
   const float *bias;
   int n; /* 1 ... 2*VF_LANES channels */
   bool relu6;
@@ -19,10 +25,23 @@ typedef struct stem_call {
   ptrdiff_t y_stride;
 } stem_call;
 
+/* `width` pixels of a row from pixel `left` on, zero where the image has none. */
+INLINE void stem_copy(const float *row, int in_w, int left, int width, float copy[STEM_WINDOW]) {
+  const int begin = left < 0 ? -3 * left : 0;
+  const int end = left + width > in_w ? 3 * (in_w - left) : 3 * width;
+#pragma GCC unroll 5
+  for (int i = 0; i < 3 * width; i += VF_LANES) vf_store(copy + i, vf_zero());
+  for (int i = begin; i < end; i += VF_LANES)
+    vf_store(copy + i, vf_load_n(row + (3 * left + i), end - i < VF_LANES ? end - i : VF_LANES));
+}
+
 /* `count` outputs side by side from output `first` on: the taps in order onto the bias, as a product of 27
  * terms. `count`, `stride` and `vectors` are constants where this is inlined. */
-static inline __attribute__((always_inline)) void stem_outputs(const stem_call *call, int first, int count,
-                                                               int stride, int vectors) {
+INLINE void stem_outputs(const stem_call *call, int first, int count, int stride, int vectors) {
+  const int left = first * stride - call->pad_left, width = (count - 1) * stride + 3;
+  const bool inside = left >= 0 && left + width <= call->in_w;
+  float copy[3][STEM_WINDOW];
+  for (int r = 0; r < 3 && !inside; r++) stem_copy(call->rows[r], call->in_w, left, width, copy[r]);
   const int last = call->n - (vectors - 1) * VF_LANES;
   const vf low = vf_set1(call->relu6 ? 0 : -INFINITY), high = vf_set1(call->relu6 ? 6 : INFINITY);
   vf sum[STEM_OUTPUTS][2];
@@ -33,7 +52,7 @@ static inline __attribute__((always_inline)) void stem_outputs(const stem_call *
   }
   const float *w = call->w;
   for (int r = 0; r < 3; r++) {
-    const float *x = call->rows[r] + (ptrdiff_t)first * stride * 3;
+    const float *x = inside ? call->rows[r] + (ptrdiff_t)3 * left : copy[r];
 #pragma GCC unroll 9
     for (int j = 0; j < 9; j++, x++, w += (ptrdiff_t)vectors * VF_LANES) {
       /* Neighbours share inputs; gcc would keep those in registers that it has not got. */
@@ -60,8 +79,7 @@ static inline __attribute__((always_inline)) void stem_outputs(const stem_call *
 }
 
 /* All of a row; the last outputs of a row that is no multiple of STEM_OUTPUTS are computed twice. */
-static inline __attribute__((always_inline)) void stem_run(const stem_call *call, int count, int stride,
-                                                           int vectors) {
+INLINE void stem_run(const stem_call *call, int count, int stride, int vectors) {
   if (count < STEM_OUTPUTS) {
     for (int o = 0; o < count; o++) stem_outputs(call, o, 1, stride, vectors);
     return;

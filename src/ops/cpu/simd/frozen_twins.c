@@ -61,7 +61,9 @@ INLINE void multiply(const row_factors *x, ptrdiff_t x_stride, int k, const floa
 /* `count` tiles below each other; `pairs` and `vectors` are constants where this is inlined. */
 INLINE void twins(const twins_call *call, int64_t first, int64_t count, int pairs, int vectors) {
   const ptrdiff_t x_stride = 2 * (ptrdiff_t)call->k, y_stride = (ptrdiff_t)vectors * VF_LANES;
-  const float *x = call->x + first * x_stride;
+  const float *x = call->x + first * x_stride, *const w_begin = call->w, *const residual = call->residual;
+  float *const y = call->y;
+  const int depth = call->k;
   for (ptrdiff_t at = first * y_stride; count > 0; count--, x += pairs * x_stride) {
     vf sum[TILE_ROWS][TWIN_VECTORS];
     for (int v = 0; v < vectors; v++) {
@@ -69,10 +71,10 @@ INLINE void twins(const twins_call *call, int64_t first, int64_t count, int pair
 #pragma GCC unroll 12
       for (int p = 0; p < pairs; p++) sum[p][v] = bias;
     }
-    const float *w = call->w;
+    const float *w = w_begin;
     row_factors f;
     begin_factors(&f, x, pairs, x_stride);
-    int k = call->k;
+    int k = depth;
     for (; k >= UNROLLED; k -= UNROLLED) {
 #pragma GCC unroll 4
       for (int j = 0; j < UNROLLED; j++, w += y_stride) multiply(&f, x_stride, j, w, sum, pairs, vectors);
@@ -84,13 +86,12 @@ INLINE void twins(const twins_call *call, int64_t first, int64_t count, int pair
     }
 #pragma GCC unroll 12
     for (int p = 0; p < pairs; p++, at += y_stride) {
-      vf y[TWIN_VECTORS];
-      separate(sum[p], y, vectors);
+      vf rows[TWIN_VECTORS];
+      separate(sum[p], rows, vectors);
 #pragma GCC unroll 3
       for (int v = 0; v < vectors; v++) {
-        if (call->residual) y[v] = vf_add(y[v], vf_load(call->residual + at + v * VF_LANES));
-        if (call->relu6) y[v] = vf_relu6(y[v]);
-        vf_store(call->y + at + v * VF_LANES, y[v]);
+        if (residual) rows[v] = vf_add(rows[v], vf_load(residual + at + v * VF_LANES));
+        vf_store(y + at + v * VF_LANES, rows[v]);
       }
     }
   }

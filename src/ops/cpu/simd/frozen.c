@@ -118,8 +118,11 @@ static bool add_depthwise(dft_arena *a, stage *s, const dft_folded *layer) {
   s->stack = (int)(STACK_PIXELS / bordered) > 1 ? (int)(STACK_PIXELS / bordered) : 1;
   if (s->stack > TILE_SAMPLES) s->stack = TILE_SAMPLES;
   const int batch_pixels = s->source_pairs ? BATCH_PIXELS_PAIRS : BATCH_PIXELS;
-  for (s->batch = 1; s->batch < MOST_ROWS && s->batch * c->in_w < batch_pixels;) s->batch *= 2;
+  /* With a stride of two each row of outputs takes two new rows; batches then end with its last one. */
+  const bool two = c->stride == 2 || s->source == SOURCE_STEM;
+  for (s->batch = two ? 2 : 1; s->batch < MOST_ROWS && s->batch * c->in_w < batch_pixels;) s->batch *= 2;
   s->ring = s->batch == 1 ? 4 : 2 * s->batch;
+  s->shift = s->batch == 2 && c->stride == 2 ? (c->pad_top + 1) % 2 : 0;
   return s->depthwise_w && s->depthwise_bias;
 }
 

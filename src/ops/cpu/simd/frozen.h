@@ -40,6 +40,7 @@ typedef struct stage {
   int pass;                   /* with a product: samples in the wide tensor */
   int group;                  /* channels of each, the last may use fewer: GROUP or STEM_GROUP */
   int batch, ring;            /* else: rows that the source makes together, and rows of the ring */
+  int shift;                  /* row i is in place (i + shift) % ring; batches begin at multiples of batch */
   bool residual;              /* the product adds the stage's input */
   dft_conv source_conv, conv; /* of the stem or product that makes the depthwise input; of the depthwise */
   int product_k, product_n;

@@ -117,6 +117,7 @@ static void depthwise_outputs(const passage *p, const float *border, int mask, i
   const stage *s = p->s;
   const dft_conv *c = &s->conv;
   const int first = p->group * s->group, stride = stage_wide_channels(s);
+  const int shift = s->whole ? 0 : s->shift;
   const bool last = first + p->channels == c->channels;
   const float *rows[2 * (AT_ONCE - 1) + 3] = {NULL};
   depthwise_call call = {.rows = rows,
@@ -132,7 +133,7 @@ static void depthwise_outputs(const passage *p, const float *border, int mask, i
     call.out_rows = min_int(count, AT_ONCE);
     for (int r = 0; r < (call.out_rows - 1) * c->stride + 3; r++) {
       const int at = row * c->stride - c->pad_top + r;
-      rows[r] = at < 0 || at >= c->in_h ? p->space->zeros : border + (at & mask) * p->border_row;
+      rows[r] = at < 0 || at >= c->in_h ? p->space->zeros : border + ((at + shift) & mask) * p->border_row;
       rows[r] += (ptrdiff_t)(1 - c->pad_left) * s->group;
     }
     depthwise_rows(&call, s->group, c->stride, s->tiny, s->layout);
@@ -154,10 +155,10 @@ static void run_ring(passage *p, int from, int to, char *wide) {
     const int top = row * c->stride - c->pad_top, end = input_end(c, row);
     if (p->ready < top) p->ready = top;
     if (p->ready < 0) p->ready = 0;
-    p->ready -= p->ready < end ? p->ready % s->batch : 0;
+    p->ready -= p->ready < end ? min_int((p->ready + s->shift) % s->batch, p->ready) : 0;
     while (p->ready < end) {
-      int count = min_int(s->batch, c->in_h - p->ready);
-      produce(p, p->ready, count, border + (p->ready & (s->ring - 1)) * p->border_row + s->group);
+      const int at = p->ready + s->shift, count = min_int(s->batch - at % s->batch, c->in_h - p->ready);
+      produce(p, p->ready, count, border + (at & (s->ring - 1)) * p->border_row + s->group);
       p->ready += count;
     }
     for (next = row + 1; next < to && input_end(c, next) <= p->ready;) next++;

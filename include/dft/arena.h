@@ -12,7 +12,9 @@ dft_arena *dft_arena_new(void); /* NULL when out of memory */
 void *dft_arena_alloc(dft_arena *a,
                       size_t bytes); /* NULL when out of memory; bytes 0 gives a valid pointer */
 /* What follows, up to so many bytes with every block's rounded up to 64, will lie side by side: one block
- * shares huge pages where several small ones have none. False when out of memory. */
+ * shares huge pages where several small ones have none. From DFT_HUGE_PAGE_BYTES on the kernel is asked for
+ * those, as many as are whole. False when out of memory. */
+enum { DFT_HUGE_PAGE_BYTES = 1 << 21 };
 bool dft_arena_reserve(dft_arena *a, size_t bytes);
 float *dft_arena_floats(dft_arena *a, size_t count);
 char *dft_arena_string(dft_arena *a, const char *text);

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { ALIGNMENT = 64, CHUNK_BYTES = 1 << 16, HUGE_BYTES = 1 << 21, MAPPED_BYTES = 1 << 18 };
+enum { ALIGNMENT = 64, CHUNK_BYTES = 1 << 16, MAPPED_BYTES = 1 << 18 };
 
 typedef struct chunk {
   struct chunk *next;
@@ -20,12 +20,12 @@ struct dft_arena {
 };
 
 void *dft_aligned_alloc(size_t bytes) {
-  size_t alignment = bytes >= HUGE_BYTES ? HUGE_BYTES : ALIGNMENT;
+  size_t alignment = bytes >= DFT_HUGE_PAGE_BYTES ? DFT_HUGE_PAGE_BYTES : ALIGNMENT;
   if (bytes > SIZE_MAX - alignment) return NULL;
   size_t rounded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
   void *block = NULL;
   if (posix_memalign(&block, alignment, rounded ? rounded : ALIGNMENT) != 0) return NULL;
-  if (bytes >= HUGE_BYTES) (void)madvise(block, rounded, MADV_HUGEPAGE); /* a wish, not a need */
+  if (bytes >= DFT_HUGE_PAGE_BYTES) (void)madvise(block, rounded, MADV_HUGEPAGE); /* a wish, not a need */
   return block;
 }
 
@@ -35,7 +35,7 @@ dft_arena *dft_arena_new(void) {
 
 /* Large ones from the kernel, aligned for huge pages where they have room for one; small ones from malloc. */
 static bool chunk_memory(chunk *c) {
-  const size_t alignment = c->size >= HUGE_BYTES ? HUGE_BYTES : ALIGNMENT;
+  const size_t alignment = c->size >= DFT_HUGE_PAGE_BYTES ? DFT_HUGE_PAGE_BYTES : ALIGNMENT;
   if (c->size < MAPPED_BYTES) {
     c->data = dft_aligned_alloc(c->size);
     return c->data != NULL;
@@ -45,7 +45,8 @@ static bool chunk_memory(chunk *c) {
   c->map = mmap(NULL, c->map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (c->map == MAP_FAILED) return false;
   c->data = c->map + (alignment - (uintptr_t)c->map % alignment) % alignment;
-  if (alignment == HUGE_BYTES) (void)madvise(c->data, c->size, MADV_HUGEPAGE); /* a wish, not a need */
+  if (alignment == DFT_HUGE_PAGE_BYTES)
+    (void)madvise(c->data, c->size, MADV_HUGEPAGE); /* a wish, not a need */
   return true;
 }
 

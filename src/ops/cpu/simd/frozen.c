@@ -17,7 +17,7 @@ enum {
   BATCH_PIXELS_PAIRS = 96, /* ... or for the squares of AMX, but for ... */
   MOST_ROWS = 4,           /* ... so many */
   STRIP_BYTES = 384 << 10, /* of the wide tensor, to stay in L2: of one image, ... */
-  PASS_BYTES = 320 << 10,  /* ... or of some (from 384 on, a twentieth slower) */
+  PASS_BYTES = 320 << 10,  /* ... or of some (with 660 KB a twentieth slower) */
   NARROW = 2               /* tensors between stages: input and output */
 };
 
@@ -217,6 +217,11 @@ static void cover(extent *e, size_t values, size_t rounded, int channels) {
   AT_LEAST(e->past, (size_t)(ROUNDED_ROWS_PAST * rounded_channels(channels)));
 }
 
+/* Whole huge pages: small ones lie anywhere in memory and crowd some of L2's sets. */
+static size_t whole_pages(size_t bytes) {
+  return (bytes + DFT_HUGE_PAGE_BYTES - 1) / DFT_HUGE_PAGE_BYTES * DFT_HUGE_PAGE_BYTES;
+}
+
 static bool make_worker(const dft_frozen *f, worker *w) {
   size_t border = 0, zeros = 0, wide = 0;
   extent sample = {0}, tile = {0}, input = {0};
@@ -235,7 +240,7 @@ static bool make_worker(const dft_frozen *f, worker *w) {
   /* Together, so that they share huge pages. */
   const size_t narrow = NARROW * (sample.values + TILE_SAMPLES * tile.values);
   const size_t floats = border + zeros + wide + input.rounded + (f->bfloat16 ? 2 : 1) * narrow;
-  if (!dft_arena_reserve(a, floats * sizeof(float))) {
+  if (!dft_arena_reserve(a, whole_pages(floats * sizeof(float)))) {
     dft_arena_free(a);
     return false;
   }
@@ -272,7 +277,7 @@ static size_t weights_bytes(const dft_folded *layers, int count) {
 }
 
 static dft_status make_stages(dft_frozen *f, const dft_folded *layers, int count) {
-  if (!dft_arena_reserve(f->memory, weights_bytes(layers, count)))
+  if (!dft_arena_reserve(f->memory, whole_pages(weights_bytes(layers, count))))
     return dft_fail_memory("frozen weights", weights_bytes(layers, count));
   f->stages = dft_arena_alloc(f->memory, (size_t)count * sizeof *f->stages);
   if (!f->stages) return dft_fail_memory("frozen stages", (size_t)count * sizeof *f->stages);

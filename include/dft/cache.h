@@ -47,12 +47,13 @@ dft_status dft_cache_open(const dft_config *config, const dft_model *model, cons
 void dft_cache_close(dft_cache *c); /* NULL is fine */
 
 /* Begins `phase` with the model's weights as they are now: drops what they made untrue, makes room for the
- * phase's levels. */
+ * phase's levels. Until the next phase those before its boundary must stay as they are: the frozen forward is
+ * made of them when the first row has to be computed. */
 dft_status dft_cache_phase(dft_cache *c, int phase);
 
 /* x[count][boundary of the phase], of a view of the samples (data.h) and with mixes[count] (NULL: none) mixed
  * in; a mix whose partner cannot be read becomes that of none. bad[i] is 1 and x's row undefined for a sample
- * that cannot be read, where data.on_corrupt is skip, else 0. Other errors are the data's. */
+ * that cannot be read, where data.on_corrupt is skip, else 0. Other errors are the data's, or memory's. */
 dft_status dft_cache_rows(dft_cache *c, dft_set set, const int64_t *samples, int count, int64_t view,
                           dft_mix *mixes, float *x, unsigned char *bad);
 

@@ -18,10 +18,10 @@
  *
  * When the whole world is on one host and the user set neither OMPI_MCA_pml nor OMPI_MCA_btl, opening
  * restricts Open MPI to shared memory, which starts in about a quarter of the time; a process started without
- * a launcher starts without Open MPI's helper daemon.
+ * a launcher, inside a Slurm job, starts without Open MPI's helper daemon.
  *
  * dft_comm_alone() is the world of one process without starting MPI (plan, inspect, export): every call
- * works.
+ * works. dft_comm_open gives the same where nothing in the environment comes from a launcher.
  */
 #ifndef DFT_COMM_H
 #define DFT_COMM_H
@@ -35,16 +35,16 @@
 
 typedef struct dft_comm dft_comm;
 
-/* Starts MPI. Collective over the world. Refuses (DFT_EUSAGE) a world of 1 inside a Slurm step of several
- * tasks. */
+/* Starts MPI if there may be a launcher. Collective over the world. Refuses (DFT_EUSAGE) a world of 1 inside
+ * a Slurm step of several tasks. */
 dft_status dft_comm_open(dft_comm **comm);
 dft_comm *dft_comm_alone(void);
 /* Collective. Ends MPI when it was started. A broken communicator ends the whole job instead, with exit code
  * 76, and does not return: MPI_Finalize would wait for the lost peer. So close comes last, after the error is
  * printed. NULL is fine. */
 void dft_comm_close(dft_comm *comm);
-/* Ends the whole job at once with this exit code; for errors that not all ranks know of. Does not return
- * under MPI; on dft_comm_alone() it does nothing. */
+/* Ends the whole job at once with this exit code, and does not return; for errors that not all ranks know of.
+ */
 void dft_comm_abort(dft_comm *comm, int code);
 
 int dft_comm_rank(const dft_comm *comm);

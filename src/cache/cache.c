@@ -23,13 +23,17 @@ static dft_cache *new_cache(const dft_config *config, const dft_model *model, co
   *c = (dft_cache){.config = config, .model = model, .ops = ops, .share = share, .phases = phases};
   c->budget_bytes = config->cache.mode == DFT_CACHE_OFF ? 0 : config->cache.memory_mb * 1000000;
   c->files = config->cache.mode != DFT_CACHE_OFF && config->cache.directory != NULL;
-  int64_t widest = (int64_t)model->height * model->width * 3;
+  int64_t widest = 1; /* row */
   for (int p = 0; p < phases; p++)
-    if (dft_model_boundary(model, starts[p]) > widest) widest = dft_model_boundary(model, starts[p]);
+    if (starts[p] > 0 && dft_model_boundary(model, starts[p]) > widest)
+      widest = dft_model_boundary(model, starts[p]);
+  const int64_t image = (int64_t)model->height * model->width * 3;
   c->starts = malloc((size_t)phases * sizeof *c->starts);
   c->tile_samples = ops->device != NULL ? DEVICE_TILE : TILE;
-  for (int t = 0; t < 2; t++)
-    c->tile[t] = dft_aligned_alloc((size_t)(c->tile_samples * widest) * sizeof(float));
+  for (int t = 0; t < 2; t++) {
+    const int64_t floats = t == 0 && image > widest ? image : widest;
+    c->tile[t] = dft_aligned_alloc((size_t)(c->tile_samples * floats) * sizeof(float));
+  }
   if (c->starts == NULL || c->tile[0] == NULL || c->tile[1] == NULL) {
     dft_cache_close(c);
     return NULL;
@@ -74,23 +78,17 @@ dft_status dft_cache_phase(dft_cache *c, int phase) {
   memcpy(old, c->levels, sizeof old);
   memset(c->levels, 0, sizeof c->levels);
   c->count = dft_cache_levels(c->starts, c->phases, phase, firsts);
-  dft_status status = DFT_OK;
   for (int i = 0; i < c->count; i++) {
-    dft_level *l = &c->levels[i];
-    l->first = firsts[i];
-    l->row = dft_model_boundary(c->model, l->first);
-    if (status == DFT_OK)
-      status = dft_folded_new(c->model, c->ops, i == 0 ? 0 : firsts[i - 1], l->first,
-                              c->config->compute.prefix, &l->net);
+    c->levels[i].first = firsts[i];
+    c->levels[i].row = dft_model_boundary(c->model, firsts[i]);
   }
   /* the last phase trained everything from its boundary on: rows behind that are no longer true */
   for (int i = 0; i < old_count; i++)
     if (old[i].first > c->trained_from) dft_stores_drop(c, &old[i]);
   c->trained_from = c->starts[phase];
   dft_stores_take_over(c, old, old_count);
-  status = c->share->fence(c->share->context, status);
-  if (status == DFT_OK) status = dft_stores_open_files(c);
-  return status == DFT_OK ? dft_stores_alloc(c) : status;
+  DFT_TRY(dft_stores_open_files(c));
+  return dft_stores_alloc(c);
 }
 
 typedef struct wanted {
@@ -122,13 +120,26 @@ bool dft_cache_keeps_all(const dft_cache *c, dft_set set) {
   return n > 0 && dft_cache_has_row(c, set, n - 1, true);
 }
 
+/* The net that leads to level k: made when the first row is computed, which in a phase after the one that
+ * filled the cache is never. */
+static dft_status net_of(dft_cache *c, int k, dft_folded_net **net) {
+  dft_level *l = &c->levels[k];
+  if (l->net == NULL)
+    DFT_TRY(dft_folded_new(c->model, c->ops, k == 0 ? 0 : c->levels[k - 1].first, l->first,
+                           c->config->compute.prefix, &l->net));
+  *net = l->net;
+  return DFT_OK;
+}
+
 /* Rows at level `from` (-1: images) lie in tile[0]: computes them up to the last level, keeping each on the
  * way. */
 static dft_status go_on(dft_cache *c, dft_set set, int from, const wanted *w, float *x) {
   int in = 0;
   for (int k = from + 1; k < c->count; k++, in = 1 - in) {
     dft_level *l = &c->levels[k];
-    DFT_TRY(dft_folded_run(l->net, c->tile[in], c->tile[1 - in], w->count));
+    dft_folded_net *net;
+    DFT_TRY(net_of(c, k, &net));
+    DFT_TRY(dft_folded_run(net, c->tile[in], c->tile[1 - in], w->count));
     for (int i = 0; i < w->count; i++)
       dft_store_keep(l, set, w->items[i].number, c->tile[1 - in] + i * l->row);
   }

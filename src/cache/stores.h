@@ -19,7 +19,7 @@ typedef struct dft_level {
   int first;
   int64_t row; /* floats */
   dft_store stores[DFT_SETS];
-  dft_folded_net *net; /* from the level before (or the image) to this one; of the current phase */
+  dft_folded_net *net; /* from the level before (or the image) to this one; NULL until a row is computed */
 } dft_level;
 
 struct dft_cache {

@@ -19,6 +19,17 @@ static long number_from(const char *name) {
   return text == NULL ? -1 : strtol(text, NULL, 10);
 }
 
+/* Whether a launcher may have started this process: one that MPI follows (PMIx, PMI and what is built on
+ * them), or a resource manager whose step may be a launcher that MPI must be asked about. */
+static bool launcher_possible(void) {
+  static const char *const prefixes[] = {
+      "OMPI_COMM_WORLD_", "ORTE_", "PMIX_", "PMI_", "SLURM_", "FLUX_", "JSM_", "PALS_", "ALPS_"};
+  for (char **at = environ; *at != NULL; ++at)
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; ++i)
+      if (strncmp(*at, prefixes[i], strlen(prefixes[i])) == 0) return true;
+  return false;
+}
+
 static bool started_by_launcher(void) {
   static const char *const marks[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMIX_NAMESPACE", "PMI_RANK"};
   for (size_t i = 0; i < sizeof marks / sizeof *marks; ++i)
@@ -198,6 +209,10 @@ dft_status dft_comm_open(dft_comm **out) {
   *out = NULL;
   dft_comm *comm = comm_new();
   if (comm == NULL) return dft_fail_memory("communicator", sizeof *comm);
+  if (!launcher_possible()) { /* MPI's start would cost more than that of all the rest */
+    *out = comm;
+    return DFT_OK;
+  }
   if (several_expected()) dft_guard_open(default_timeout_s);
   dft_comm_leave_after(default_timeout_s, DFT_EPEER, "dft: error: a rank was lost while MPI started\n");
   dft_status status = open_world(comm);
@@ -214,10 +229,11 @@ dft_comm *dft_comm_alone(void) {
 }
 
 void dft_comm_abort(dft_comm *comm, int code) {
-  if (!comm->mpi) return;
   fflush(NULL);
-  dft_comm_leave_after(ABORT_PATIENCE_S, code, NULL); /* a launcher that is itself lost must not hold us */
-  MPI_Abort(MPI_COMM_WORLD, code);
+  if (comm->mpi) {
+    dft_comm_leave_after(ABORT_PATIENCE_S, code, NULL); /* a launcher that is itself lost must not hold us */
+    MPI_Abort(MPI_COMM_WORLD, code);
+  }
   _exit(code);
 }
 

@@ -113,8 +113,8 @@ dft_status dft_phase_open(dft_run *run, int index) {
   DFT_TRY(dft_comm_agree(run->comm, dft_model_freeze(run->model, config, run->config->batch_norm)));
   run->phase.first = dft_model_tail_start(run->model);
   DFT_TRY(dft_comm_agree(run->comm, dft_host_open(run)));
+  DFT_TRY(dft_comm_agree(run->comm, dft_cache_phase(run->cache, index))); /* first: it gives memory back */
   DFT_TRY(dft_comm_agree(run->comm, open_parts(run, config)));
-  DFT_TRY(dft_comm_agree(run->comm, dft_cache_phase(run->cache, index)));
   DFT_TRY(compare_plans(run));
   return dft_fetch_phase(run->fetch);
 }

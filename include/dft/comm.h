@@ -39,10 +39,10 @@ typedef struct dft_comm dft_comm;
  * a Slurm step of several tasks. */
 dft_status dft_comm_open(dft_comm **comm);
 dft_comm *dft_comm_alone(void);
-/* Collective. Ends MPI when it was started. A broken communicator ends the whole job instead, with exit code
- * 76, and does not return: MPI_Finalize would wait for the lost peer. So close comes last, after the error is
- * printed. NULL is fine. */
-void dft_comm_close(dft_comm *comm);
+/* Collective. Ends MPI when it was started; should that crash, the process exits with `code` all the same. A
+ * broken communicator ends the whole job instead, with exit code 76, and does not return: MPI_Finalize would
+ * wait for the lost peer. So close comes last, after the error is printed. NULL is fine. */
+void dft_comm_close(dft_comm *comm, int code);
 /* Ends the whole job at once with this exit code, and does not return; for errors that not all ranks know of.
  */
 void dft_comm_abort(dft_comm *comm, int code);

@@ -126,7 +126,7 @@ static int run(const dft_command *command, int argc, char **argv) {
   }
   /* all ranks agreed on the error, unless a peer is lost: then each says what it saw */
   if (status != DFT_OK && (rank == 0 || status == DFT_EPEER)) dft_print_error("%s", dft_error());
-  if (comm != NULL) dft_comm_close(comm);
+  if (comm != NULL) dft_comm_close(comm, (int)status);
   return (int)status;
 }
 

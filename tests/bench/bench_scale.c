@@ -275,6 +275,6 @@ int main(int argc, char **argv) {
   dft_reducer_free(b.reducer);
   dft_model_free(b.model);
   dft_shard_map_free(&b.map);
-  dft_comm_close(b.comm);
+  dft_comm_close(b.comm, (int)status);
   return status == DFT_OK ? 0 : 1;
 }

@@ -50,6 +50,6 @@ int main(int argc, char **argv) {
   const int rank = dft_comm_rank(comm);
   if (status != DFT_OK && (rank == 0 || status == DFT_EPEER))
     fprintf(stderr, "rank %d: error: %s\n", rank, dft_error());
-  dft_comm_close(comm);
+  dft_comm_close(comm, (int)status);
   return (int)status;
 }

@@ -1,8 +1,8 @@
 /* Preloaded into dft by test_lost_rank.sh: rank STOP_RANK stops for good where no other rank watches it:
  * before MPI starts (STOP_IN=init), after the last of MPI_Finalize (STOP_IN=finalize), when the other ranks
- * are free to leave, or after all exit handlers (STOP_IN=exit). By test_slurm.sh: each rank that MPI_Init has
- * let go writes its number as a line of the file MPI_STARTED. Through MPI's profiling interface (MPI 3.1,
- * chapter 14). */
+ * are free to leave, or after all exit handlers (STOP_IN=exit). Or it crashes where it would stop
+ * (STOP_IN=crash, in MPI_Finalize). By test_slurm.sh: each rank that MPI_Init has let go writes its number as
+ * a line of the file MPI_STARTED. Through MPI's profiling interface (MPI 3.1, chapter 14). */
 #include <fcntl.h>
 #include <mpi.h>
 #include <signal.h>
@@ -43,8 +43,10 @@ int MPI_Init_thread(int *argc, char ***argv, int required, int *provided) {
 }
 
 int MPI_Finalize(void) {
-  const bool stops = stops_here("finalize"); /* before the environment is MPI's to take down */
+  /* before the environment is MPI's to take down */
+  const bool stops = stops_here("finalize"), crashes = stops_here("crash");
   const int error = PMPI_Finalize();
   if (stops) raise(SIGSTOP);
+  if (crashes) raise(SIGSEGV);
   return error;
 }

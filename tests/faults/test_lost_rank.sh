@@ -40,6 +40,15 @@ for place in finalize exit; do
   ended 137 "rank 0 stopped in $place"
   says "a stopped rank made no progress for timeout_s and is ended by its guard" "rank 0 stopped in $place"
 done
+# MPI that crashes while it ends, as Open MPI 4.1 can on a busy machine, changes no exit code
+crash() { # CODE KEY...
+  start mpirun --oversubscribe --bind-to none -np 3 -x LD_PRELOAD="$DFT_BUILD/tests/libstop_in_mpi.so" -x STOP_IN=crash -x STOP_RANK=1 \
+    "$DFT" "${run[@]}" run_dir="$dir" "${@:2}"
+  ended "$1" "MPI crashed at the end of rank 1, after exit code $1"
+}
+crash 0
+says "MPI crashed while it ended, after all work was done" "MPI crashed at the end of rank 1"
+crash 2 checkpoint.resume=none
 # While MPI starts, the others wait with an alarm of 300 s, the default timeout; the test lets it ring early.
 start mpirun --oversubscribe --bind-to none -np 2 -x LD_PRELOAD="$DFT_BUILD/tests/libstop_in_mpi.so" -x STOP_IN=init -x STOP_RANK=1 \
   "$DFT" "${run[@]}" run_dir="$dir"

@@ -138,7 +138,7 @@ static void one_process_needs_no_mpi(void) {
   CHECK(value == 5 && all == 5 && f == 2, " ");
   CHECK(dft_comm_agree(world, dft_fail(DFT_EIO, "disk full")) == DFT_EIO, " ");
   CHECK(dft_comm_share(world)->writer, " ");
-  dft_comm_close(world);
+  dft_comm_close(world, 0);
   world = with;
 }
 
@@ -199,7 +199,7 @@ static int lose_peer(const char *how) {
   fprintf(stderr, "rank %d: status %d after %.1f s: %s\n", rank, status, waited_s, dft_error());
   CHECK(status == DFT_EPEER && waited_s < 8.0, " ");
   CHECK(dft_comm_barrier(world) == DFT_EPEER && dft_now_s() - begin_s < waited_s + 1.0, "waits again");
-  dft_comm_close(world); /* ends the job with 76 */
+  dft_comm_close(world, 0); /* ends the job with 76 */
   return 1;
 }
 
@@ -207,7 +207,7 @@ int main(int argc, char **argv) {
   open_world(30);
   if (argc > 1 && strcmp(argv[1], "transport") == 0) {
     if (rank == 0) printf("transport %s %s\n", getenv("OMPI_MCA_pml"), getenv("OMPI_MCA_btl"));
-    dft_comm_close(world);
+    dft_comm_close(world, 0);
     return 0;
   }
   if (argc > 1 && strcmp(argv[1], "abort") == 0) {
@@ -224,6 +224,6 @@ int main(int argc, char **argv) {
   one_process_needs_no_mpi();
   waiting_gives_the_core_away();
   if (size > 1) a_slow_rank_is_waited_for();
-  dft_comm_close(world);
+  dft_comm_close(world, 0);
   return 0;
 }

@@ -143,6 +143,6 @@ int main(void) {
   static const char *const names[] = {"images.idx", "images.idx.gz", "short.idx.gz", "labels.idx"};
   for (int i = 0; rank == 0 && i < 4; i++) (void)unlink(names[i]);
   if (rank == 0) CHECK(chdir("/") == 0 && rmdir(directory) == 0, "%s", directory);
-  dft_comm_close(world);
+  dft_comm_close(world, 0);
   return 0;
 }

@@ -100,6 +100,6 @@ int main(void) {
   seed_phase_two_costs_what_a_ring_costs();
   fast_is_close();
   more_ranks_than_shards_are_refused();
-  dft_comm_close(world);
+  dft_comm_close(world, 0);
   return 0;
 }

@@ -53,7 +53,7 @@ static void close_fixture(fixture *f) {
   dft_dataset_free(f->run.data[1]);
   dft_model_free(f->run.model);
   dft_config_free(f->run.config);
-  dft_comm_close(f->run.comm);
+  dft_comm_close(f->run.comm, 0);
   free(f->x);
 }
 

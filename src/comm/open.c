@@ -63,12 +63,14 @@ static int cores(void) {
 /* What a world on one host does without. The collectives and one-sided components named here would be loaded
  * (3 ms) and not used. PMIx' store in shared files spares memory where thousands of ranks share a host, but
  * mpirun first has to make it, for 8 ms, while all ranks wait; from the other one each rank is told in a
- * message. */
+ * message. A rank that mpirun was not to bind would read the host's topology (30 ms) to see whether it is to
+ * bind itself, which mpirun has decided. */
 static void tune_one_host(void) {
   if (getenv("OMPI_MCA_pml") == NULL && getenv("OMPI_MCA_btl") == NULL) {
     set_default("OMPI_MCA_pml", "ob1");
     set_default("OMPI_MCA_btl", "self,vader");
   }
+  if (getenv("OMPI_COMM_WORLD_SIZE") != NULL) set_default("OMPI_MCA_orte_bound_at_launch", "1");
   set_default("OMPI_MCA_coll", "^adapt,han,monitoring,sm,sync");
   set_default("OMPI_MCA_osc", "^monitoring,pt2pt,rdma,ucx");
   const char *stores = getenv("PMIX_GDS_MODULE"); /* that this launcher has */

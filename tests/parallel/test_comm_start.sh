@@ -7,8 +7,11 @@ unset "${!SLURM_@}" OMPI_MCA_pml OMPI_MCA_btl
 
 out=$("$program") || fail "without mpirun: $out"
 grep -q "^1 ranks:" <<<"$out" || fail "without mpirun: $out"
-# it needs no session directory, which all of a user's on this host would share
-out=$(OMPI_MCA_orte_tmpdir_base=/dev/null "$program" 2>&1) || fail "without mpirun and a session directory: $out"
+# MPI is started only where there may be a launcher
+out=$(OMPI_MCA_pml=nothing "$program" 2>&1) || fail "MPI was started without a launcher: $out"
+! SLURM_JOB_ID=1 OMPI_MCA_pml=nothing "$program" >/dev/null 2>&1 || fail "MPI was not started inside a Slurm job"
+# there it needs no session directory, which all of a user's on this host would share
+out=$(SLURM_JOB_ID=1 OMPI_MCA_orte_tmpdir_base=/dev/null "$program" 2>&1) || fail "without mpirun and a session directory: $out"
 
 # three tasks that are each alone would train three times
 out=$(SLURM_STEP_NUM_TASKS=3 "$program" 2>&1); rc=$?

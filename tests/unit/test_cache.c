@@ -45,6 +45,16 @@ typedef struct fixture {
   dft_cache *cache;
 } fixture;
 
+/* A table of operations that counts the frozen forwards made. */
+static dft_ops counting;
+static const dft_ops *counted;
+static int nets;
+
+static dft_status count_new(const dft_folded *layers, int count, dft_frozen **frozen) {
+  nets++;
+  return counted->frozen_new(layers, count, frozen);
+}
+
 static void open_fixture(fixture *f, const char *cache, const int *starts, int phases) {
   char text[1024];
   snprintf(text, sizeof text,
@@ -58,7 +68,9 @@ static void open_fixture(fixture *f, const char *cache, const int *starts, int p
   dft_model_init(f->model, 3);
   dft_kernels best;
   assert_int_equal(dft_ops_best(&best), DFT_OK);
-  f->ops = dft_ops_get(best);
+  counting = *(counted = dft_ops_get(best));
+  counting.frozen_new = count_new;
+  f->ops = &counting;
   assert_int_equal(dft_data_open(f->config, dft_share_alone(), &f->data[0], &f->data[1]), DFT_OK);
   assert_int_equal(dft_cache_open(f->config, f->model, f->ops, dft_share_alone(), starts, phases,
                                   (const dft_dataset *const *)f->data, &f->cache),
@@ -130,6 +142,27 @@ static void everything_fits(void **state) {
   same_as_without("{memory_mb: 100}", (const int64_t[]){CHECKED, 0, 0, 0});
 }
 
+/* A frozen forward takes memory and time to make: one that no row needs is none. */
+static void phase_that_finds_all_makes_no_net(void **state) {
+  (void)state;
+  fixture f;
+  int64_t decoded;
+  dft_model *probe = NULL;
+  assert_int_equal(dft_model_new(0.35, 32, 33, DFT_POOL_AVG, 3, &probe), DFT_OK);
+  const int starts[] = {probe->unit_count, dft_model_layer(probe, "block_15_expand")->unit};
+  dft_model_free(probe);
+  open_fixture(&f, "{memory_mb: 100}", starts, 2);
+  nets = 0;
+  for (int phase = 0; phase < 2; phase++) {
+    assert_int_equal(dft_cache_phase(f.cache, phase), DFT_OK);
+    assert_int_equal(nets,
+                     phase == 0 ? 0 : 2); /* images to the tail's boundary, and from there to the head's */
+    free(rows(&f, starts[phase], &decoded));
+    assert_int_equal(nets, 2);
+  }
+  close_fixture(&f);
+}
+
 static void half_fits(void **state) {
   (void)state;
   fixture f;
@@ -147,6 +180,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(levels),
       cmocka_unit_test(everything_fits),
+      cmocka_unit_test(phase_that_finds_all_makes_no_net),
       cmocka_unit_test(half_fits),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -30,10 +30,9 @@ static dft_cache *new_cache(const dft_config *config, const dft_model *model, co
   const int64_t image = (int64_t)model->height * model->width * 3;
   c->starts = malloc((size_t)phases * sizeof *c->starts);
   c->tile_samples = ops->device != NULL ? DEVICE_TILE : TILE;
-  for (int t = 0; t < 2; t++) {
-    const int64_t floats = t == 0 && image > widest ? image : widest;
-    c->tile[t] = dft_aligned_alloc((size_t)(c->tile_samples * floats) * sizeof(float));
-  }
+  const int64_t floats[] = {image > widest ? image : widest, widest};
+  for (int t = 0; t < 2; t++)
+    c->tile[t] = dft_aligned_alloc((size_t)(c->tile_samples * floats[t]) * sizeof(float));
   if (c->starts == NULL || c->tile[0] == NULL || c->tile[1] == NULL) {
     dft_cache_close(c);
     return NULL;
@@ -120,15 +119,13 @@ bool dft_cache_keeps_all(const dft_cache *c, dft_set set) {
   return n > 0 && dft_cache_has_row(c, set, n - 1, true);
 }
 
-/* The net that leads to level k: made when the first row is computed, which in a phase after the one that
- * filled the cache is never. */
-static dft_status net_of(dft_cache *c, int k, dft_folded_net **net) {
+/* Makes the net that leads to level k, when the first row is computed: in a phase after the one that filled
+ * the cache that is never. */
+static dft_status need_net(dft_cache *c, int k) {
   dft_level *l = &c->levels[k];
-  if (l->net == NULL)
-    DFT_TRY(dft_folded_new(c->model, c->ops, k == 0 ? 0 : c->levels[k - 1].first, l->first,
-                           c->config->compute.prefix, &l->net));
-  *net = l->net;
-  return DFT_OK;
+  if (l->net != NULL) return DFT_OK;
+  return dft_folded_new(c->model, c->ops, k == 0 ? 0 : c->levels[k - 1].first, l->first,
+                        c->config->compute.prefix, &l->net);
 }
 
 /* Rows at level `from` (-1: images) lie in tile[0]: computes them up to the last level, keeping each on the
@@ -137,9 +134,8 @@ static dft_status go_on(dft_cache *c, dft_set set, int from, const wanted *w, fl
   int in = 0;
   for (int k = from + 1; k < c->count; k++, in = 1 - in) {
     dft_level *l = &c->levels[k];
-    dft_folded_net *net;
-    DFT_TRY(net_of(c, k, &net));
-    DFT_TRY(dft_folded_run(net, c->tile[in], c->tile[1 - in], w->count));
+    DFT_TRY(need_net(c, k));
+    DFT_TRY(dft_folded_run(l->net, c->tile[in], c->tile[1 - in], w->count));
     for (int i = 0; i < w->count; i++)
       dft_store_keep(l, set, w->items[i].number, c->tile[1 - in] + i * l->row);
   }

@@ -168,18 +168,22 @@ static dft_status learn_places(dft_comm *comm) {
   return DFT_OK;
 }
 
-static volatile sig_atomic_t abort_code;
-static const char *volatile last_words; /* NULL: all is said */
+/* How the process leaves when a signal takes it out of MPI. */
+typedef struct parting {
+  volatile sig_atomic_t code;
+  const char *volatile words; /* NULL: all is said */
+} parting;
+static parting late, crashed; /* at the alarm, and when MPI_Finalize crashes */
 
 static void leave(int signal_number) {
-  (void)signal_number;
-  if (last_words != NULL && write(STDERR_FILENO, last_words, strlen(last_words)) < 0) last_words = NULL;
-  _exit(abort_code);
+  parting *p = signal_number == SIGALRM ? &late : &crashed;
+  if (p->words != NULL && write(STDERR_FILENO, p->words, strlen(p->words)) < 0) p->words = NULL;
+  _exit(p->code);
 }
 
 void dft_comm_leave_after(double seconds, int code, const char *words) {
-  abort_code = code;
-  last_words = words;
+  late.code = code;
+  late.words = words;
   if (seconds > 0) signal(SIGALRM, leave);
   alarm((unsigned)ceil(seconds));
 }
@@ -239,22 +243,14 @@ void dft_comm_abort(dft_comm *comm, int code) {
   _exit(code);
 }
 
-static volatile sig_atomic_t end_code;
-
-static void end_anyway(int signal_number) {
-  static const char words[] = "dft: MPI crashed while it ended, after all work was done\n";
-  (void)signal_number;
-  if (write(STDERR_FILENO, words, sizeof words - 1) > 0) fsync(STDERR_FILENO);
-  _exit(end_code);
-}
-
 /* MPI_Finalize of Open MPI 4.1 has its progress thread take back an event handler and does not wait for that:
  * on a busy machine (once in some ten thousand ranks) the thread comes when what it works with is unloaded or
  * freed. By then a rank has done its work, and ends as it would have, not with mpirun's 139. */
 static void end_mpi(int code) {
   static const int crashes[] = {SIGSEGV, SIGBUS, SIGILL, SIGABRT};
-  end_code = code;
-  for (size_t i = 0; i < sizeof crashes / sizeof *crashes; ++i) signal(crashes[i], end_anyway);
+  crashed.code = code;
+  crashed.words = "dft: MPI crashed while it ended, after all work was done\n";
+  for (size_t i = 0; i < sizeof crashes / sizeof *crashes; ++i) signal(crashes[i], leave);
   MPI_Finalize();
   for (size_t i = 0; i < sizeof crashes / sizeof *crashes; ++i) signal(crashes[i], SIG_DFL);
 }

@@ -275,6 +275,7 @@ int main(int argc, char **argv) {
   dft_reducer_free(b.reducer);
   dft_model_free(b.model);
   dft_shard_map_free(&b.map);
-  dft_comm_close(b.comm, (int)status);
-  return status == DFT_OK ? 0 : 1;
+  const int code = status == DFT_OK ? 0 : 1;
+  dft_comm_close(b.comm, code);
+  return code;
 }

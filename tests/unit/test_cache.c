@@ -103,12 +103,19 @@ static void change_unit(fixture *f, int unit) {
   f->model->params[f->model->units[unit].kernel].data[0] += 0.5F;
 }
 
-static void same_as_without(const char *cache, const int64_t expected[4]) {
-  fixture with, without;
+/* Where the fixture's model has its head, and a tail. */
+static void boundaries(int *end, int *tail) {
   dft_model *probe = NULL;
   assert_int_equal(dft_model_new(0.35, 32, 33, DFT_POOL_AVG, 3, &probe), DFT_OK);
-  int end = probe->unit_count, tail = dft_model_layer(probe, "block_15_expand")->unit;
+  *end = probe->unit_count;
+  *tail = dft_model_layer(probe, "block_15_expand")->unit;
   dft_model_free(probe);
+}
+
+static void same_as_without(const char *cache, const int64_t expected[4]) {
+  fixture with, without;
+  int end, tail;
+  boundaries(&end, &tail);
   const int starts[] = {end, tail, end}; /* head, tail, and the head again, on what the tail has become */
   open_fixture(&with, cache, starts, 3);
   open_fixture(&without, "{mode: off}", starts, 3);
@@ -147,10 +154,8 @@ static void phase_that_finds_all_makes_no_net(void **state) {
   (void)state;
   fixture f;
   int64_t decoded;
-  dft_model *probe = NULL;
-  assert_int_equal(dft_model_new(0.35, 32, 33, DFT_POOL_AVG, 3, &probe), DFT_OK);
-  const int starts[] = {probe->unit_count, dft_model_layer(probe, "block_15_expand")->unit};
-  dft_model_free(probe);
+  int starts[2];
+  boundaries(&starts[0], &starts[1]);
   open_fixture(&f, "{memory_mb: 100}", starts, 2);
   nets = 0;
   for (int phase = 0; phase < 2; phase++) {

@@ -265,6 +265,21 @@ static void test_narrow(void **state) {
   }
 }
 
+/* Images of any height whose rows are units that leave out what lies in the border, and rows that are not. */
+static void test_borders(void **state) {
+  static const int widths[] = {3, 6, 7, 12, 13, 14, 18, 21}, columns[] = {16, 40};
+  for (int i = 0; i < 80; i++) {
+    network net = {.h = 1 + i / 16, .w = widths[i % 8], .channels = columns[i / 8 % 2]};
+    network_add(&net, DFT_POINTWISE, 50, 1, true, false, true);
+    network_add(&net, DFT_DEPTHWISE, net.channels, 1, true, false, false);
+    network_add(&net, DFT_POINTWISE, columns[i / 8 % 2], 1, false, true, false);
+    use_bfloat16(&net, ((const subject *)*state)->bfloat16);
+    compare(*state, &net, 0, net.count, 3);
+    compare(*state, &net, 0, 2, 3);
+    network_clear(&net);
+  }
+}
+
 static void test_company(void **state) {
   const subject *subject_ = *state;
   const dft_ops *ops = subject_->ops;
@@ -489,6 +504,7 @@ static int test_device(const dft_ops *ops) {
       cmocka_unit_test_prestate(test_runs, &plain),     cmocka_unit_test_prestate(test_whole, &bfloat16),
       cmocka_unit_test_prestate(test_stems, &plain),    cmocka_unit_test_prestate(test_stems, &bfloat16),
       cmocka_unit_test_prestate(test_narrow, &plain),   cmocka_unit_test_prestate(test_narrow, &bfloat16),
+      cmocka_unit_test_prestate(test_borders, &plain),  cmocka_unit_test_prestate(test_borders, &bfloat16),
   };
   return cmocka_run_group_tests_name(ops->name, tests, NULL, NULL);
 }
@@ -517,15 +533,17 @@ int main(void) {
         cmocka_unit_test_prestate(test_runs, &plain),
         cmocka_unit_test_prestate(test_stems, &plain),
         cmocka_unit_test_prestate(test_narrow, &plain),
+        cmocka_unit_test_prestate(test_borders, &plain),
         cmocka_unit_test_prestate(test_whole, &bfloat16),
         cmocka_unit_test_prestate(test_runs, &bfloat16),
         cmocka_unit_test_prestate(test_narrow, &bfloat16),
+        cmocka_unit_test_prestate(test_borders, &bfloat16),
         /* nor of the portable set, which sums in BLAS' order */
         cmocka_unit_test_prestate(test_edge, &bfloat16),
         kernels == DFT_KERNELS_AMX ? (struct CMUnitTest)cmocka_unit_test_prestate(test_tiles, &bfloat16)
                                    : (struct CMUnitTest)cmocka_unit_test_prestate(test_pairs, &bfloat16),
     };
-    size_t count = kernels == DFT_KERNELS_REFERENCE ? 3 : kernels == DFT_KERNELS_PORTABLE ? 10 : 12;
+    size_t count = kernels == DFT_KERNELS_REFERENCE ? 3 : kernels == DFT_KERNELS_PORTABLE ? 12 : 14;
     failed += _cmocka_run_group_tests(ops->name, tests, count, NULL, NULL);
   }
   return failed;

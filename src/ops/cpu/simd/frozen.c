@@ -155,6 +155,16 @@ static int group_channels(const dft_folded *first) {
   return two ? STEM_GROUP : GROUP;
 }
 
+static depthwise_way way_of(const stage *s) {
+  const dft_conv *c = &s->conv;
+  if (c->stride == 2) return DEPTHWISE_STRIDED;
+  if (s->whole && c->in_h == 3 && c->in_w == 3) return DEPTHWISE_TINY;
+  if (c->in_h < 2) return DEPTHWISE_ROWS;
+  if (c->in_w % 6 == 0) return c->in_w == 6 ? DEPTHWISE_SIX : DEPTHWISE_SIXES;
+  if (c->in_w % 7 == 0 && s->layout != WIDE_TWINS) return c->in_w == 7 ? DEPTHWISE_SEVEN : DEPTHWISE_SEVENS;
+  return DEPTHWISE_ROWS;
+}
+
 /* Makes the stage that begins at layers[at]; *next is the layer after it. A stem joins the block after it
  * unless that block adds its input, which a stage does not store. */
 static dft_status make_stage(dft_arena *a, stage *s, const dft_folded *layers, int at, int count, int *next) {
@@ -178,7 +188,7 @@ static dft_status make_stage(dft_arena *a, stage *s, const dft_folded *layers, i
   s->out_pixels = s->out_floats / s->out_channels;
   s->out_rounded = s->out_pixels * rounded_channels(s->out_channels);
   s->whole = s->whole && !stem;
-  s->tiny = s->whole && s->conv.in_h == 3 && s->conv.in_w == 3 && s->conv.out_h == 3 && s->conv.out_w == 3;
+  s->way = way_of(s);
   const size_t wide = (size_t)s->conv.out_h * (size_t)s->conv.out_w * (size_t)stage_wide_channels(s);
   for (s->pass = TILE_SAMPLES;
        s->pass > 1 && (size_t)s->pass * wide * (size_t)wide_bytes(s->layout) > PASS_BYTES;)

@@ -23,6 +23,18 @@ typedef enum stage_source { SOURCE_INPUT, SOURCE_PRODUCT, SOURCE_STEM } stage_so
 /* The wide tensor: rows of float32, of bfloat16 (rounded_channels), or rows by two for frozen_twins.h. */
 typedef enum wide_layout { WIDE_VALUES, WIDE_ROUNDED, WIDE_TWINS } wide_layout;
 
+/* How frozen_depthwise.h takes the outputs. What takes seven or nine at a time does not give rows by two. */
+typedef enum depthwise_way {
+  DEPTHWISE_ROWS,    /* any rows with a stride of 1 ... */
+  DEPTHWISE_STRIDED, /* ... or 2 */
+  DEPTHWISE_SIXES,   /* stride 1: rows of 12, 18, ... outputs */
+  DEPTHWISE_SIX,     /* of 6 */
+  DEPTHWISE_SEVENS,  /* of 14, 21, ... */
+  DEPTHWISE_SEVEN,   /* of 7 */
+  DEPTHWISE_TINY,    /* whole images of 3x3 */
+  DEPTHWISE_WAYS
+} depthwise_way;
+
 /* Bytes of a pixel's channel, and from one channel to the next. */
 static inline ptrdiff_t wide_bytes(wide_layout layout) {
   return (ptrdiff_t)(layout == WIDE_ROUNDED ? sizeof(uint16_t) : sizeof(float));
@@ -33,10 +45,10 @@ static inline ptrdiff_t wide_channel_bytes(wide_layout layout) {
 
 typedef struct stage {
   stage_source source;
-  bool depthwise, product;    /* without depthwise, the source's layer or the product is the whole stage */
-  bool whole;                 /* a group of an image's bordered input fits in L1: no ring */
-  int stack;                  /* then: samples in the border buffer */
-  bool tiny;                  /* and the images are 3x3 pixels in and out */
+  bool depthwise, product; /* without depthwise, the source's layer or the product is the whole stage */
+  bool whole;              /* a group of an image's bordered input fits in L1: no ring */
+  int stack;               /* then: samples in the border buffer */
+  depthwise_way way;
   int pass;                   /* with a product: samples in the wide tensor */
   int group;                  /* channels of each, the last may use fewer: GROUP or STEM_GROUP */
   int batch, ring;            /* else: rows that the source makes together, and rows of the ring */

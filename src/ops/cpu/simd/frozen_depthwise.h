@@ -17,10 +17,11 @@ typedef struct depthwise_call {
   void *out;            /* of the first output's first channel */
   ptrdiff_t out_stride; /* of pixels; TWINS: of half a pair */
   int out_rows, out_w;
+  bool top, bottom;     /* the first row of rows is the border above the image, the last one that below */
   int channels, padded; /* of each output, and with zeros after them */
 } depthwise_call;
 
-enum { MOST_OUTPUTS = 6, SIDE = 4 }; /* side by side */
+enum { MOST_OUTPUTS = 7, SIDE = 4 }; /* side by side */
 
 /* `count` outputs at out + at, out_stride apart. */
 INLINE void put_outputs(void *out, ptrdiff_t at, ptrdiff_t out_stride, const vf *value, int lanes, int count,
@@ -41,26 +42,32 @@ INLINE void put_outputs(void *out, ptrdiff_t at, ptrdiff_t out_stride, const vf 
   }
 }
 
-/* Neighbouring outputs of one vector of channels; `count`, `group`, `stride` and `layout` are constants
- * where this is inlined. Each output takes its nine taps in order onto the bias; taps in the border add zero.
- */
+/* Rows [top, end) and columns [left, right) of the inputs that some neighbouring outputs see. */
+typedef struct taps {
+  int top, end, left, right;
+} taps;
+
+/* Neighbouring outputs of one vector of channels; `count`, `group`, `stride`, `layout` and `seen` are
+ * constants where this is inlined. Each output takes its taps in order onto the bias; those in the border add
+ * zero, where they are not left out. */
 INLINE void outputs(const float *const in[3], const vf w[9], vf bias, vf low, vf high, void *out,
-                    ptrdiff_t out_stride, int lanes, int count, int group, int stride, wide_layout layout) {
+                    ptrdiff_t out_stride, int lanes, int count, int group, int stride, wide_layout layout,
+                    taps seen) {
   vf sum[MOST_OUTPUTS];
-#pragma GCC unroll 6
+#pragma GCC unroll 7
   for (int o = 0; o < count; o++) sum[o] = bias;
 #pragma GCC unroll 3
-  for (int r = 0; r < 3; r++)
+  for (int r = seen.top; r < seen.end; r++)
 #pragma GCC unroll 13
-    for (int column = 0; column < (count - 1) * stride + 3; column++) {
+    for (int column = seen.left; column < seen.right; column++) {
       const vf x = vf_load(in[r] + column * group);
-#pragma GCC unroll 6
+#pragma GCC unroll 7
       for (int o = 0; o < count; o++) {
         const int t = column - o * stride;
         if (t >= 0 && t < 3) sum[o] = vf_fma(x, w[3 * r + t], sum[o]);
       }
     }
-#pragma GCC unroll 6
+#pragma GCC unroll 7
   for (int o = 0; o < count; o++) sum[o] = vf_clamp(sum[o], low, high);
   put_outputs(out, 0, out_stride, sum, lanes, count, layout);
 }
@@ -79,13 +86,14 @@ INLINE void rows_of(const depthwise_call *call, int first, int lanes, int group,
     const float *const *rows = call->rows + row * stride;
     const float *in[3] = {rows[0] + first, rows[1] + first, rows[2] + first};
     int left = call->out_w;
-    for (; left > MOST_OUTPUTS; left -= SIDE, out += SIDE * pixel) {
-      outputs(in, w, bias, low, high, out, out_stride, lanes, SIDE, group, stride, layout);
+#define ALL(count) ((taps){0, 3, 0, ((count)-1) * stride + 3})
+    for (; left > 6; left -= SIDE, out += SIDE * pixel) {
+      outputs(in, w, bias, low, high, out, out_stride, lanes, SIDE, group, stride, layout, ALL(SIDE));
       for (int r = 0; r < 3; r++) in[r] += SIDE * stride * group;
     }
 #define CASE(count)                                                                                          \
   case count:                                                                                                \
-    outputs(in, w, bias, low, high, out, out_stride, lanes, count, group, stride, layout);                   \
+    outputs(in, w, bias, low, high, out, out_stride, lanes, count, group, stride, layout, ALL(count));       \
     break
     switch (left) {
       CASE(6);
@@ -96,8 +104,43 @@ INLINE void rows_of(const depthwise_call *call, int first, int lanes, int group,
       CASE(1);
     }
 #undef CASE
+#undef ALL
     out += left * pixel;
   }
+}
+
+/* The same with a stride of one for rows of some whole `unit`s, or of one (`alone`). Taps in the border are
+ * left out: a fifth of all in an image of 6x6 pixels. */
+INLINE void units_of(const depthwise_call *call, int first, int lanes, int group, int unit, bool alone,
+                     wide_layout layout) {
+  const vf low = vf_set1(call->relu6 ? 0 : -INFINITY), high = vf_set1(call->relu6 ? 6 : INFINITY);
+  const vf bias = vf_load(call->bias + first);
+  const ptrdiff_t out_stride = call->out_stride, step = unit * out_stride * wide_bytes(layout);
+  const int units = call->out_w / unit;
+  const float *const *rows = call->rows, *const *const last = rows + call->out_rows - call->bottom;
+  char *out = (char *)call->out + first * wide_channel_bytes(layout);
+  vf w[9];
+#pragma GCC unroll 9
+  for (int t = 0; t < 9; t++) w[t] = vf_load(call->w + t * group + first);
+#define UNIT(...)                                                                                            \
+  do {                                                                                                       \
+    outputs(in, w, bias, low, high, out, out_stride, lanes, unit, group, 1, layout, (taps){__VA_ARGS__});    \
+    out += step;                                                                                             \
+    for (int r = 0; r < 3; r++) in[r] += (ptrdiff_t)unit * group;                                            \
+  } while (0)
+#define ROW(top, end)                                                                                        \
+  do {                                                                                                       \
+    const float *in[3] = {rows[0] + first, rows[1] + first, rows[2] + first};                                \
+    UNIT(top, end, 1, alone ? unit + 1 : unit + 2);                                                          \
+    for (int i = 2; !alone && i < units; i++) UNIT(top, end, 0, unit + 2);                                   \
+    if (!alone) UNIT(top, end, 0, unit + 1);                                                                 \
+    rows++;                                                                                                  \
+  } while (0)
+  if (call->top) ROW(1, 3);
+  while (rows < last) ROW(0, 3);
+  if (call->bottom) ROW(0, 2);
+#undef ROW
+#undef UNIT
 }
 
 enum { TINY = 3 }; /* edge of the images below */
@@ -131,28 +174,37 @@ typedef void depthwise_vector(const depthwise_call *call, int first, int lanes);
   static __attribute__((noinline)) void name(const depthwise_call *call, int first, int lanes) {             \
     kernel;                                                                                                  \
   }
+#define LAYOUTS(name, kernel, group, ...)                                                                    \
+  VECTOR(name, kernel(call, first, lanes, group, __VA_ARGS__ WIDE_VALUES))                                   \
+  VECTOR(name##_rounded, kernel(call, first, lanes, group, __VA_ARGS__ WIDE_ROUNDED))
+#define EVEN_LAYOUTS(name, kernel, group, ...)                                                               \
+  LAYOUTS(name, kernel, group, __VA_ARGS__)                                                                  \
+  VECTOR(name##_twins, kernel(call, first, lanes, group, __VA_ARGS__ WIDE_TWINS))
 #define VECTORS(name, group)                                                                                 \
-  VECTOR(name##_tiny, tiny_image(call, first, lanes, group, WIDE_VALUES))                                    \
-  VECTOR(name##_tiny_rounded, tiny_image(call, first, lanes, group, WIDE_ROUNDED))                           \
-  VECTOR(name##_rows, rows_of(call, first, lanes, group, 1, WIDE_VALUES))                                    \
-  VECTOR(name##_rows_rounded, rows_of(call, first, lanes, group, 1, WIDE_ROUNDED))                           \
-  VECTOR(name##_rows_twins, rows_of(call, first, lanes, group, 1, WIDE_TWINS))                               \
-  VECTOR(name##_strided, rows_of(call, first, lanes, group, 2, WIDE_VALUES))                                 \
-  VECTOR(name##_strided_rounded, rows_of(call, first, lanes, group, 2, WIDE_ROUNDED))                        \
-  VECTOR(name##_strided_twins, rows_of(call, first, lanes, group, 2, WIDE_TWINS))
+  EVEN_LAYOUTS(name##_rows, rows_of, group, 1, )                                                             \
+  EVEN_LAYOUTS(name##_strided, rows_of, group, 2, )                                                          \
+  EVEN_LAYOUTS(name##_sixes, units_of, group, 6, false, )                                                    \
+  EVEN_LAYOUTS(name##_six, units_of, group, 6, true, )                                                       \
+  LAYOUTS(name##_sevens, units_of, group, 7, false, )                                                        \
+  LAYOUTS(name##_seven, units_of, group, 7, true, )                                                          \
+  LAYOUTS(name##_tiny, tiny_image, group, )
 VECTORS(stem, STEM_GROUP)
 VECTORS(wide, GROUP)
 
-/* `tiny`: the rows are a whole image of 3x3 pixels, and those of zeros around it. */
-static void depthwise_rows(const depthwise_call *call, int group, int stride, bool tiny, wide_layout layout) {
+static void depthwise_rows(const depthwise_call *call, int group, depthwise_way way, wide_layout layout) {
 #define NAMES(name)                                                                                          \
+  { name, name##_rounded }
+#define EVEN_NAMES(name)                                                                                     \
+  { name, name##_rounded, name##_twins }
+#define WAYS(name)                                                                                           \
   {                                                                                                          \
-    {name##_tiny, name##_tiny_rounded, NULL}, {name##_rows, name##_rows_rounded, name##_rows_twins}, {       \
-      name##_strided, name##_strided_rounded, name##_strided_twins                                           \
-    }                                                                                                        \
+    [DEPTHWISE_ROWS] = EVEN_NAMES(name##_rows), [DEPTHWISE_STRIDED] = EVEN_NAMES(name##_strided),            \
+    [DEPTHWISE_SIXES] = EVEN_NAMES(name##_sixes), [DEPTHWISE_SIX] = EVEN_NAMES(name##_six),                  \
+    [DEPTHWISE_SEVENS] = NAMES(name##_sevens), [DEPTHWISE_SEVEN] = NAMES(name##_seven),                      \
+    [DEPTHWISE_TINY] = NAMES(name##_tiny)                                                                    \
   }
-  static depthwise_vector *const vectors[2][3][3] = {NAMES(stem), NAMES(wide)};
-  depthwise_vector *const vector = vectors[group == GROUP][tiny ? 0 : stride][layout];
+  static depthwise_vector *const vectors[2][DEPTHWISE_WAYS][3] = {WAYS(stem), WAYS(wide)};
+  depthwise_vector *const vector = vectors[group == GROUP][way][layout];
   for (int first = 0; first < call->channels; first += VF_LANES)
     vector(call, first, call->channels - first < VF_LANES ? call->channels - first : VF_LANES);
   if (call->padded == call->channels) return;

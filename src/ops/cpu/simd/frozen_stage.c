@@ -131,12 +131,14 @@ static void depthwise_outputs(const passage *p, const float *border, int mask, i
   for (; count > 0; count -= call.out_rows, row += call.out_rows) {
     call.out = wide;
     call.out_rows = min_int(count, AT_ONCE);
+    call.top = row == 0;
+    call.bottom = row + call.out_rows == c->out_h;
     for (int r = 0; r < (call.out_rows - 1) * c->stride + 3; r++) {
       const int at = row * c->stride - c->pad_top + r;
       rows[r] = at < 0 || at >= c->in_h ? p->space->zeros : border + ((at + shift) & mask) * p->border_row;
       rows[r] += (ptrdiff_t)(1 - c->pad_left) * s->group;
     }
-    depthwise_rows(&call, s->group, c->stride, s->tiny, s->layout);
+    depthwise_rows(&call, s->group, s->way, s->layout);
     wide += call.out_rows * (ptrdiff_t)wide_row_bytes(s);
   }
 }

@@ -10,8 +10,11 @@
 
 /* A round is one pass through Open MPI's progress and one sched_yield, below 1 us where nobody else wants the
  * core. With more ranks than cores spinning would keep the core from the rank waited for, so there is none:
- * yielding costs the same on a free core. After some 0.5 ms of it, sleep. */
+ * yielding costs the same on a free core. After some 0.5 ms of it, sleep; where others want the core each
+ * yield may give them milliseconds (Linux 6.18: 4 for each of them), so not for longer than yield_s:
+ * meanwhile nobody hears from this rank. */
 enum { YIELD_ROUNDS = 1000 };
+static const double yield_s = 0.05;
 static const long nap_ns = 20000;
 
 static_assert(sizeof(MPI_Request) <= sizeof(void *), "a request fits the slot");
@@ -72,13 +75,14 @@ dft_status dft_comm_pause(dft_comm *comm, dft_pause *pause, bool progressed, int
     *pause = (dft_pause){0};
     return DFT_OK;
   }
-  if (pause->rounds == 0) pause->since_s = dft_now_s();
-  if (pause->rounds++ < YIELD_ROUNDS) {
+  double now_s = dft_now_s();
+  if (pause->rounds == 0) pause->since_s = now_s;
+  if (pause->rounds++ < YIELD_ROUNDS && now_s - pause->since_s < yield_s) {
     sched_yield();
     return DFT_OK;
   }
   nanosleep(&(struct timespec){.tv_nsec = nap_ns}, NULL);
-  const double now_s = dft_now_s();
+  now_s = dft_now_s();
   DFT_TRY(dft_beat(comm, now_s, false));
   if (now_s - pause->since_s <= comm->timeout_s) return DFT_OK;
   const int lost = dft_beats_lost(comm, now_s, pause->since_s, &peer);

@@ -253,6 +253,11 @@ dft_status dft_ops_best(dft_kernels *kernels);
 /* The table of a set of the CPU; NULL when this build or CPU lacks the set. */
 const dft_ops *dft_ops_get(dft_kernels kernels);
 
+/* Whether the set's products of bfloat16 factors (dft_folded) are faster than those of float32 on this CPU:
+ * by AMX, and by VDPBF16PS except on Intel's CPUs, which give it a quarter of FMA's rate; emulated they are
+ * slower. */
+bool dft_ops_bfloat16_pays(dft_kernels kernels);
+
 /* Threads per operation. OpenBLAS is held to one thread inside. */
 void dft_ops_set_threads(int threads);
 int dft_ops_threads(void);

@@ -114,6 +114,13 @@ const dft_ops *dft_ops_get(dft_kernels kernels) {
   return &tables[kernels];
 }
 
+bool dft_ops_bfloat16_pays(dft_kernels kernels) {
+#ifdef DFT_HAVE_SIMD
+  if (kernels == DFT_KERNELS_AVX512BF16) return !__builtin_cpu_is("intel");
+#endif
+  return kernels >= DFT_KERNELS_AMX;
+}
+
 static int thread_count; /* 0: not set */
 
 void dft_ops_set_threads(int threads) {

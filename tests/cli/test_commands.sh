@@ -6,6 +6,9 @@ small_config "$work/run" >"$work/config.yaml"
 config=$work/config.yaml
 ok "train" np 2 "$config"
 final=$work/run/final.pb
+# emulated, bfloat16 costs time
+expect 0 "bfloat16 is slower than float32 with kernels portable" env DFT_KERNELS=portable "$DFT" "$config" run_dir="$work/bfloat16" \
+  compute.prefix=bfloat16
 
 # plan: Keras' unfreeze_last 20 cuts in the middle of block 15; only what learns travels
 expect 0 "MobileNetV2 alpha 0.35" "$DFT" plan "$config"

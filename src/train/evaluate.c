@@ -183,10 +183,14 @@ static dft_status warn_of_split(dft_run *run, const dft_state *state, const char
   return DFT_OK;
 }
 
+static dft_status try_json(const char *path, const char *checkpoint, const char *config) {
+  DFT_TRY(dft_spare_input(path, checkpoint));
+  DFT_TRY(dft_spare_input(path, config));
+  DFT_TRY(dft_spare_checkpoint(path));
+  return dft_try_result(path);
+}
+
 static dft_status evaluate(dft_run *run, dft_state *state, const char *checkpoint, const char *json_path) {
-  DFT_TRY(check_fit(run->config, state, checkpoint));
-  bool writes = json_path != NULL && dft_comm_rank(run->comm) == 0;
-  DFT_TRY(dft_comm_agree(run->comm, writes ? dft_try_result(json_path) : DFT_OK));
   dft_comm_set_timeout(run->comm, run->config->distributed.timeout_s);
   DFT_TRY(dft_setup_compute(run->comm, run->config, false, &run->compute));
   run->ops = run->compute.ops;
@@ -232,6 +236,10 @@ dft_status dft_evaluate(dft_comm *comm, const char *checkpoint, const dft_source
   dft_state state = {0};
   dft_status status = dft_load_config(comm, source, &run.config);
   if (status == DFT_OK) status = dft_read_checkpoint(comm, checkpoint, &state);
+  if (status == DFT_OK) status = check_fit(run.config, &state, checkpoint);
+  const bool writes = json_path != NULL && dft_comm_rank(comm) == 0;
+  if (status == DFT_OK)
+    status = dft_comm_agree(comm, writes ? try_json(json_path, checkpoint, source->path) : DFT_OK);
   if (status == DFT_OK) status = evaluate(&run, &state, checkpoint, json_path);
   dft_cache_close(run.cache);
   dft_ahead_close(&run);

@@ -4,8 +4,6 @@
 #include "train.h"
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 static const struct {
   const char *suffix;
@@ -143,29 +141,11 @@ static dft_status export_as(dft_file_kind kind, dft_state *s, const dft_model *m
   }
 }
 
-/* A checkpoint from which a run can go on is not replaced by a file from which none can. */
-static dft_status spare_checkpoint(const char *output) {
-  dft_file_kind kind = DFT_FILE_UNKNOWN;
-  dft_state state = {0};
-  if (access(output, F_OK) != 0 || dft_file_sniff(output, &kind) != DFT_OK || kind != DFT_FILE_CHECKPOINT ||
-      dft_state_read(output, &state) != DFT_OK)
-    return DFT_OK;
-  const bool exported = dft_state_is_export(&state);
-  dft_state_free(&state);
-  return exported ? DFT_OK
-                  : dft_fail(DFT_EUSAGE, "%s is a checkpoint of a run, with its optimizer: name another file",
-                             output);
-}
-
 dft_status dft_export(const char *checkpoint, const char *output, bool head) {
   dft_file_kind kind = DFT_FILE_UNKNOWN;
-  struct stat from, to;
   DFT_TRY(kind_of(output, &kind));
-  if (stat(checkpoint, &from) == 0 && stat(output, &to) == 0 && from.st_dev == to.st_dev &&
-      from.st_ino == to.st_ino)
-    return dft_fail(DFT_EUSAGE,
-                    "%s is the checkpoint itself, and an export has no optimizer: name another file", output);
-  DFT_TRY(spare_checkpoint(output));
+  DFT_TRY(dft_spare_input(output, checkpoint));
+  DFT_TRY(dft_spare_checkpoint(output));
   dft_state state = {0};
   dft_model *model = NULL;
   dft_status status = dft_state_read(checkpoint, &state);

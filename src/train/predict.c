@@ -269,6 +269,15 @@ static dft_status list_inputs(prediction *p, const dft_prediction_request *reque
   return dft_comm_bcast(p->comm, 0, inputs->text, inputs->bytes);
 }
 
+static dft_status try_output(const dft_prediction_request *request, const dft_inputs *inputs) {
+  DFT_TRY(dft_spare_input(request->output, request->checkpoint));
+  const char *record = inputs->text;
+  for (int64_t i = 0; i < inputs->count; i++, record += strlen(record) + 1)
+    DFT_TRY(dft_spare_input(request->output, record + 1));
+  DFT_TRY(dft_spare_checkpoint(request->output));
+  return dft_try_result(request->output);
+}
+
 /* Image files that follow one another are one input, so that all ranks have some of them. */
 static dft_status predict_inputs(prediction *p, const dft_inputs *inputs) {
   const char **paths = malloc((size_t)inputs->count * sizeof *paths);
@@ -331,9 +340,9 @@ dft_status dft_predict(dft_comm *comm, const dft_prediction_request *request) {
   prediction p = {.comm = comm, .state = &state};
   dft_status status = open_prediction(&p, request->checkpoint);
   if (status == DFT_OK) status = check_top(&p, request);
-  bool writes = request->output != NULL && dft_comm_rank(comm) == 0;
-  if (status == DFT_OK) status = dft_comm_agree(comm, writes ? dft_try_result(request->output) : DFT_OK);
   if (status == DFT_OK) status = list_inputs(&p, request, &inputs);
+  const bool writes = request->output != NULL && dft_comm_rank(comm) == 0;
+  if (status == DFT_OK) status = dft_comm_agree(comm, writes ? try_output(request, &inputs) : DFT_OK);
   if (status == DFT_OK) status = predict_inputs(&p, &inputs);
   if (status == DFT_OK) status = finish(&p, request);
   dft_inputs_free(&inputs);

@@ -9,7 +9,7 @@
  *
  * With cache.directory, rows live in files there, one per boundary and dataset, mapped by all ranks of the
  * host and by whatever other run has the same key: the build, the kernel set, the weights before the boundary
- * with their BatchNorm statistics, preprocessing, image size and the data's fingerprint (src/cache/rows.h).
+ * with their BatchNorm statistics, preprocessing, image size and the data (src/cache/rows.h).
  * Later runs start from the rows they find; a row that is not whole is computed again. A directory that
  * cannot be used is a warning.
  *

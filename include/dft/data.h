@@ -99,6 +99,11 @@ void dft_dataset_name(const dft_dataset *d, int64_t sample, char *text, size_t b
  * the pixels at each call. Goes into checkpoints. */
 uint64_t dft_dataset_fingerprint(const dft_dataset *d);
 
+/* The fingerprint and, of what it does not read, sizes and times of change: of each image file or the tar
+ * file that holds it, of the array's file. Two sets of the same names and sizes differ in it, and a file that
+ * was replaced. For what is kept about samples on this host; copies of the files elsewhere differ. */
+uint64_t dft_dataset_contents(const dft_dataset *d);
+
 /* ---- images alone (dft predict): labels are absent (-1), same loader ---- */
 
 /* What is to be read: `count` records in `text`, each its kind, its path, 0. */

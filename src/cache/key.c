@@ -22,8 +22,7 @@ static void add_param(dft_rows_key *key, const dft_model *model, int param) {
 }
 
 dft_rows_key dft_rows_key_of(const dft_config *config, const dft_model *model, const dft_ops *ops,
-                             const int *firsts, int level, uint64_t fingerprint, int64_t count,
-                             bool augmented) {
+                             const int *firsts, int level, uint64_t contents, int64_t count, bool augmented) {
   int last = firsts[level];
   dft_rows_key key = {.count = count, .row_bytes = dft_model_boundary(model, last) * (int64_t)sizeof(float)};
   /* kernels may change from build to build, and with them the last bits */
@@ -34,7 +33,7 @@ dft_rows_key dft_rows_key_of(const dft_config *config, const dft_model *model, c
     add(&key, &ops->device->precision, sizeof ops->device->precision);
   }
   const int64_t numbers[] = {count,
-                             (int64_t)fingerprint,
+                             (int64_t)contents,
                              model->height,
                              model->width,
                              config->data.preprocessing,

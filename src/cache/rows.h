@@ -24,11 +24,11 @@ typedef struct dft_rows_key {
 
 /* What decides the rows of a dataset at boundary firsts[level]: the build of dft, the kernel set, the weights
  * before the boundary with their BatchNorm statistics, the boundaries passed on the way, image size, alpha,
- * resize and preprocessing, the data (by its fingerprint), and of augmented images data.augment and the seed.
+ * resize and preprocessing, the data (dft_dataset_contents), and of augmented images data.augment and the
+ * seed.
  */
 dft_rows_key dft_rows_key_of(const dft_config *config, const dft_model *model, const dft_ops *ops,
-                             const int *firsts, int level, uint64_t fingerprint, int64_t count,
-                             bool augmented);
+                             const int *firsts, int level, uint64_t contents, int64_t count, bool augmented);
 
 typedef struct dft_rows {
   dft_rows_key key;

@@ -32,9 +32,9 @@ struct dft_cache {
   int phases;
   int trained_from; /* the boundary of the phase under way */
   bool files;       /* rows go to cache.directory, as long as it can be used */
-  bool fingerprinted[DFT_SETS];
-  uint64_t fingerprint[DFT_SETS];
-  int64_t budget_bytes; /* left */
+  bool asked[DFT_SETS];
+  uint64_t contents[DFT_SETS]; /* dft_dataset_contents, if asked */
+  int64_t budget_bytes;        /* left */
   dft_level levels[DFT_CACHE_LEVELS];
   int count;
   float *tile[2];   /* images or rows of a tile, in turn */

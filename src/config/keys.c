@@ -248,11 +248,12 @@ const dft_key dft_keys[] = {
      .help = "Memory for it per host, in MB; does not bound what cache.directory keeps."},
     {"cache.directory", DFT_KEY_PATH, AT(cache.directory), .words = "none", .word_is_null = true,
      .preset = "none",
-     .help = "Directory that keeps the cache in files for later runs with the same build, kernels, frozen "
-             "weights, preprocessing, image size and data (of more than 64 MiB of pixels, 1024 images are "
-             "looked at; of image files, names and sizes). Several runs may share it. dft deletes nothing in "
-             "it. Where it cannot be used, a "
-             "warning says why and memory is."},
+     .help =
+         "Directory that keeps the cache in files for later runs with the same build, kernels, frozen "
+         "weights, preprocessing, image size and data (names, sizes and times of change of image files; of "
+         "arrays values and time of change). Several runs may share it. dft deletes nothing in it. Where it "
+         "cannot be used, a "
+         "warning says why and memory is."},
     {"cache.views", DFT_KEY_INT, AT(cache.views), FROM(0, 1024), .preset = "0", DECIDES,
      .help =
          "With data.augment: each image has this many fixed augmented views, which epochs use in turn, so "

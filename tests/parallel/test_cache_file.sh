@@ -46,6 +46,31 @@ says "in files, 0 of them there already" "other preprocessing"
 ok "other data" np 1 "${kept[@]}" run_dir="$work/seed" seed=8
 says "in files, 0 of them there already" "other data"
 
+# two folders whose images have the same names, sizes and labels
+bitmaps() { # FOLDER OCTAL...: an 8x8 bitmap of one value a class
+  local folder=$1 value class=0
+  shift
+  for value; do
+    mkdir -p "$folder/$((++class))"
+    for image in 1 2 3 4; do
+      { printf 'BM\xf6\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x08\0\0\0\x08\0\0\0\x01\0\x18\0\0\0\0\0\xc0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
+        head -c 192 /dev/zero | tr '\0' "\\$value"; } >"$folder/$((class))/$image.bmp"
+    done
+  done
+}
+bitmaps "$work/one" 040 140 240
+bitmaps "$work/two" 340 030 100
+folders=("$work/config.yaml" data.format=image_folder data.train="{path: $work/one}" data.validation="{path: $work/two}")
+ok "folders" np 2 "${folders[@]}" run_dir="$work/folders"
+ok "folders, files" np 2 "${folders[@]}" cache.directory="$work/images" run_dir="$work/folders_files"
+same "$work/folders/history.csv" "$work/folders_files/history.csv" "one file for two sets"
+sleep 0.1
+rm -r "$work/one"
+bitmaps "$work/one" 200 010 300
+ok "other photos" np 1 "${folders[@]}" run_dir="$work/replaced"
+ok "other photos, files" np 1 "${folders[@]}" cache.directory="$work/images" run_dir="$work/replaced_files"
+same "$work/replaced/history.csv" "$work/replaced_files/history.csv" "rows of photos that were replaced"
+
 # the directory cannot be: a warning, the same bytes
 touch "$work/file"
 ok "no directory" np 3 "${kept[@]}" run_dir="$work/nodir" cache.directory="$work/file/cache" cache.memory_mb=100

@@ -113,7 +113,8 @@ typedef enum dft_save_as {
 /* Writes a state once under a set of names, which share the bytes on disk where the file system can. After a
  * numbered one, deletes the oldest of these up to it until `keep` are left (keep < 1: none is deleted). */
 dft_status dft_store_save(dft_store *s, const dft_state *state, unsigned names, int keep);
-/* Whether there is a final.pb that dft_store_latest read as good or dft_store_save wrote. */
+/* Whether dft_store_latest gave what final.pb holds, or dft_store_save wrote it: not if it is missing, damaged
+ * or of fewer epochs than the latest checkpoint. */
 bool dft_store_has_final(const dft_store *s);
 
 #endif

@@ -192,13 +192,13 @@ static dft_status find_latest(dft_store *s, const listing *l, dft_state *state, 
     DFT_TRY(try_read(dft_store_path(s, "final.pb").text, &final, &have_final));
     *damaged += !have_final;
   }
-  s->has_final = have_final;
   for (int i = 0; i < l->count && status == DFT_OK && !good; i++) {
     if (have_final && l->entries[i].step <= final.step) break;
     status = try_read(dft_store_path(s, l->entries[i].name).text, state, &good);
     *damaged += status == DFT_OK && !good;
     if (good) *name = l->entries[i].name;
   }
+  s->has_final = have_final && !good; /* else it is of fewer epochs than the run has done */
   if (have_final && status == DFT_OK && !good) {
     *state = final;
     *name = "final.pb";

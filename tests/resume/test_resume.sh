@@ -34,6 +34,10 @@ ok "longer, from the start" np 2 "$work/config.yaml" run_dir="$work/long" phases
 ok "longer, appended" np 3 "$work/config.yaml" phases.2.epochs=2
 same "$work/long/final.pb" "$work/whole/final.pb" "appended epoch"
 same "$work/long/history.csv" "$work/whole/history.csv" "history with an appended epoch"
+# killed between the last numbered checkpoint and final.pb, which is still the shorter run's
+mv "$work/before.pb" "$work/whole/final.pb"
+ok "final.pb of fewer epochs" np 1 "$work/config.yaml" phases.2.epochs=2
+same "$work/long/final.pb" "$work/whole/final.pb" "final.pb that was of fewer epochs"
 # a damaged newest checkpoint is passed over
 dir=$work/damaged
 mkdir "$dir"

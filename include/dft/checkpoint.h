@@ -64,6 +64,7 @@ typedef struct dft_state {
   int history_count;
   char *deciding; /* dft_config_deciding */
   uint64_t data_fingerprint;
+  uint64_t validation_fingerprint; /* 0: no validation data, or from before this was kept */
   int64_t train_count;
   bool finished;
 } dft_state;
@@ -113,8 +114,8 @@ typedef enum dft_save_as {
 /* Writes a state once under a set of names, which share the bytes on disk where the file system can. After a
  * numbered one, deletes the oldest of these up to it until `keep` are left (keep < 1: none is deleted). */
 dft_status dft_store_save(dft_store *s, const dft_state *state, unsigned names, int keep);
-/* Whether dft_store_latest gave what final.pb holds, or dft_store_save wrote it: not if it is missing, damaged
- * or of fewer epochs than the latest checkpoint. */
+/* Whether dft_store_latest gave what final.pb holds, or dft_store_save wrote it: not if it is missing,
+ * damaged or of fewer epochs than the latest checkpoint. */
 bool dft_store_has_final(const dft_store *s);
 
 #endif

@@ -147,6 +147,7 @@ static dft_status get_run(const char *name, const Dft__Run *r, dft_state *s) {
   s->shards = r->shards;
   s->data_fingerprint = r->data_fingerprint;
   s->train_count = r->train_count;
+  s->validation_fingerprint = r->has_validation_fingerprint ? r->validation_fingerprint : 0;
   s->best = r->has_best ? r->best : NAN;
   s->best_epoch = r->best_epoch;
   return copy_text(r->deciding, &s->deciding);

@@ -114,6 +114,8 @@ static void set_run(Dft__Run *r, const dft_state *s) {
   r->deciding = text(s->deciding);
   r->data_fingerprint = s->data_fingerprint;
   r->train_count = s->train_count;
+  r->has_validation_fingerprint = s->validation_fingerprint != 0;
+  r->validation_fingerprint = s->validation_fingerprint;
   r->has_best = !isnan(s->best);
   r->best = s->best;
   r->best_epoch = s->best_epoch;

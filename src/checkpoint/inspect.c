@@ -42,6 +42,8 @@ static void print_position(const dft_state *s, FILE *out) {
   fprintf(out, "%-14sseed %" PRId64 ", %d shards\n", "run", s->seed, s->shards);
   fprintf(out, "%-14s%" PRId64 " samples, fingerprint %016" PRIx64 "\n", "training data", s->train_count,
           s->data_fingerprint);
+  if (s->validation_fingerprint != 0)
+    fprintf(out, "%-14sfingerprint %016" PRIx64 "\n", "validation", s->validation_fingerprint);
 }
 
 static void print_number(FILE *out, double value, int digits) {

@@ -92,7 +92,7 @@ static dft_status open_parts(dft_run *run, const dft_config_phase *config) {
 static dft_status compare_plans(dft_run *run) {
   int64_t n = dft_dataset_count(run->data[DFT_SET_TRAIN]);
   uint64_t plan = dft_buckets_hash(run->phase.buckets) ^ (uint64_t)run->phase.first << 48 ^ (uint64_t)n << 8 ^
-                  run->fingerprint ^ (uint64_t)run->shards;
+                  run->fingerprint[DFT_SET_TRAIN] ^ (uint64_t)run->shards;
   int ranks = dft_comm_size(run->comm);
   uint64_t *plans = malloc((size_t)ranks * sizeof *plans);
   dft_status status = dft_comm_agree(run->comm, plans == NULL ? dft_fail_memory("plans", 0) : DFT_OK);

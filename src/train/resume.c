@@ -62,7 +62,8 @@ dft_status dft_state_of(const dft_run *run, dft_state *s) {
                    .seed = c->seed,
                    .best = at->best,
                    .best_epoch = at->best_epoch,
-                   .data_fingerprint = run->fingerprint,
+                   .data_fingerprint = run->fingerprint[DFT_SET_TRAIN],
+                   .validation_fingerprint = run->fingerprint[DFT_SET_VALIDATION],
                    .train_count = dft_dataset_count(run->data[DFT_SET_TRAIN]),
                    .finished = at->finished};
   s->model_name = strdup(c->model.name);
@@ -85,11 +86,16 @@ static dft_status fits(const dft_run *run, const dft_state *s, const char *path)
   const dft_config *c = run->config;
   DFT_TRY(
       dft_context(dft_config_compatible(c, s->deciding, s->phase), "%s cannot go on with this config", path));
-  if (s->data_fingerprint != run->fingerprint)
+  if (s->data_fingerprint != run->fingerprint[DFT_SET_TRAIN])
     return dft_fail(
         DFT_EUSAGE,
         "%s was trained on other data (%lld samples then, %lld now, or other contents): use another run_dir",
         path, (long long)s->train_count, (long long)dft_dataset_count(run->data[DFT_SET_TRAIN]));
+  if (s->validation_fingerprint != 0 && s->validation_fingerprint != run->fingerprint[DFT_SET_VALIDATION])
+    return dft_fail(DFT_EUSAGE,
+                    "%s was measured on another data.validation (other samples or contents), its best epoch "
+                    "too: use another run_dir",
+                    path);
   if (c->distributed.shards != 0 && c->distributed.shards != s->shards)
     return dft_fail(DFT_EUSAGE, "%s was trained with distributed.shards %d, the config says %d: set it back",
                     path, s->shards, c->distributed.shards);

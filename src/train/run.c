@@ -17,11 +17,10 @@ static dft_status open_compute_and_data(dft_run *run) {
   run->host_ops = run->compute.host_ops;
   DFT_TRY(dft_comm_agree(run->comm, dft_data_open(c, dft_comm_share(run->comm), &run->data[DFT_SET_TRAIN],
                                                   &run->data[DFT_SET_VALIDATION])));
-  const dft_dataset *validation = run->data[DFT_SET_VALIDATION];
-  uint64_t unused;
-  DFT_TRY(dft_same_data(run->comm, run->data[DFT_SET_TRAIN], "training", &run->fingerprint));
-  if (validation != NULL && dft_dataset_can_fail(validation))
-    DFT_TRY(dft_same_data(run->comm, validation, "validation", &unused));
+  static const char *const names[DFT_SETS] = {
+      [DFT_SET_TRAIN] = "training", [DFT_SET_VALIDATION] = "validation"};
+  for (int s = 0; s < DFT_SETS; s++)
+    if (run->data[s] != NULL) DFT_TRY(dft_same_data(run->comm, run->data[s], names[s], &run->fingerprint[s]));
   DFT_TRY(dft_comm_agree(
       run->comm, dft_class_names(c, run->data[DFT_SET_TRAIN], &run->class_names, &run->own_class_names)));
   return dft_comm_agree(run->comm, dft_model_new(c->model.alpha, c->model.height, c->model.width,

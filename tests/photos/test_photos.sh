@@ -120,6 +120,10 @@ expect 0 "$work/validation/Trouser/" "$DFT" predict "$work/shipped/best.pb" "$wo
 
 # other data, other classes
 expect 2 "was trained on other data" np_quiet 2 "$config" "${bad[@]}" run_dir="$work/bad1" phases.1.epochs=2
+cp -r "$work/validation" "$work/less"
+rm "$(find "$work/less" -type f | head -1)"
+expect 2 "was measured on another data.validation" np_quiet 2 "$config" run_dir="$work/folder" data.validation.path="$work/less" \
+  phases.1.epochs=2
 expect 65 "3 class folders (Ankle boot, Trouser, bag), but model.classes is 5" np_quiet 3 "$config" model.classes=5
 ok "eval" np 2 eval "$work/folder/final.pb" "$config" --json "$work/eval.json"
 grep -q '"samples": 30, "left_out": 0' "$work/eval.json" || { cat "$work/eval.json" >&2; fail "eval: not each sample once"; }

@@ -41,6 +41,7 @@ static inline void sample_state(dft_state *s) {
                    .history_count = 2,
                    .deciding = sample_text("seed=-42\ndata.batch_size=10\n"),
                    .data_fingerprint = 0xfedcba9876543210u,
+                   .validation_fingerprint = 0x0123456789abcdefu,
                    .train_count = 100};
   s->history = calloc(2, sizeof *s->history);
   assert(s->history != NULL);

@@ -128,6 +128,7 @@ static void test_round_trip(void **state) {
   assert_true(a.position == b.position && a.loss_sum == b.loss_sum && a.correct_sum == b.correct_sum);
   assert_true(a.count_sum == b.count_sum && a.seed == b.seed && a.best == b.best);
   assert_true(a.best_epoch == b.best_epoch && a.data_fingerprint == b.data_fingerprint);
+  assert_true(a.validation_fingerprint == b.validation_fingerprint);
   assert_true(a.train_count == b.train_count && a.finished == b.finished && a.skipped == b.skipped);
   assert_same_weights(&a.weights, &b.weights);
   assert_same_weights(&a.slots, &b.slots);
@@ -308,6 +309,7 @@ static void test_inspect(void **state) {
       "0.75 in epoch 1",
       "seed -42, 8 shards",
       "100 samples, fingerprint fedcba9876543210",
+      "validation    fingerprint 0123456789abcdef",
       "head                0.5000        1.2500        0.3750        0.7500",
       "tail                0.6250        1.0000             -             -",
       "weights: 3 tensors, 12 numbers",

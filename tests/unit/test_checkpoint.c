@@ -9,16 +9,20 @@
 // cmocka.h needs the headers above it
 #include <cmocka.h>
 
-enum { CRC_FIELD = 6, GOLDEN_COUNT = 466 };
-#define GOLDEN_CRC 0x1a6d1fe7u
+enum { CRC_FIELD = 6 };
 
-static unsigned char *sample_bytes(size_t *count) {
+static unsigned char *bytes_of(uint64_t validation_fingerprint, size_t *count) {
   dft_state s;
   unsigned char *bytes = NULL;
   sample_state(&s);
+  s.validation_fingerprint = validation_fingerprint;
   assert_int_equal(dft_state_encode(&s, &bytes, count), DFT_OK);
   dft_state_free(&s);
   return bytes;
+}
+
+static unsigned char *sample_bytes(size_t *count) {
+  return bytes_of(0x0123456789abcdefu, count);
 }
 
 /* Puts the right CRC at the end of bytes that were tampered with. */
@@ -145,12 +149,19 @@ static void test_round_trip(void **state) {
 /* The bytes themselves are promised: a file of today must read tomorrow. */
 static void test_bytes_are_fixed(void **state) {
   (void)state;
-  size_t count;
-  unsigned char *bytes = sample_bytes(&count);
-  assert_memory_equal(bytes, DFT_CHECKPOINT_MAGIC "\x10\x01", DFT_CHECKPOINT_MAGIC_BYTES + 2);
-  assert_int_equal(count, GOLDEN_COUNT);
-  assert_int_equal(dft_crc32c(0, bytes, count - CRC_FIELD), GOLDEN_CRC);
-  free(bytes);
+  static const struct {
+    uint64_t validation_fingerprint;
+    size_t count;
+    uint32_t crc;
+  } golden[] = {{0, 466, 0x1a6d1fe7u}, {0x0123456789abcdefu, 475, 0x2997efcbu}};
+  for (int i = 0; i < 2; i++) {
+    size_t count;
+    unsigned char *bytes = bytes_of(golden[i].validation_fingerprint, &count);
+    assert_memory_equal(bytes, DFT_CHECKPOINT_MAGIC "\x10\x01", DFT_CHECKPOINT_MAGIC_BYTES + 2);
+    assert_int_equal(count, golden[i].count);
+    assert_int_equal(dft_crc32c(0, bytes, count - CRC_FIELD), golden[i].crc);
+    free(bytes);
+  }
 }
 
 static void test_empty_state(void **state) {

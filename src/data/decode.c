@@ -114,6 +114,10 @@ static dft_status decode(const format *f, const dft_raster_reader *reader, const
   *error = (dft_raster_error){0};
   if (dft_announced_size(f->format, bytes, count, &announced_height, &announced_width))
     DFT_TRY(check_size(announced_height, announced_width, name));
+  if (f->format == DFT_IMAGE_TIFF && dft_tiff_is_ycbcr(bytes, count)) {
+    dft_raster_unsupported(error, "its colour space (YCbCr) is not supported; save it as RGB");
+    return DFT_EDATA;
+  }
   if (!reader->open(f->format, bytes, count, &raster, &handle, error)) return DFT_EDATA;
   dft_status status = check_size(raster.height, raster.width, name);
   if (status == DFT_OK && bitmap != NULL) {
@@ -156,7 +160,8 @@ static dft_status decode_named(const void *bytes, size_t count, const char *name
     status = decode(f, f->second, bytes, count, name, mode, height, width, bitmap, &error);
   if (error.text[0] == '\0') return status;
   if (error.out_of_memory) return dft_fail_memory(name, 0);
-  return dft_fail(DFT_EDATA, "%s: damaged or truncated %s: %s", name, f->name, error.text);
+  return dft_fail(DFT_EDATA, "%s: %s%s: %s", name, error.unsupported ? "" : "damaged or truncated ", f->name,
+                  error.text);
 }
 
 dft_status dft_decode_size(const void *bytes, size_t count, const char *name, int *height, int *width) {

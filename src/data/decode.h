@@ -21,7 +21,7 @@
  *   CMYK           r = (1 - k)(1 - c) and so on in 8 bits; in a JPEG file inverted, as Adobe writes it
  *   orientation    EXIF's, or TIFF's tag, is applied
  * Colour profiles and gamma are left alone. Samples of 32 bits or floats, Lab and colours of more than four
- * components are refused.
+ * components are refused, and TIFF's YCbCr without JPEG.
  *
  * JPEG goes through libjpeg and BMP through a reader of our own; the others through libvips, which is in a
  * module of its own (module/), loaded when the first such image is met: it brings along some hundred
@@ -30,7 +30,8 @@
  * Errors: DFT_EDATA with one line that begins with `name`: empty, no image, a format that is not supported,
  * truncated, damaged, more than DFT_DECODE_MAX_PIXELS pixels or DFT_DECODE_MAX_SIDE on a side (refused before
  * memory is asked for), a progressive JPEG of more than 500 scans; DFT_EINTERNAL: out of memory, or the
- * module cannot be loaded. A file that lacks its end but no pixel is fine. Nothing is printed.
+ * module cannot be loaded. A JPEG file that lacks only its last marker counts as truncated, as with Pillow.
+ * Nothing is printed.
  * Threads: any, several at once; nothing here starts threads. Not collective. */
 #ifndef DFT_DATA_DECODE_H
 #define DFT_DATA_DECODE_H

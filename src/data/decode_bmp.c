@@ -37,9 +37,9 @@ static bool check_compression(const uint8_t *file, size_t count, uint32_t header
   uint32_t compression = header == CORE_HEADER_BYTES ? COMPRESSION_NONE : get32(file + 30);
   if (compression == COMPRESSION_NONE) return true;
   if (compression != COMPRESSION_BITFIELDS || bits != 32 || count < 66)
-    return dft_raster_refuse(error, "a compressed bitmap is not supported");
+    return dft_raster_unsupported(error, "a compressed bitmap is not supported");
   if (get32(file + 54) != 0xff0000 || get32(file + 58) != 0xff00 || get32(file + 62) != 0xff)
-    return dft_raster_refuse(error, "a bitmap with these colour masks is not supported");
+    return dft_raster_unsupported(error, "a bitmap with these colour masks is not supported");
   return true;
 }
 
@@ -67,8 +67,9 @@ static bool read_header(const uint8_t *file, size_t count, bmp_image *b, dft_ras
   if (b->top_down) b->height = -b->height;
   if (b->width < 1 || b->height < 1) return dft_raster_refuse(error, "its header is damaged");
   if (b->bits != 1 && b->bits != 4 && b->bits != 8 && b->bits != 24 && b->bits != 32) {
-    snprintf(error->text, sizeof error->text, "a bitmap of %d bits per pixel is not supported", b->bits);
-    return false;
+    char what[64];
+    snprintf(what, sizeof what, "a bitmap of %d bits per pixel is not supported", b->bits);
+    return dft_raster_unsupported(error, what);
   }
   if (!check_compression(file, count, header, b->bits, error)) return false;
   b->stride = (b->width * b->bits + 31) / 32 * 4;

@@ -13,7 +13,7 @@ static bool is_float(dft_type t) {
     return (int64_t)value;                                                                                   \
   } while (0)
 
-/* An unsigned 64-bit value beyond int64 becomes negative: outside any classes either way. */
+/* An unsigned 64-bit value beyond int64 becomes the greatest of it: outside any classes either way. */
 static int64_t load_integer(dft_type type, const uint8_t *element) {
   switch (type) {
   case DFT_TYPE_I8:
@@ -26,7 +26,11 @@ static int64_t load_integer(dft_type type, const uint8_t *element) {
     LOAD(uint32_t);
   case DFT_TYPE_I32:
     LOAD(int32_t);
-  case DFT_TYPE_U64:
+  case DFT_TYPE_U64: {
+    uint64_t value;
+    memcpy(&value, element, sizeof value);
+    return value > INT64_MAX ? INT64_MAX : (int64_t)value;
+  }
   case DFT_TYPE_I64:
     LOAD(int64_t);
   default:

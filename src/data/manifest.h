@@ -95,7 +95,7 @@ typedef struct dft_tar {
 typedef struct dft_member {
   char name[DFT_PATH_BYTES];
   int64_t offset, bytes; /* inside the file */
-  bool regular;
+  bool regular, link;    /* neither: a directory, a device, ... */
 } dft_member;
 
 /* ustar, pax, GNU and old tar files. Not a tar, packed (gzip, zstd, ...), damaged, truncated: DFT_EDATA. */

@@ -32,12 +32,18 @@ typedef enum {
 /* Why a reader failed: one line without the file's name. */
 typedef struct dft_raster_error {
   char text[512];
-  bool out_of_memory; /* nothing is wrong with the file */
+  bool unsupported;   /* nothing is wrong with the file, ... */
+  bool out_of_memory; /* ... nor here */
 } dft_raster_error;
 
 static inline bool dft_raster_refuse(dft_raster_error *e, const char *what) {
   snprintf(e->text, sizeof e->text, "%s", what);
   return false;
+}
+
+static inline bool dft_raster_unsupported(dft_raster_error *e, const char *what) {
+  e->unsupported = true;
+  return dft_raster_refuse(e, what);
 }
 
 static inline bool dft_raster_no_memory(dft_raster_error *e) {
@@ -72,10 +78,12 @@ bool dft_jpeg_entropy_works(void);
 
 /* What the module exports under the name of DFT_RASTER_MODULE_SYMBOL. A change of anything above is another
  * symbol, so that a module left over from another version is refused. */
-#define DFT_RASTER_MODULE_SYMBOL "dft_raster_module_2"
+#define DFT_RASTER_MODULE_SYMBOL "dft_raster_module_3"
 
 /* The orientation in EXIF data, which is a TIFF file of its own; 1 if it says none. */
 int dft_exif_orientation(const uint8_t *exif, size_t count);
+/* Whether the first image of a TIFF file holds YCbCr that is not JPEG's: libvips hands that on as it is. */
+bool dft_tiff_is_ycbcr(const uint8_t *tiff, size_t count);
 
 /* The size that the start of a file announces; false: it does not, or not there. */
 bool dft_announced_size(dft_image_format format, const void *bytes, size_t count, int64_t *height,

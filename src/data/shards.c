@@ -56,12 +56,14 @@ dft_status dft_label_json(const char *name, const char *text, size_t bytes, int3
 typedef struct group {
   char key[DFT_PATH_BYTES], image_name[DFT_PATH_BYTES];
   int64_t image_at, image_bytes, cls_at, cls_bytes, json_at, json_bytes;
+  bool linked; /* a member is a link to another one, or to a file elsewhere */
 } group;
 
 static void start_group(group *g, const char *name, size_t key_bytes) {
   memcpy(g->key, name, key_bytes);
   g->key[key_bytes] = '\0';
   g->image_bytes = g->cls_bytes = g->json_bytes = -1;
+  g->linked = false;
 }
 
 static dft_status read_label(dft_tar *t, const group *g, const char *ending, int64_t at, int64_t bytes,
@@ -85,14 +87,16 @@ static dft_status read_label(dft_tar *t, const group *g, const char *ending, int
 static dft_status end_group(dft_tar *t, const group *g, dft_listing *l) {
   dft_entry e = {.offset = g->image_at, .bytes = g->image_bytes};
   if (g->image_bytes < 0 && g->cls_bytes < 0) return DFT_OK;
-  if (g->image_bytes < 0) return dft_fail(DFT_EDATA, "%s: %s.cls has no image beside it", t->path, g->key);
+  const char *why = g->linked ? " (links are not followed: pack with tar --hard-dereference -h)" : "";
+  if (g->image_bytes < 0)
+    return dft_fail(DFT_EDATA, "%s: %s.cls has no image beside it%s", t->path, g->key, why);
   if (g->cls_bytes >= 0)
     DFT_TRY(read_label(t, g, ".cls", g->cls_at, g->cls_bytes, &e.label));
   else if (g->json_bytes >= 0)
     DFT_TRY(read_label(t, g, ".json", g->json_at, g->json_bytes, &e.label));
   else
-    return dft_fail(DFT_EDATA, "%s: %s has no label: %s.cls or %s.json must lie next to it", t->path,
-                    g->image_name, g->key, g->key);
+    return dft_fail(DFT_EDATA, "%s: %s has no label: %s.cls or %s.json must lie next to it%s", t->path,
+                    g->image_name, g->key, g->key, why);
   return dft_listing_add(l, g->image_name, e);
 }
 
@@ -112,11 +116,15 @@ static bool is_image_ending(const char *ending) {
 
 static dft_status take_member(dft_tar *t, const dft_member *m, group *g, dft_listing *l) {
   const char *base = dft_basename(m->name), *dot = strchr(base, '.');
-  if (!m->regular || dot == NULL || dot == base) return DFT_OK;
+  if ((!m->regular && !m->link) || dot == NULL || dot == base) return DFT_OK;
   size_t key_bytes = (size_t)(dot - m->name);
   if (strncmp(g->key, m->name, key_bytes) != 0 || g->key[key_bytes] != '\0') {
     DFT_TRY(end_group(t, g, l));
     start_group(g, m->name, key_bytes);
+  }
+  if (m->link) {
+    g->linked = true;
+    return DFT_OK;
   }
   if (strcasecmp(dot, ".cls") == 0) return set_part(t, m, &g->cls_at, &g->cls_bytes);
   if (strcasecmp(dot, ".json") == 0) return set_part(t, m, &g->json_at, &g->json_bytes);

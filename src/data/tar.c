@@ -232,6 +232,7 @@ static dft_status read_member(dft_tar *t, const uint8_t *block, const extra *x, 
   m->bytes = has_contents(type) ? bytes : 0;
   size_t n = strlen(m->name);
   m->regular = (type == '0' || type == '\0' || type == '7') && n > 0 && m->name[n - 1] != '/';
+  m->link = type == '1' || type == '2';
   return pass_contents(t, m->name, m->bytes, &m->offset);
 }
 

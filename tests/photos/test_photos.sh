@@ -51,6 +51,12 @@ for shard in "$work"/shards/*.tar; do tar -xf "$shard" -C "$work/unpacked" || fa
 while IFS=, read -r key class file; do # bytes as they were, under their key
   [ "$key" = key ] || cmp "$work/train/$file" "$work/unpacked/$key.$(echo "${file##*.}" | tr A-Z a-z)" || fail "$class $file"
 done <"$work/shards/samples.csv"
+mkdir "$work/links"
+for file in "$work"/unpacked/*.cls; do cp "$file" "$work/links/1.cls" && break; done
+for file in "$work/train"/bag/*.PNG; do cp "$file" "$work/links/0.data" && break; done
+ln "$work/links/0.data" "$work/links/1.png"
+tar -cf "$work/links.tar" -C "$work/links" 0.data 1.cls 1.png
+expect 65 "links.tar: 1.cls has no image beside it (links are not followed" "$DFT" check "$config" data.format=tar data.train.path="$work/links.tar"
 ok "tar at np 2" np 2 "$config" run_dir="$work/tar" data.format=tar data.train.path="$work/shards/shard-{000000..000002}.tar" \
   data.validation.path="$work/deep/valid"
 same_weights folder tar "from tar shards"

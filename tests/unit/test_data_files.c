@@ -165,6 +165,10 @@ static void wrong_labels_are_refused(void **state) {
   save("bad.npy", b);
   c = make_config(DFT_DATA_NPY, "images.npy", "bad.npy", 3);
   REFUSED(&c, DFT_EDATA, "bad.npy", "label -1 at position 5");
+  b = npy_header("<u8", "(12,)");
+  for (int k = 0; k < IMAGES; k++) append(&b, (uint64_t[]){k == 5 ? UINT64_MAX : 0}, 8);
+  save("bad.npy", b);
+  REFUSED(&c, DFT_EDATA, "bad.npy", "label 9223372036854775807 at position 5");
   static const float rows[][3] = {{0, 0, 0}, {1, 1, 0}, {0.5f, 0.5f, 0}, {0, 2, 0}};
   for (int bad = 0; bad < 4; bad++) {
     b = npy_header("<f4", "(12, 3)");

@@ -102,11 +102,11 @@ static bool describe(VipsImage *image, dft_raster *raster, dft_raster_error *err
                          .sample_bytes = type == VIPS_FORMAT_USHORT ? 2 : 1,
                          .orientation = vips_image_get_orientation(image)};
   if (type != VIPS_FORMAT_UCHAR && type != VIPS_FORMAT_USHORT)
-    return dft_raster_refuse(error,
-                             "samples that are not 8 or 16 bits are not supported; save it as 8-bit RGB");
+    return dft_raster_unsupported(
+        error, "samples that are not 8 or 16 bits are not supported; save it as 8-bit RGB");
   if (vips_image_get_coding(image) != VIPS_CODING_NONE || space == VIPS_INTERPRETATION_LAB ||
       space == VIPS_INTERPRETATION_LABS || space == VIPS_INTERPRETATION_XYZ)
-    return dft_raster_refuse(error, "its colour space is not supported; save it as RGB");
+    return dft_raster_unsupported(error, "its colour space is not supported; save it as RGB");
   if (space == VIPS_INTERPRETATION_CMYK && raster->bands >= 4)
     raster->colour = DFT_COLOUR_CMYK;
   else if (raster->bands <= 2)
@@ -114,7 +114,8 @@ static bool describe(VipsImage *image, dft_raster *raster, dft_raster_error *err
   else if (raster->bands <= 4)
     raster->colour = DFT_COLOUR_RGB;
   else
-    return dft_raster_refuse(error, "more than four colour components are not supported; save it as RGB");
+    return dft_raster_unsupported(error,
+                                  "more than four colour components are not supported; save it as RGB");
   return true;
 }
 
@@ -169,6 +170,6 @@ static bool rows(void *handle, int64_t most, const void **pixels, size_t *stride
   return true;
 }
 
-extern const dft_raster_reader dft_raster_module_2;
-const dft_raster_reader dft_raster_module_2 = {
+extern const dft_raster_reader dft_raster_module_3;
+const dft_raster_reader dft_raster_module_3 = {
     .open = open_vips, .start = start, .rows = rows, .close = close_vips};

@@ -82,7 +82,7 @@ dft_status dft_comm_wait(dft_comm *comm, dft_message *m);
  * naming `peer`
  * (-1: any) after timeout_s without progress. */
 typedef struct dft_pause {
-  double since_s;
+  double since_s, last_s; /* the wait's begin, and its latest round */
   unsigned rounds;
 } dft_pause;
 dft_status dft_comm_pause(dft_comm *comm, dft_pause *pause, bool progressed, int peer);

@@ -1,4 +1,5 @@
 #include "comm_impl.h"
+#include "dft/log.h"
 #include <dirent.h>
 #include <math.h>
 #include <netinet/in.h>
@@ -259,7 +260,7 @@ void dft_comm_close(dft_comm *comm, int code) {
   if (comm == NULL) return;
   if (comm->mpi && comm->size > 1) {
     /* MPI_Finalize waits for everyone without a timeout: come to it together, with nothing under way. */
-    if (!comm->broken) (void)dft_beats_close(comm);
+    if (!comm->broken && dft_beats_close(comm) != DFT_OK) dft_print_error("%s", dft_error());
     if (comm->broken) dft_comm_abort(comm, DFT_EPEER);
     dft_comm_nccl_close(comm); /* everyone is here */
   }

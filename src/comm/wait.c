@@ -3,6 +3,7 @@
 #include "dft/clock.h"
 #include <assert.h>
 #include <limits.h>
+#include <math.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +17,12 @@
 enum { YIELD_ROUNDS = 1000 };
 static const double yield_s = 0.05;
 static const long nap_ns = 20000;
+
+/* After so long without a round this process was suspended, and maybe all were (Slurm does that with whole
+ * jobs): patience begins anew, so that the others can give their signs of life first. */
+static double away_s(const dft_comm *comm) {
+  return fmin(1, comm->timeout_s / 4);
+}
 
 static_assert(sizeof(MPI_Request) <= sizeof(void *), "a request fits the slot");
 
@@ -76,13 +83,16 @@ dft_status dft_comm_pause(dft_comm *comm, dft_pause *pause, bool progressed, int
     return DFT_OK;
   }
   double now_s = dft_now_s();
-  if (pause->rounds == 0) pause->since_s = now_s;
+  if (pause->rounds == 0 || now_s - pause->last_s > away_s(comm)) pause->since_s = now_s;
+  pause->last_s = now_s;
   if (pause->rounds++ < YIELD_ROUNDS && now_s - pause->since_s < yield_s) {
     sched_yield();
     return DFT_OK;
   }
   nanosleep(&(struct timespec){.tv_nsec = nap_ns}, NULL);
   now_s = dft_now_s();
+  if (now_s - pause->last_s > away_s(comm)) pause->since_s = now_s;
+  pause->last_s = now_s;
   DFT_TRY(dft_beat(comm, now_s, false));
   if (now_s - pause->since_s <= comm->timeout_s) return DFT_OK;
   const int lost = dft_beats_lost(comm, now_s, pause->since_s, &peer);

@@ -48,15 +48,20 @@ static void give_back(dft_writer *w) {
   w->threads = 0;
 }
 
-/* Waits for the write under way, if there is one, giving signs of life: a slow disk is no lost rank. */
-static dft_status finish(dft_run *run) {
-  dft_writer *w = run->writer;
-  if (w == NULL || !w->running) return DFT_OK;
-  while (!atomic_load(&w->done)) {
+/* Gives signs of life: a slow disk is no lost rank. */
+static void join(dft_run *run) {
+  while (!atomic_load(&run->writer->done)) {
     nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
     dft_comm_tick(run->comm);
   }
-  pthread_join(w->thread, NULL);
+  pthread_join(run->writer->thread, NULL);
+}
+
+/* Waits for the write under way, if there is one. */
+static dft_status finish(dft_run *run) {
+  dft_writer *w = run->writer;
+  if (w == NULL || !w->running) return DFT_OK;
+  join(run);
   w->running = false;
   give_back(w);
   return w->status == DFT_OK ? DFT_OK : dft_fail(w->status, "%s", w->error);
@@ -105,7 +110,7 @@ void dft_save_poll(dft_run *run) {
 
 void dft_save_close(dft_run *run) {
   if (run->writer == NULL) return;
-  if (run->writer->running) pthread_join(run->writer->thread, NULL);
+  if (run->writer->running) join(run);
   dft_state_free(&run->writer->state);
   free(run->writer);
   run->writer = NULL;

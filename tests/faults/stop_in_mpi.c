@@ -1,8 +1,10 @@
 /* Preloaded into dft by test_lost_rank.sh: rank STOP_RANK stops for good where no other rank watches it:
  * before MPI starts (STOP_IN=init), after the last of MPI_Finalize (STOP_IN=finalize), when the other ranks
- * are free to leave, or after all exit handlers (STOP_IN=exit). Or it crashes where it would stop
- * (STOP_IN=crash, in MPI_Finalize). By test_slurm.sh: each rank that MPI_Init has let go writes its number as
- * a line of the file MPI_STARTED. Through MPI's profiling interface (MPI 3.1, chapter 14). */
+ * are free to leave, or after all exit handlers (STOP_IN=exit). Or in the barrier before the goodbyes
+ * (STOP_IN=goodbye), where the others wait. Or it crashes where it would stop (STOP_IN=crash, in
+ * MPI_Finalize). SLOW_FSYNC_S: the fsync of a checkpoint takes so long. By test_slurm.sh: each rank that
+ * MPI_Init has let go writes its number as a line of the file MPI_STARTED. Through MPI's profiling interface
+ * (MPI 3.1, chapter 14). */
 #include <fcntl.h>
 #include <mpi.h>
 #include <signal.h>
@@ -10,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static bool stops_here(const char *place) {
@@ -40,6 +43,20 @@ int MPI_Init_thread(int *argc, char ***argv, int required, int *provided) {
   const int error = PMPI_Init_thread(argc, argv, required, provided);
   if (error == MPI_SUCCESS) mark_started();
   return error;
+}
+
+int MPI_Ibarrier(MPI_Comm comm, MPI_Request *request) {
+  if (stops_here("goodbye")) raise(SIGSTOP);
+  return PMPI_Ibarrier(comm, request);
+}
+
+int fsync(int fd) {
+  const char *seconds = getenv("SLOW_FSYNC_S");
+  char link[32], path[4096] = "";
+  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  if (seconds != NULL && readlink(link, path, sizeof path - 1) > 0 && strstr(path, ".pb.") != NULL)
+    sleep((unsigned)atoi(seconds));
+  return (int)syscall(SYS_fsync, fd);
 }
 
 int MPI_Finalize(void) {

@@ -40,6 +40,29 @@ for place in finalize exit; do
   ended 137 "rank 0 stopped in $place"
   says "a stopped rank made no progress for timeout_s and is ended by its guard" "rank 0 stopped in $place"
 done
+start mpirun --oversubscribe --bind-to none -np 3 -x LD_PRELOAD="$DFT_BUILD/tests/libstop_in_mpi.so" -x STOP_IN=goodbye -x STOP_RANK=1 \
+  "$DFT" "${run[@]}" run_dir="$dir" distributed.timeout_s=$timeout_s
+ended 76 "rank 1 stopped before the goodbyes"
+says "rank 1 \\(host $host\\): no progress for $timeout_s s" "rank 1 stopped before the goodbyes"
+# An error while a checkpoint goes to a disk that takes longer than the timeout: the error's own code and line, and the checkpoint
+npy() { printf '\x93NUMPY\x01\x00\x76\x00%-117s\n' "{'descr': '$1', 'fortran_order': False, 'shape': $2, }"; }
+image_bytes=$((33 * 40 * 3 * 4)) # the last of 24 is NaN
+{ npy '<f4' '(24, 33, 40, 3)' && head -c $((23 * image_bytes)) /dev/zero && head -c $image_bytes /dev/zero | tr '\0' '\377'; } >"$work/images.npy"
+{ npy '|u1' '(24,)' && head -c 24 /dev/zero; } >"$work/labels.npy"
+start mpirun --oversubscribe --bind-to none -np 2 -x LD_PRELOAD="$DFT_BUILD/tests/libstop_in_mpi.so" -x SLOW_FSYNC_S=5 \
+  "$DFT" "$work/config.yaml" run_dir="$work/disk" data.format=npy data.train="{images: $work/images.npy, labels: $work/labels.npy}" \
+  data.validation=null data.shuffle=false checkpoint.every_steps=2 distributed.timeout_s=$timeout_s
+ended 70 "an error beside a slow checkpoint"
+says "not finite" "an error beside a slow checkpoint"
+ls "$work"/disk/ckpt-*.pb >/dev/null || broken "the checkpoint is lost"
+# A job that is suspended as a whole, as Slurm can do it, goes on
+start_np 3 "${run[@]}" run_dir="$work/suspended" distributed.timeout_s=$timeout_s
+until_step "$work/suspended" 5
+kill -STOP $(survivors)
+sleep $((timeout_s + 2))
+kill -CONT $(survivors)
+ended 0 "suspended and resumed"
+same "$work/whole/final.pb" "$work/suspended/final.pb" "suspended and resumed"
 # MPI that crashes while it ends, as Open MPI 4.1 can on a busy machine, changes no exit code
 crash() { # CODE KEY...
   start mpirun --oversubscribe --bind-to none -np 3 -x LD_PRELOAD="$DFT_BUILD/tests/libstop_in_mpi.so" -x STOP_IN=crash -x STOP_RANK=1 \

@@ -12,8 +12,8 @@
  * files.
  *
  * After a resume the logs hold every epoch and step once: dft_report_open truncates what lies past the state.
- * Events of the epochs before it are written again, with the wall time of the resume. Not collective. One
- * thread. Errors: DFT_EIO naming the file.
+ * Events of the epochs before it are written again, with the times that they had. Not collective. One thread.
+ * Errors: DFT_EIO naming the file.
  */
 #ifndef DFT_REPORT_H
 #define DFT_REPORT_H

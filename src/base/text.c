@@ -1,5 +1,6 @@
 #include "dft/text.h"
 #include <math.h>
+#include <stdint.h>
 #include <string.h>
 
 int dft_utf8_bytes(const char *text) {
@@ -31,6 +32,36 @@ bool dft_is_line(const char *text) {
 void dft_no_controls(char *text) {
   for (; *text != '\0'; text++)
     for (int bytes = dft_control_bytes(text); bytes > 0; bytes--) text[bytes - 1] = '?';
+}
+
+static int columns_of(const char *text, int bytes) {
+  static const struct {
+    uint32_t first, last;
+    int columns;
+  } ranges[] = {{0x300, 0x36f, 0},     {0x200b, 0x200f, 0},  {0xfe00, 0xfe0f, 0},   {0x1100, 0x115f, 2},
+                {0x2e80, 0xa4cf, 2},   {0xac00, 0xd7a3, 2},  {0xf900, 0xfaff, 2},   {0xfe30, 0xfe6f, 2},
+                {0xff00, 0xff60, 2},   {0xffe0, 0xffe6, 2},  {0x1f300, 0x1f64f, 2}, {0x1f900, 0x1f9ff, 2},
+                {0x20000, 0x2fffd, 2}, {0x30000, 0x3fffd, 2}};
+  uint32_t code = (unsigned char)text[0];
+  if (bytes > 1) code &= 0x7fu >> bytes;
+  for (int i = 1; i < bytes; i++) code = code << 6 | ((unsigned char)text[i] & 0x3f);
+  for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
+    if (code >= ranges[i].first && code <= ranges[i].last) return ranges[i].columns;
+  return 1;
+}
+
+void dft_text_columns(FILE *out, const char *text, int most, int columns) {
+  int used = 0;
+  size_t end = 0;
+  while (text[end] != '\0') {
+    const int bytes = dft_utf8_bytes(text + end), width = columns_of(text + end, bytes);
+    if (most > 0 && used + width > most) break;
+    used += width;
+    end += bytes == 0 ? 1 : (size_t)bytes;
+  }
+  if (columns > used) fprintf(out, "%*s", columns - used, "");
+  fwrite(text, 1, end, out);
+  if (-columns > used) fprintf(out, "%*s", -columns - used, "");
 }
 
 void dft_json_text(FILE *out, const char *text) {

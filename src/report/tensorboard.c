@@ -1,9 +1,11 @@
 #include "tensorboard.h"
 #include "dft/crc.h"
+#include "dft/file.h"
 #include "event.pb-c.h"
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +15,10 @@
 
 typedef struct event_file {
   char folder[PATH_MAX], path[PATH_MAX];
-  FILE *file; /* NULL: nothing to tell yet */
+  FILE *file;         /* NULL: nothing to tell yet */
+  size_t at;          /* its bytes so far */
+  unsigned char *old; /* what it held before, or NULL */
+  size_t old_bytes;
 } event_file;
 
 struct dft_events {
@@ -35,22 +40,41 @@ static uint32_t masked_crc(const unsigned char *bytes, size_t count) {
   return (crc >> 15 | crc << 17) + 0xa282ead8U;
 }
 
-/* One record of a TFRecord file: length, CRC of the length, data, CRC of the data
+/* A record of a TFRecord file: length, CRC of the length, data, CRC of the data
  * (tensorflow/core/lib/io/record_writer.h). */
+enum { RECORD_HEADER = 12, RECORD_CRC = 4, RECORD_MOST = 256 };
+
+static size_t make_record(const Dft__Events__Event *event, size_t bytes, unsigned char record[RECORD_MOST]) {
+  little_endian(bytes, record, 8);
+  little_endian(masked_crc(record, 8), record + 8, RECORD_CRC);
+  dft__events__event__pack(event, record + RECORD_HEADER);
+  little_endian(masked_crc(record + RECORD_HEADER, bytes), record + RECORD_HEADER + bytes, RECORD_CRC);
+  return RECORD_HEADER + bytes + RECORD_CRC;
+}
+
+/* The record, if the file held this very event here before, at the time of then. */
+static bool make_old_record(const event_file *f, Dft__Events__Event *event, size_t bytes,
+                            unsigned char record[RECORD_MOST]) {
+  const size_t time_at = f->at + RECORD_HEADER + 1; /* the first field: its tag, the double */
+  if (f->old == NULL || f->at + RECORD_HEADER + bytes + RECORD_CRC > f->old_bytes) return false;
+  memcpy(&event->wall_time, f->old + time_at, sizeof event->wall_time);
+  return memcmp(f->old + f->at, record, make_record(event, bytes, record)) == 0;
+}
+
 static dft_status write_event(event_file *f, Dft__Events__Event *event) {
-  enum { HEADER = 12, CRC = 4 };
-  unsigned char record[256];
+  unsigned char record[RECORD_MOST];
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
-  event->wall_time = (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
   size_t bytes = dft__events__event__get_packed_size(event);
-  if (bytes > sizeof record - HEADER - CRC)
+  if (bytes > RECORD_MOST - RECORD_HEADER - RECORD_CRC)
     return dft_fail(DFT_EINTERNAL, "%s: an event of %zu bytes", f->path, bytes);
-  little_endian(bytes, record, 8);
-  little_endian(masked_crc(record, 8), record + 8, CRC);
-  dft__events__event__pack(event, record + HEADER);
-  little_endian(masked_crc(record + HEADER, bytes), record + HEADER + bytes, CRC);
-  bytes += HEADER + CRC;
+  if (make_old_record(f, event, bytes, record)) {
+    bytes += RECORD_HEADER + RECORD_CRC;
+  } else {
+    event->wall_time = (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+    bytes = make_record(event, bytes, record);
+  }
+  f->at += bytes;
   return fwrite(record, 1, bytes, f->file) == bytes ? DFT_OK : cannot_write(f->path);
 }
 
@@ -81,12 +105,14 @@ static dft_status write_scalar(event_file *f, char *tag, int64_t step, double nu
 }
 
 /* The same file is written anew rather than another put in its place: a TensorBoard that reads it meanwhile
- * goes on where it was, since an epoch's events are as long the second time. */
+ * goes on where it was, since an epoch's events are as long the second time, and keep their times. */
 static dft_status begin(event_file *f) {
+  enum { MOST_BYTES = 1 << 28 };
   Dft__Events__Event event = DFT__EVENTS__EVENT__INIT;
   event.file_version = (char[]){"brain.Event:2"};
   if (mkdir(f->folder, 0777) != 0 && errno != EEXIST)
     return dft_fail(DFT_EIO, "cannot create %s: %s", f->folder, strerror(errno));
+  if (access(f->path, F_OK) == 0) (void)dft_read_file(f->path, MOST_BYTES, &f->old, &f->old_bytes);
   f->file = fopen(f->path, "we");
   return f->file ? write_event(f, &event) : cannot_write(f->path);
 }
@@ -123,6 +149,11 @@ static dft_status name_file(event_file *f, const char *directory, const char *fo
   return dft_fail(DFT_EIO, "cannot write %s: %s", f->folder, strerror(ENAMETOOLONG));
 }
 
+static void forget(event_file *f) {
+  free(f->old);
+  f->old = NULL;
+}
+
 static dft_status write_history(dft_events *events, const char *directory, const dft_epoch *history,
                                 int count) {
   DFT_TRY(name_file(&events->train, directory, "train"));
@@ -132,6 +163,8 @@ static dft_status write_history(dft_events *events, const char *directory, const
   /* a run that was killed before its first checkpoint may have left one */
   bool stale = events->validation.file == NULL && access(events->validation.path, F_OK) == 0;
   if (stale) DFT_TRY(begin(&events->validation));
+  forget(&events->train);
+  forget(&events->validation);
   DFT_TRY(flush(&events->train));
   return flush(&events->validation);
 }
@@ -150,6 +183,8 @@ dft_status dft_events_open(const char *directory, const dft_epoch *history, int 
 
 void dft_events_close(dft_events *events) {
   if (events == NULL) return;
+  forget(&events->train);
+  forget(&events->validation);
   if (events->train.file != NULL) fclose(events->train.file);
   if (events->validation.file != NULL) fclose(events->validation.file);
   free(events);

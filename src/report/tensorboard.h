@@ -10,8 +10,8 @@
 
 typedef struct dft_events dft_events;
 
-/* Writes the files anew, in place, from the epochs of a state, whose wall time becomes now. validation/ is
- * made when the first epoch has been validated. */
+/* Writes the files anew, in place, from the epochs of a state, which keep the times that they had there.
+ * validation/ is made when the first epoch has been validated. */
 dft_status dft_events_open(const char *directory, const dft_epoch *history, int count, dft_events **events);
 dft_status dft_events_epoch(dft_events *events, const dft_epoch *epoch);
 void dft_events_close(dft_events *events); /* NULL is fine */

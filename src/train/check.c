@@ -1,6 +1,7 @@
 /* `dft check`: what training refuses at once; then reads every sample once, and the weights. */
 #include "dft/clock.h"
 #include "dft/log.h"
+#include "dft/text.h"
 #include "train.h"
 #include <omp.h>
 #include <stdio.h>
@@ -78,8 +79,11 @@ static void print_totals(const checking *k) {
   printf("%s: %lld samples, %lld unreadable, %lld suspicious\n", k->what, (long long)k->samples,
          (long long)k->unreadable, (long long)k->suspicious);
   printf("  %-30s %9s %11s\n", "class", "samples", "unreadable");
-  for (int c = 0; c < k->classes; c++)
-    printf("  %-30s %9lld %11lld\n", k->names[c], (long long)k->seen[c], (long long)k->bad[c]);
+  for (int c = 0; c < k->classes; c++) {
+    printf("  ");
+    dft_text_columns(stdout, k->names[c], 0, -30);
+    printf(" %9lld %11lld\n", (long long)k->seen[c], (long long)k->bad[c]);
+  }
 }
 
 static dft_status read_all(checking *k) {

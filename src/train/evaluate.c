@@ -50,7 +50,8 @@ static class_scores average(const dft_metrics *m, int classes, bool weighted) {
 }
 
 static void print_scores(const char *name, class_scores s) {
-  printf("%-20s %9.4f %9.4f %9.4f %9lld\n", name, s.precision, s.recall, s.f1, (long long)s.support);
+  dft_text_columns(stdout, name, 0, -20);
+  printf(" %9.4f %9.4f %9.4f %9lld\n", s.precision, s.recall, s.f1, (long long)s.support);
 }
 
 static void print_table(const dft_run *run, const dft_metrics *m) {
@@ -63,10 +64,13 @@ static void print_table(const dft_run *run, const dft_metrics *m) {
   print_scores("macro average", average(m, classes, false));
   print_scores("weighted average", average(m, classes, true));
   printf("\nconfusion matrix (rows: true class, columns: predicted)\n%-20s", "");
-  for (int c = 0; c < classes; c++) printf(" %8.8s", run->class_names[c]);
+  for (int c = 0; c < classes; c++) {
+    printf(" ");
+    dft_text_columns(stdout, run->class_names[c], 8, 8);
+  }
   printf("\n");
   for (int t = 0; t < classes; t++) {
-    printf("%-20s", run->class_names[t]);
+    dft_text_columns(stdout, run->class_names[t], 0, -20);
     for (int p = 0; p < classes; p++) printf(" %8lld", (long long)taken_for(m, classes, t, p));
     printf("\n");
   }
@@ -198,7 +202,8 @@ static dft_status evaluate(dft_run *run, dft_state *state, const char *checkpoin
   DFT_TRY(
       dft_comm_agree(run->comm, dft_data_open(run->config, dft_comm_share(run->comm),
                                               &run->data[DFT_SET_TRAIN], &run->data[DFT_SET_VALIDATION])));
-  DFT_TRY(dft_same_data(run->comm, run->data[DFT_SET_VALIDATION], "validation", &run->fingerprint[DFT_SET_VALIDATION]));
+  DFT_TRY(dft_same_data(run->comm, run->data[DFT_SET_VALIDATION], "validation",
+                        &run->fingerprint[DFT_SET_VALIDATION]));
   DFT_TRY(dft_comm_agree(run->comm, check_names(state, run->data[DFT_SET_VALIDATION], checkpoint)));
   DFT_TRY(warn_of_split(run, state, checkpoint));
   DFT_TRY(dft_comm_agree(run->comm, dft_model_of_state(state, checkpoint, true, &run->model)));

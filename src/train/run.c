@@ -119,11 +119,17 @@ static dft_status report_start(dft_run *run) {
   return dft_report_start(run->report, facts, sizeof facts / sizeof facts[0]);
 }
 
+/* A finished run started again: nothing to do when no epoch and no phase was added. */
+static bool nothing_left(const dft_run *run) {
+  return run->at.finished && run->has_final && run->at.phase == run->config->phase_count - 1 &&
+         run->at.phase_epoch >= run->config->phases[run->at.phase].epochs;
+}
+
 static dft_status open_outputs(dft_run *run) {
   DFT_TRY(write_config(run));
   DFT_TRY(dft_report_open(run->config->run_dir, run->config->log.verbose, run->config->log.tensorboard,
                           run->history, run->history_count, run->at.step, &run->report));
-  return report_start(run);
+  return nothing_left(run) ? DFT_OK : report_start(run); /* what the files say of it was another start's */
 }
 
 /* The lines before a phase: what trains, what travels, what is kept. */
@@ -247,12 +253,6 @@ static void close_run(dft_run *run) {
   dft_dataset_free(run->data[DFT_SET_VALIDATION]);
   dft_dataset_free(run->data[DFT_SET_TRAIN]);
   dft_config_free(run->config);
-}
-
-/* A finished run started again: nothing to do when no epoch and no phase was added. */
-static bool nothing_left(const dft_run *run) {
-  return run->at.finished && run->has_final && run->at.phase == run->config->phase_count - 1 &&
-         run->at.phase_epoch >= run->config->phases[run->at.phase].epochs;
 }
 
 dft_status dft_train(dft_comm *comm, const dft_source *source) {

@@ -21,7 +21,11 @@ done
 [ $i -ge 6 ] || fail "only $i checkpoints to resume from"
 # a finished run prints its result and exits 0, changing nothing
 cp "$work/whole/final.pb" "$work/before.pb"
-ok "finished" np 2 "$work/config.yaml"
+cp -r "$work/whole" "$work/looked_at"
+ok "finished" np 1 "$work/config.yaml"
+for file in log.jsonl report.html history.csv train/events.out.tfevents.dft; do
+  same "$work/looked_at/$file" "$work/whole/$file" "finished run started again"
+done
 grep -q "Finished after 3 epochs" "$work/out" || fail "a finished run does not print its result"
 same "$work/before.pb" "$work/whole/final.pb" "finished run started again"
 # a damaged final.pb is written again

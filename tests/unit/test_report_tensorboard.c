@@ -131,14 +131,19 @@ static int print_event(char *text, size_t room, span event, bool first) {
   return snprintf(text, room, "%.*s %d %g\n", (int)(tag.end - tag.at), tag.at, (int)step, (double)single);
 }
 
+static size_t read_file(const char *name, unsigned char bytes[4096]) {
+  FILE *in = fopen(in_directory(name), "rb");
+  assert_non_null(in);
+  const size_t count = fread(bytes, 1, 4096, in);
+  fclose(in);
+  return count;
+}
+
 static void check_file(const char *name, const char *expected) {
   unsigned char bytes[4096];
   char text[2048] = "";
   int used = 0;
-  FILE *in = fopen(in_directory(name), "rb");
-  assert_non_null(in);
-  size_t count = fread(bytes, 1, sizeof bytes, in), at = 0;
-  fclose(in);
+  size_t count = read_file(name, bytes), at = 0;
   for (bool first = true; at < count; first = false) {
     assert_true(count - at > 12);
     size_t length = little_endian(bytes + at, 8);
@@ -189,10 +194,15 @@ static void test_every_epoch_once(void **state) {
   check_file(VALIDATION, VALIDATION2);
   dft_report_close(r);
 
+  /* what is written again has its times again */
+  unsigned char before[4096], after[4096];
+  const size_t count = read_file(TRAIN, before);
   must(dft_report_open(directory, 0, true, epochs, 2, 4, &r));
   dft_report_close(r);
   check_file(TRAIN, TRAIN1 TRAIN2);
   check_file(VALIDATION, VALIDATION2);
+  assert_int_equal(read_file(TRAIN, after), count);
+  assert_memory_equal(before, after, count);
 }
 
 static void test_switched_off(void **state) {

@@ -102,12 +102,29 @@ static void test_csv(void **state) {
   assert_written(dft_csv_text, "", "");
 }
 
+static void right_8(FILE *out, const char *text) {
+  dft_text_columns(out, text, 8, 8);
+}
+static void left_6(FILE *out, const char *text) {
+  dft_text_columns(out, text, 0, -6);
+}
+
+static void test_columns(void **state) {
+  (void)state;
+  assert_written(right_8, "Shirt", "   Shirt");
+  assert_written(right_8, "Ankle boot", "Ankle bo");
+  assert_written(right_8, "G\xc3\xa4nsebl\xc3\xbcmchen", "G\xc3\xa4nsebl\xc3\xbc");
+  assert_written(right_8, "a\xe5\x90\x91\xe6\x97\xa5\xe8\x91\xb5\xe8\x8a\xb1",
+                 " a\xe5\x90\x91\xe6\x97\xa5\xe8\x91\xb5");
+  assert_written(left_6, "e\xcc\x81t\xc3\xa9", "e\xcc\x81t\xc3\xa9   ");
+  assert_written(left_6, "longer than that", "longer than that");
+  assert_written(left_6, "caf\xe9", "caf\xe9  ");
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_utf8),
-      cmocka_unit_test(test_lines),
-      cmocka_unit_test(test_json),
-      cmocka_unit_test(test_csv),
+      cmocka_unit_test(test_utf8), cmocka_unit_test(test_lines),   cmocka_unit_test(test_json),
+      cmocka_unit_test(test_csv),  cmocka_unit_test(test_columns),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

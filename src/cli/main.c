@@ -130,15 +130,20 @@ static int run(const dft_command *command, int argc, char **argv) {
   return (int)status;
 }
 
+static bool asks_for_help(const char *word) {
+  return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
 int main(int argc, char **argv) {
   const char *first = argc > 1 ? argv[1] : "--help";
-  if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0)
+  if (asks_for_help(first) || strcmp(first, "help") == 0)
     return told(argc > 2 ? print_help_on(argv[2]) : print_help());
   if (strcmp(first, "--version") == 0) return told(print_version());
   const dft_command *command = find(first);
   int skip = command != NULL ? 2 : 1; /* `dft CONFIG.yaml` is `dft train CONFIG.yaml` */
   if (command == NULL) command = &dft_command_train;
+  const bool topic = skip == 1 && first[strcspn(first, "./=-")] == '\0'; /* dft config --help */
   for (int i = skip; i < argc; i++)
-    if (strcmp(argv[i], "--help") == 0) return told(print_command_help(command));
+    if (asks_for_help(argv[i])) return told(topic ? print_help_on(first) : print_command_help(command));
   return run(command, argc - skip, argv + skip);
 }

@@ -180,7 +180,9 @@ static dft_status read_document(reader *r, dft_node **root) {
 }
 
 static dft_status parse(dft_arena *arena, const char *path, bool lines, const char *text, dft_node **root) {
+  static const char byte_order_mark[] = "\xef\xbb\xbf"; /* as Windows' editors write it */
   reader r = {.arena = arena, .path = path, .lines = lines};
+  if (strncmp(text, byte_order_mark, strlen(byte_order_mark)) == 0) text += strlen(byte_order_mark);
   if (!yaml_parser_initialize(&r.yaml)) return dft_fail_memory("YAML", 0);
   yaml_parser_set_encoding(&r.yaml, YAML_UTF8_ENCODING);
   yaml_parser_set_input_string(&r.yaml, (const unsigned char *)text, strlen(text));

@@ -127,6 +127,8 @@ static dft_status copy_text(const place *p, const dft_node *node, char **value) 
 static dft_status read_text(const place *p, char **value) {
   const dft_key *k = p->key;
   if (p->node->kind != DFT_NODE_SCALAR || p->node->text[0] == '\0') return ill_typed(p, p->node);
+  if (k->type == DFT_KEY_PATH && strncmp(p->node->text, "~/", 2) == 0)
+    return dft_fail_at(p->file, p->node->line, "%s: ~ is not expanded here: write the whole path", p->path);
   int word = dft_word_index(k->words, p->node->text);
   if (word < 0 && k->words != NULL && k->type == DFT_KEY_TEXT) return ill_typed(p, p->node);
   *value = NULL;

@@ -22,14 +22,16 @@ static dft_status unfreeze_named(dft_model *m, const dft_config_phase *phase) {
 static dft_status unfreeze_globs(dft_model *m, const dft_config_phase *phase) {
   for (int g = 0; g < phase->unfreeze_count; g++) {
     int fits = 0;
-    for (int i = 0; i < m->base_layers; i++) {
+    for (int i = 0; i < m->layer_count; i++) {
       if (fnmatch(phase->unfreeze[g], m->layers[i].name, 0) != 0) continue;
       m->layers[i].trainable = true;
       fits++;
     }
     if (fits == 0)
-      return dft_fail(DFT_EUSAGE, "phase %s: unfreeze: '%s' fits no layer (dft plan lists them)", phase->name,
-                      phase->unfreeze[g]);
+      return dft_fail(
+          DFT_EUSAGE, "phase %s: unfreeze: '%s' fits no layer (%s)", phase->name, phase->unfreeze[g],
+          strcmp(phase->unfreeze[g], "all") == 0 ? "for all of them write unfreeze: all, without [ ]"
+                                                 : "dft plan lists them");
   }
   return DFT_OK;
 }

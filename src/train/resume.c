@@ -152,7 +152,7 @@ static dft_status find_state(const dft_run *run, dft_state *state, char **path, 
   *path = strdup(resume);
   if (*path == NULL) return dft_fail_memory("path", 0);
   *found = true;
-  return dft_state_read(resume, state);
+  return dft_context(dft_state_read(resume, state), "checkpoint.resume");
 }
 
 static dft_status resume_here(dft_run *run, bool *resumed, dft_weights *slots, int64_t *iterations) {

@@ -207,8 +207,9 @@ static void print_result(const dft_run *run) {
   if (dft_comm_rank(run->comm) != 0 || run->history_count == 0 || dft_report_verbose(run->report) == 0)
     return;
   const dft_epoch *e = &run->history[run->history_count - 1];
-  printf("Finished after %d epochs: accuracy %.4f, loss %.4f", e->epoch, e->accuracy, e->loss);
-  if (!isnan(e->val_loss)) printf(", val_accuracy %.4f, val_loss %.4f", e->val_accuracy, e->val_loss);
+  printf("Finished after %d epoch%s: accuracy %.4f, loss %.4f", e->epoch, e->epoch == 1 ? "" : "s",
+         e->accuracy, e->loss);
+  if (!isnan(e->val_accuracy)) printf(", val_accuracy %.4f, val_loss %.4f", e->val_accuracy, e->val_loss);
   if (run->at.best_epoch > 0) printf(" (best epoch %d)", run->at.best_epoch);
   printf("\nResults in %s\n", run->config->run_dir);
   fflush(stdout);

@@ -99,7 +99,7 @@ typedef struct dft_run {
   const dft_ops *ops;      /* compute's: what trains, on the GPU if there is one */
   const dft_ops *host_ops; /* on the CPU in any case; = ops without a GPU */
   int decode_threads, shards;
-  dft_dataset *data[DFT_SETS]; /* validation may be NULL */
+  dft_dataset *data[DFT_SETS];    /* validation may be NULL */
   uint64_t fingerprint[DFT_SETS]; /* 0: no such data */
   const char *const *class_names; /* from the config, the data or numbers */
   char **own_class_names;

@@ -108,6 +108,17 @@ timeout 20 cat "$work/pipe" >"$work/piped" &
 expect 0 "" timeout 20 "$DFT" eval "$work/heard/final.pb" "$config" --json "$work/pipe"
 wait $!
 [ -p "$work/pipe" ] && grep -q '"samples": 11' "$work/piped" || fail "--json replaced a pipe"
+# paths are whole; a byte-order mark is no text; help by the usual spellings
+expect 2 "command line: run_dir: ~ is not expanded here" "$DFT" plan "$config" 'run_dir="~/x"'
+expect 0 "MobileNetV2 alpha" "$DFT" plan "$config" 'run_dir=~x'
+{ printf '\xef\xbb\xbf' && cat "$config"; } >"$work/marked.yaml"
+expect 0 "MobileNetV2 alpha" "$DFT" plan "$work/marked.yaml"
+expect 2 "write unfreeze: all, without [ ]" "$DFT" plan "$config" phases.1.unfreeze_last= "phases.1.unfreeze=[all]"
+expect 0 "" "$DFT" plan "$config" phases.1.unfreeze_last= "phases.1.unfreeze=[block_16_*, predictions]"
+both 65 "checkpoint.resume: $work/absent.pb: cannot open" "$config" run_dir="$work/absent" checkpoint.resume="$work/absent.pb"
+for words in "config --help" "config -h" "--help config" "help config"; do expect 0 "data.batch_size" "$DFT" $words; done
+for words in "predict -h" "predict --help" "help predict"; do expect 0 "dft predict CKPT INPUT" "$DFT" $words; done
+expect 2 "--help nothing: there is help on" "$DFT" nothing --help
 # an export is no checkpoint to go on from, and does not take one's place
 cp "$work/heard/final.pb" "$work/other.pb"
 cp "$work/other.pb" "$work/read.pb"

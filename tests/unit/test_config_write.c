@@ -56,7 +56,7 @@ static void test_round_trip(void **state) {
       "run_dir: \"a \\\"b\\\" \\\\ # c\"\n"
       "model: {classes: 9, class_names: ['null', '~', 'true', '1', 'a: b', '- x', 'é ü', '*', \"it's\"], "
       "weights: w.h5}\n"
-      "data: {format: idx, train: {images: ./none, labels: '~/l'}, validation: {images: i, labels: '{l}'},\n"
+      "data: {format: idx, train: {images: ./none, labels: '~x/l'}, validation: {images: i, labels: '{l}'},\n"
       "       classes_subset: [9, 8, 7, 6, 5, 4, 3, 2, 0], shuffle: false}\n"
       "phases: [{epochs: 1, unfreeze: all, optimizer: {name: sgd, learning_rate: 0.1, nesterov: true, "
       "momentum: .9}},\n"

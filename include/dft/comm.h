@@ -79,8 +79,8 @@ dft_status dft_comm_test(dft_comm *comm, dft_message *m, bool *done); /* idle sl
 dft_status dft_comm_wait(dft_comm *comm, dft_message *m);
 /* For loops that test several messages: called after each round. Zero the pause at first. When the round
  * brought nothing (`progressed` false) it gives the core away, ever more patiently, and returns DFT_EPEER
- * naming `peer`
- * (-1: any) after timeout_s without progress. */
+ * naming `peer` (-1: any) after timeout_s without progress; time in which this process was suspended does not
+ * count. */
 typedef struct dft_pause {
   double since_s, last_s; /* the wait's begin, and its latest round */
   unsigned rounds;

@@ -101,8 +101,9 @@ uint64_t dft_dataset_fingerprint(const dft_dataset *d);
 
 /* The fingerprint and, of what it does not read, sizes and times of change: of each image file or the tar
  * file that holds it, of the array's file. Two sets of the same names and sizes differ in it, and a file that
- * was replaced. For what is kept about samples on this host; copies of the files elsewhere differ. */
-uint64_t dft_dataset_contents(const dft_dataset *d);
+ * was replaced. For what is kept about samples on this host; copies of the files elsewhere differ. Ticks
+ * `share` while it asks for the files' times. */
+uint64_t dft_dataset_contents(const dft_dataset *d, const dft_share *share);
 
 /* ---- images alone (dft predict): labels are absent (-1), same loader ---- */
 

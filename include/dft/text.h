@@ -24,8 +24,9 @@ bool dft_is_line(const char *text);
 void dft_no_controls(char *text);
 
 /* At most `most` columns of a terminal's (0: all), with spaces before them up to `columns`, or after them up
- * to -columns, as printf does it by bytes; characters stay whole. East Asian wide characters take two
- * columns, combining marks none (after M. Kuhn's wcwidth, Unicode 5.0). */
+ * to -columns, as printf does it by bytes; characters stay whole. East Asian characters and emoji take two
+ * columns, the common combining marks none (a short form of the ranges in M. Kuhn's wcwidth and in Unicode's
+ * EastAsianWidth.txt): for tables, not for typesetting. */
 void dft_text_columns(FILE *out, const char *text, int most, int columns);
 
 /* "text" with JSON's quotes and escapes (RFC 8259); a byte that is not UTF-8 becomes U+FFFD. */

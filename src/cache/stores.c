@@ -59,8 +59,10 @@ static dft_status open_file(dft_cache *c, int at, int set) {
   dft_status status = DFT_OK;
   if (share->writer) {
     status = dft_rows_prepare(directory);
-    if (!c->asked[set]) c->contents[set] = dft_dataset_contents(c->images.data[set]);
-    c->asked[set] = true;
+    if (status == DFT_OK && !c->asked[set]) {
+      c->contents[set] = dft_dataset_contents(c->images.data[set], share);
+      c->asked[set] = true;
+    }
     key = dft_rows_key_of(c->config, c->model, c->ops, firsts, at, c->contents[set],
                           dft_cache_rows_of(c, set), dft_dataset_augments(c->images.data[set]));
     if (status == DFT_OK) status = dft_rows_open(directory, &key, true, rows);

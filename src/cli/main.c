@@ -137,12 +137,13 @@ static bool asks_for_help(const char *word) {
 int main(int argc, char **argv) {
   const char *first = argc > 1 ? argv[1] : "--help";
   if (asks_for_help(first) || strcmp(first, "help") == 0)
-    return told(argc > 2 ? print_help_on(argv[2]) : print_help());
+    return told(argc > 2 && !asks_for_help(argv[2]) ? print_help_on(argv[2]) : print_help());
   if (strcmp(first, "--version") == 0) return told(print_version());
   const dft_command *command = find(first);
   int skip = command != NULL ? 2 : 1; /* `dft CONFIG.yaml` is `dft train CONFIG.yaml` */
   if (command == NULL) command = &dft_command_train;
-  const bool topic = skip == 1 && first[strcspn(first, "./=-")] == '\0'; /* dft config --help */
+  /* dft config --help; but a file may be named so */
+  const bool topic = skip == 1 && first[strcspn(first, "./=-")] == '\0' && access(first, F_OK) != 0;
   for (int i = skip; i < argc; i++)
     if (asks_for_help(argv[i])) return told(topic ? print_help_on(first) : print_command_help(command));
   return run(command, argc - skip, argv + skip);

@@ -94,6 +94,11 @@ dft_status dft_beat(dft_comm *comm, double now_s, bool working) {
   return pass_on(comm);
 }
 
+void dft_beats_away(dft_comm *comm, double away_s) {
+  dft_beats *b = comm->beats;
+  for (int i = 1; b != NULL && i < words_of(comm); ++i) b->seen_s[i] += away_s;
+}
+
 int dft_beats_lost(const dft_comm *comm, double now_s, double since_s, int *lowest) {
   const dft_beats *b = comm->beats;
   int lost = 0;

@@ -63,6 +63,8 @@ void dft_guard_set_timeout(double timeout_s);
 dft_status dft_beats_open(dft_comm *comm);
 dft_status dft_beats_close(dft_comm *comm);
 void dft_beats_free(dft_comm *comm);
+/* This process did not run for so long: what it has not heard meanwhile is nobody's fault. */
+void dft_beats_away(dft_comm *comm, double away_s);
 /* Passes on and takes in what is due. `working`: this rank did something since. */
 dft_status dft_beat(dft_comm *comm, double now_s, bool working);
 /* For a rank that has waited since since_s: how many ranks gave no sign of life for timeout_s; the lowest. */

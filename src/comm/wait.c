@@ -18,12 +18,6 @@ enum { YIELD_ROUNDS = 1000 };
 static const double yield_s = 0.05;
 static const long nap_ns = 20000;
 
-/* After so long without a round this process was suspended, and maybe all were (Slurm does that with whole
- * jobs): patience begins anew, so that the others can give their signs of life first. */
-static double away_s(const dft_comm *comm) {
-  return fmin(1, comm->timeout_s / 4);
-}
-
 static_assert(sizeof(MPI_Request) <= sizeof(void *), "a request fits the slot");
 
 static MPI_Request request_of(const dft_message *m) {
@@ -77,22 +71,33 @@ static dft_status give_up(dft_comm *comm, int peer, int others, const char *why)
   return dft_comm_break(comm, text);
 }
 
+/* A round begins. More than a second since the last one: this process was suspended, and maybe all were, as
+ * Slurm does it with whole jobs. That time counts for nobody. */
+static void begin_round(dft_comm *comm, dft_pause *pause, double now_s) {
+  const double away_s = now_s - pause->last_s;
+  if (pause->rounds == 0) {
+    pause->since_s = now_s;
+  } else if (away_s > fmin(1, comm->timeout_s / 4)) {
+    pause->since_s += away_s;
+    dft_beats_away(comm, away_s);
+  }
+  pause->last_s = now_s;
+}
+
 dft_status dft_comm_pause(dft_comm *comm, dft_pause *pause, bool progressed, int peer) {
   if (progressed) {
     *pause = (dft_pause){0};
     return DFT_OK;
   }
   double now_s = dft_now_s();
-  if (pause->rounds == 0 || now_s - pause->last_s > away_s(comm)) pause->since_s = now_s;
-  pause->last_s = now_s;
+  begin_round(comm, pause, now_s);
   if (pause->rounds++ < YIELD_ROUNDS && now_s - pause->since_s < yield_s) {
     sched_yield();
     return DFT_OK;
   }
   nanosleep(&(struct timespec){.tv_nsec = nap_ns}, NULL);
   now_s = dft_now_s();
-  if (now_s - pause->last_s > away_s(comm)) pause->since_s = now_s;
-  pause->last_s = now_s;
+  begin_round(comm, pause, now_s);
   DFT_TRY(dft_beat(comm, now_s, false));
   if (now_s - pause->since_s <= comm->timeout_s) return DFT_OK;
   const int lost = dft_beats_lost(comm, now_s, pause->since_s, &peer);

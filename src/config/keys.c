@@ -251,7 +251,8 @@ const dft_key dft_keys[] = {
      .help =
          "Directory that keeps the cache in files for later runs with the same build, kernels, frozen "
          "weights, preprocessing, image size and data (names, sizes and times of change of image files; of "
-         "arrays values and time of change). Several runs may share it. dft deletes nothing in it. Where it "
+         "arrays values and time of change: copy them with cp -p). Several runs may share it. dft deletes "
+         "nothing in it. Where it "
          "cannot be used, a "
          "warning says why and memory is."},
     {"cache.views", DFT_KEY_INT, AT(cache.views), FROM(0, 1024), .preset = "0", DECIDES,

@@ -90,11 +90,12 @@ static void print_markdown(FILE *out) {
         "phases are\n"
         "counted from 0, and an empty value (`key=`) means the default. Paths are relative to the directory "
         "that\n"
-        "dft is started in. Keys marked • decide the result: a run is not resumed when one of them has "
+        "dft is started in; `~/` is not expanded. Keys marked • decide the result: a run is not resumed when "
+        "one of them has "
         "changed,\n"
         "except for more epochs in the running or last phase and for phases added at the end (of a path only "
         "counts\n"
-        "whether there is one: data is recognised by its fingerprint).\n\n"
+        "whether there is one: training and validation data are recognised by their fingerprints).\n\n"
         "| Key | | Values | Default | Meaning | In Keras |\n|---|---|---|---|---|---|\n",
         out);
   for (int i = 0; i < dft_key_count; i++) {

@@ -168,23 +168,22 @@ uint64_t dft_dataset_fingerprint(const dft_dataset *d) {
   return crc;
 }
 
-enum { STAT_THREADS = 8, STAT_PARALLEL = 1024 };
-
-static uint64_t add_stamps(uint64_t crc, const dft_manifest *m, const dft_selection *s) {
-  enum { BATCH = 8192 };
-  uint64_t stamps[BATCH];
-  for (int64_t first = 0; first < s->count; first += BATCH) {
-    const int64_t count = s->count - first < BATCH ? s->count - first : BATCH;
-#pragma omp parallel for num_threads(STAT_THREADS) schedule(dynamic, 64) if (count > STAT_PARALLEL)
+static uint64_t add_stamps(uint64_t crc, const dft_manifest *m, const dft_selection *s,
+                           const dft_share *share) {
+  uint64_t stamps[DFT_STAT_BATCH];
+  for (int64_t first = 0; first < s->count; first += DFT_STAT_BATCH) {
+    const int64_t count = s->count - first < DFT_STAT_BATCH ? s->count - first : DFT_STAT_BATCH;
+#pragma omp parallel for num_threads(DFT_STAT_THREADS) schedule(dynamic, 64) if (s->count > DFT_STAT_BATCH)
     for (int64_t i = 0; i < count; i++) stamps[i] = dft_manifest_stamp(m, s->origin[first + i]);
     crc = crc64_ecma_refl(crc, (const unsigned char *)stamps, (uint64_t)count * sizeof *stamps);
+    share->tick(share->context);
   }
   return crc;
 }
 
-uint64_t dft_dataset_contents(const dft_dataset *d) {
+uint64_t dft_dataset_contents(const dft_dataset *d, const dft_share *share) {
   const uint64_t crc = add_number(0, (int64_t)dft_dataset_fingerprint(d));
-  if (d->manifest != NULL) return add_stamps(crc, d->manifest, &d->selection);
+  if (d->manifest != NULL) return add_stamps(crc, d->manifest, &d->selection, share);
   struct stat info;
   if (d->pixels == NULL || stat(dft_pixels_file(d->pixels)->path, &info) != 0) return crc;
   const int64_t facts[] = {info.st_size, info.st_mtim.tv_sec, info.st_mtim.tv_nsec};

@@ -2,13 +2,8 @@
 #include "raster.h"
 #include <string.h>
 
-enum {
-  ENTRY_BYTES = 12,
-  TAG_COMPRESSION = 259,
-  TAG_PHOTOMETRIC = 262,
-  TAG_ORIENTATION = 274,
-  TYPE_SHORT = 3
-};
+enum { TAG_COMPRESSION = 259, TAG_PHOTOMETRIC = 262, TAG_ORIENTATION = 274 };
+enum { TYPE_BYTE = 1, TYPE_SHORT = 3, TYPE_LONG = 4 };
 
 typedef struct order {
   const uint8_t *data;
@@ -25,28 +20,56 @@ static uint32_t get32(order o, size_t at) {
   return o.big ? a << 16 | b : b << 16 | a;
 }
 
-/* The value of a tag of type SHORT in the first directory; `otherwise` if it has none, or no such. */
-static uint32_t find_short(const uint8_t *tiff, size_t count, uint32_t tag, uint32_t otherwise) {
-  if (count < 8 || (memcmp(tiff, "II*\0", 4) != 0 && memcmp(tiff, "MM\0*", 4) != 0)) return otherwise;
-  order o = {tiff, tiff[0] == 'M'};
-  size_t at = get32(o, 4);
-  if (at > count - 2) return otherwise;
-  size_t entries = get16(o, at);
-  at += 2;
-  for (size_t i = 0; i < entries && at + ENTRY_BYTES <= count; i++, at += ENTRY_BYTES)
-    if (get16(o, at) == tag)
-      return get16(o, at + 2) == TYPE_SHORT && get32(o, at + 4) == 1 ? get16(o, at + 8) : otherwise;
+/* A directory of a TIFF file; of a BigTIFF its counts and places are wider (BigTIFF design, AWare Systems).
+ */
+typedef struct layout {
+  size_t first, count_bytes, entry_bytes,
+      value; /* where its place is; of its count and entries; in an entry */
+} layout;
+
+static const layout *layout_of(const uint8_t *tiff, size_t count) {
+  static const layout classic = {4, 2, 12, 8}, big = {8, 8, 20, 12};
+  if (count >= 8 && (memcmp(tiff, "II*\0", 4) == 0 || memcmp(tiff, "MM\0*", 4) == 0)) return &classic;
+  if (count >= 16 && (memcmp(tiff, "II+\0", 4) == 0 || memcmp(tiff, "MM\0+", 4) == 0)) return &big;
+  return NULL;
+}
+
+/* Numbers of 2 or 8 bytes; what does not fit 32 bits lies beyond any file here. */
+static uint32_t get_place(order o, size_t at, bool wide) {
+  if (!wide) return get32(o, at);
+  const uint32_t high = get32(o, o.big ? at : at + 4), low = get32(o, o.big ? at + 4 : at);
+  return high != 0 ? UINT32_MAX : low;
+}
+
+/* The value of a tag that is one BYTE, SHORT or LONG in the first directory; `otherwise` if there is none. */
+static uint32_t find_tag(const uint8_t *tiff, size_t count, uint32_t tag, uint32_t otherwise) {
+  const layout *l = layout_of(tiff, count);
+  if (l == NULL) return otherwise;
+  const order o = {tiff, tiff[0] == 'M'};
+  const bool wide = l->count_bytes == 8;
+  size_t at = get_place(o, l->first, wide);
+  if (at > count - l->count_bytes) return otherwise;
+  const size_t entries = wide ? get_place(o, at, true) : get16(o, at);
+  at += l->count_bytes;
+  for (size_t i = 0; i < entries && at + l->entry_bytes <= count; i++, at += l->entry_bytes) {
+    const uint32_t type = get16(o, at + 2);
+    if (get16(o, at) != tag) continue;
+    if (get_place(o, at + 4, wide) != 1) return otherwise;
+    return type == TYPE_BYTE    ? tiff[at + l->value]
+           : type == TYPE_SHORT ? get16(o, at + l->value)
+           : type == TYPE_LONG  ? get32(o, at + l->value)
+                                : otherwise;
+  }
   return otherwise;
 }
 
 int dft_exif_orientation(const uint8_t *exif, size_t count) {
-  const uint32_t value = find_short(exif, count, TAG_ORIENTATION, 1);
+  const uint32_t value = find_tag(exif, count, TAG_ORIENTATION, 1);
   return value >= 1 && value <= 8 ? (int)value : 1;
 }
 
 bool dft_tiff_is_ycbcr(const uint8_t *tiff, size_t count) {
   enum { YCBCR = 6, OLD_JPEG = 6, JPEG = 7 };
-  const uint32_t compression = find_short(tiff, count, TAG_COMPRESSION, 1);
-  return find_short(tiff, count, TAG_PHOTOMETRIC, 0) == YCBCR && compression != JPEG &&
-         compression != OLD_JPEG;
+  const uint32_t compression = find_tag(tiff, count, TAG_COMPRESSION, 1);
+  return find_tag(tiff, count, TAG_PHOTOMETRIC, 0) == YCBCR && compression != JPEG && compression != OLD_JPEG;
 }

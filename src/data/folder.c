@@ -14,7 +14,6 @@
 
 /* Threads that ask for sizes: they wait for a file server rather than compute. Between two batches the ranks
  * that wait get a sign of life. */
-enum { STAT_THREADS = 8, STAT_BATCH = 8192 };
 
 const char *const dft_image_endings[] = {".bmp", ".gif",  ".jpeg", ".jpg", ".png",
                                          ".tif", ".tiff", ".webp", NULL};
@@ -167,9 +166,9 @@ static dft_status list_class(walk *w, const char *class_name, int32_t label, dft
 }
 
 static void ask_sizes(const walk *w, dft_listing *l) {
-  for (int64_t first = 0; first < l->count; first += STAT_BATCH) {
-    int64_t end = l->count - first < STAT_BATCH ? l->count : first + STAT_BATCH;
-#pragma omp parallel for num_threads(STAT_THREADS) schedule(dynamic, 64) if (l->count > STAT_BATCH)
+  for (int64_t first = 0; first < l->count; first += DFT_STAT_BATCH) {
+    int64_t end = l->count - first < DFT_STAT_BATCH ? l->count : first + DFT_STAT_BATCH;
+#pragma omp parallel for num_threads(DFT_STAT_THREADS) schedule(dynamic, 64) if (l->count > DFT_STAT_BATCH)
     for (int64_t i = first; i < end; i++) {
       char path[2 * DFT_PATH_BYTES];
       struct stat s;

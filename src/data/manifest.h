@@ -19,6 +19,8 @@
 #include <stdint.h>
 
 enum { DFT_PATH_BYTES = 4096, DFT_MAX_CLASSES = 100000 };
+/* stat may be slow on network file systems: several at once, with a sign of life after so many. */
+enum { DFT_STAT_THREADS = 8, DFT_STAT_BATCH = 8192 };
 
 typedef struct dft_entry {
   int64_t name;   /* place in the text: "rose/1.jpg", or the member's name */

@@ -86,10 +86,11 @@ static dft_status read_label(dft_tar *t, const group *g, const char *ending, int
 /* What has no image and no .cls is something else than a sample. */
 static dft_status end_group(dft_tar *t, const group *g, dft_listing *l) {
   dft_entry e = {.offset = g->image_at, .bytes = g->image_bytes};
-  if (g->image_bytes < 0 && g->cls_bytes < 0) return DFT_OK;
+  if (g->image_bytes < 0 && g->cls_bytes < 0 && !g->linked) return DFT_OK;
   const char *why = g->linked ? " (links are not followed: pack with tar --hard-dereference -h)" : "";
   if (g->image_bytes < 0)
-    return dft_fail(DFT_EDATA, "%s: %s.cls has no image beside it%s", t->path, g->key, why);
+    return dft_fail(DFT_EDATA, "%s: %s%s%s", t->path, g->key,
+                    g->cls_bytes < 0 ? " is made of links" : ".cls has no image beside it", why);
   if (g->cls_bytes >= 0)
     DFT_TRY(read_label(t, g, ".cls", g->cls_at, g->cls_bytes, &e.label));
   else if (g->json_bytes >= 0)
@@ -123,7 +124,7 @@ static dft_status take_member(dft_tar *t, const dft_member *m, group *g, dft_lis
     start_group(g, m->name, key_bytes);
   }
   if (m->link) {
-    g->linked = true;
+    g->linked = g->linked || strcasecmp(dot, ".cls") == 0 || is_image_ending(dot);
     return DFT_OK;
   }
   if (strcasecmp(dot, ".cls") == 0) return set_part(t, m, &g->cls_at, &g->cls_bytes);

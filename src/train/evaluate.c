@@ -187,9 +187,11 @@ static dft_status warn_of_split(dft_run *run, const dft_state *state, const char
   return DFT_OK;
 }
 
-static dft_status try_json(const char *path, const char *checkpoint, const char *config) {
+static dft_status try_json(const char *path, const char *checkpoint, const dft_source *source,
+                           const dft_config *config) {
   DFT_TRY(dft_spare_input(path, checkpoint));
-  DFT_TRY(dft_spare_input(path, config));
+  DFT_TRY(dft_spare_input(path, source->path));
+  DFT_TRY(dft_spare_config(path, config));
   DFT_TRY(dft_spare_checkpoint(path));
   return dft_try_result(path);
 }
@@ -244,7 +246,7 @@ dft_status dft_evaluate(dft_comm *comm, const char *checkpoint, const dft_source
   if (status == DFT_OK) status = check_fit(run.config, &state, checkpoint);
   const bool writes = json_path != NULL && dft_comm_rank(comm) == 0;
   if (status == DFT_OK)
-    status = dft_comm_agree(comm, writes ? try_json(json_path, checkpoint, source->path) : DFT_OK);
+    status = dft_comm_agree(comm, writes ? try_json(json_path, checkpoint, source, run.config) : DFT_OK);
   if (status == DFT_OK) status = evaluate(&run, &state, checkpoint, json_path);
   dft_cache_close(run.cache);
   dft_ahead_close(&run);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { TILE = 64, TAG = 1, ERROR_BYTES = 1024, NAME_BYTES = 8192, MESSAGE_BYTES = 1 << 30 };
 
@@ -272,7 +273,8 @@ static dft_status list_inputs(prediction *p, const dft_prediction_request *reque
 static dft_status try_output(const dft_prediction_request *request, const dft_inputs *inputs) {
   DFT_TRY(dft_spare_input(request->output, request->checkpoint));
   const char *record = inputs->text;
-  for (int64_t i = 0; i < inputs->count; i++, record += strlen(record) + 1)
+  for (int64_t i = 0; i < inputs->count && access(request->output, F_OK) == 0;
+       i++, record += strlen(record) + 1)
     DFT_TRY(dft_spare_input(request->output, record + 1));
   DFT_TRY(dft_spare_checkpoint(request->output));
   return dft_try_result(request->output);

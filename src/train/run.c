@@ -4,10 +4,12 @@
 #include "dft/trace.h"
 #include "dft/version.h"
 #include "train.h"
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static dft_status open_compute_and_data(dft_run *run) {
   const dft_config *c = run->config;
@@ -129,7 +131,10 @@ static dft_status open_outputs(dft_run *run) {
   DFT_TRY(write_config(run));
   DFT_TRY(dft_report_open(run->config->run_dir, run->config->log.verbose, run->config->log.tensorboard,
                           run->history, run->history_count, run->at.step, &run->report));
-  return nothing_left(run) ? DFT_OK : report_start(run); /* what the files say of it was another start's */
+  /* what the files say of a finished run was another start's, unless they are gone */
+  char page[PATH_MAX];
+  snprintf(page, sizeof page, "%s/report.html", run->config->run_dir);
+  return nothing_left(run) && access(page, F_OK) == 0 ? DFT_OK : report_start(run);
 }
 
 /* The lines before a phase: what trains, what travels, what is kept. */

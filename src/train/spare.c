@@ -11,6 +11,15 @@ dft_status dft_spare_input(const char *output, const char *input) {
              : DFT_OK;
 }
 
+dft_status dft_spare_config(const char *output, const dft_config *c) {
+  const dft_config_split *train = &c->data.train, *validation = &c->data.validation;
+  const char *const inputs[] = {train->path,        train->images,      train->labels,   validation->path,
+                                validation->images, validation->labels, c->model.weights};
+  for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++)
+    if (inputs[i] != NULL) DFT_TRY(dft_spare_input(output, inputs[i]));
+  return DFT_OK;
+}
+
 dft_status dft_spare_checkpoint(const char *output) {
   struct stat to;
   dft_file_kind kind = DFT_FILE_UNKNOWN;

@@ -282,6 +282,7 @@ dft_status dft_measure(dft_run *run, dft_set set, dft_metrics *metrics);
 /* spare.c: DFT_EUSAGE if a command that writes `output` would write over what it reads, or over a checkpoint
  * from which a run can go on. Asked before the work. */
 dft_status dft_spare_input(const char *output, const char *input);
+dft_status dft_spare_config(const char *output, const dft_config *config); /* its data and weights */
 dft_status dft_spare_checkpoint(const char *output);
 
 /* stop.c: whether dft_request_stop was called in this process; the next exchange tells the others. */

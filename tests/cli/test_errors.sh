@@ -117,6 +117,8 @@ expect 2 "write unfreeze: all, without [ ]" "$DFT" plan "$config" phases.1.unfre
 expect 0 "" "$DFT" plan "$config" phases.1.unfreeze_last= "phases.1.unfreeze=[block_16_*, predictions]"
 both 65 "checkpoint.resume: $work/absent.pb: cannot open" "$config" run_dir="$work/absent" checkpoint.resume="$work/absent.pb"
 for words in "config --help" "config -h" "--help config" "help config"; do expect 0 "data.batch_size" "$DFT" $words; done
+cp "$config" "$work/conf"
+(cd "$work" && expect 0 "dft train CONFIG.yaml" "$DFT" conf --help) || exit 1
 for words in "predict -h" "predict --help" "help predict"; do expect 0 "dft predict CKPT INPUT" "$DFT" $words; done
 expect 2 "--help nothing: there is help on" "$DFT" nothing --help
 # an export is no checkpoint to go on from, and does not take one's place
@@ -130,6 +132,8 @@ expect 2 "read.pb is what this command reads" "$DFT" eval "$work/read.pb" "$conf
 expect 2 "read.yaml is what this command reads" "$DFT" eval "$work/read.pb" "$work/read.yaml" --json "$work/read.yaml"
 expect 2 "read.npy is what this command reads" "$DFT" predict "$work/read.pb" "$work/read.npy" --output "$work/read.npy"
 expect 2 "link.npy is what this command reads" "$DFT" predict "$work/read.pb" "$work/read.npy" --output "$work/link.npy"
+expect 2 "read.npy is what this command reads" "$DFT" eval "$work/read.pb" "$config" --json "$work/read.npy" data.format=npy \
+  "data.validation={images: $work/read.npy, labels: $work/read.npy}" "data.train={images: $work/read.npy, labels: $work/read.npy}"
 expect 2 "other.pb is a checkpoint of a run" "$DFT" eval "$work/read.pb" "$config" --json "$work/other.pb"
 same "$work/read.pb" "$work/other.pb" "after commands that would have written over it"
 same "$work/read.npy" "$work/nan.npy" "after commands that would have written over it"

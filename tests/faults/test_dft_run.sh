@@ -81,7 +81,7 @@ pretend "1 0" 0 "without dead" --host dead,good -np 2 dft a.yaml
 pretend "1 0" 1 "mpirun --host fine" --host fine,good -np 2 dft a.yaml
 pretend "255 0" 0 "without dead" --host dead,good -np 2 dft a.yaml
 pretend 255 1 "mpirun -np 2 dft" -np 2 dft a.yaml
-for here in $(hostname -I | cut -d' ' -f1) user@"$(hostname)" 127.0.0.1; do
+for here in $(hostname -I | cut -d' ' -f1) user@"$(hostname)" 127.0.1.1; do
   sed -i 's/^\[.*/exit 255/' "$work/bin/agent" # nobody can reach this host from itself
   pretend "205 0" 0 "without other: 2 ranks on 1 of 2 hosts" --host "$here":2,other:2 -np 4 dft a.yaml
 done
@@ -90,6 +90,7 @@ pretend 205 76 "no host answers" --host dead -np 3 dft a.yaml
 expect 2 "dft-run -np 4" "$dft_run"
 # ranks read what dft-run is given
 printf '#!/bin/sh\ncat\n' >"$work/bin/mpirun"
+[ -z "$("$dft_run" -np 1 dft <&-)" ] || fail "a closed standard input"
 [ "$(echo "a path" | "$dft_run" -np 1 dft predict a.pb -)" = "a path" ] || fail "standard input does not reach mpirun"
 # an mpirun that does not listen: the second TERM ends it, when it comes 2 s later
 printf '#!/bin/sh\ntrap "" USR1\ntrap "exit 1" TERM\nwhile :; do sleep 0.1; done\n' >"$work/bin/mpirun"

@@ -215,6 +215,11 @@ static void raw_ycbcr_is_refused(void **state) {
   (void)state;
   uint8_t tiff[] = "II*\0\10\0\0\0\2\0\3\1\3\0\1\0\0\0\5\0\0\0\6\1\3\0\1\0\0\0\6\0\0\0\0\0\0";
   REFUSED_FILE(tiff, sizeof tiff, "a/b.jpg: TIFF: its colour space (YCbCr) is not supported; save it as RGB");
+  tiff[24] = 4; /* LONG */
+  REFUSED_FILE(tiff, sizeof tiff, "(YCbCr) is not supported");
+  const uint8_t big[] =
+      "MM\0+\0\10\0\0\0\0\0\0\0\0\0\20\0\0\0\0\0\0\0\1\1\6\0\3\0\0\0\0\0\0\0\1\0\6\0\0\0\0\0\0";
+  REFUSED_FILE(big, sizeof big, "(YCbCr) is not supported");
   tiff[18] = 7; /* JPEG's is libvips' to convert */
   REFUSED_FILE(tiff, sizeof tiff, "damaged or truncated TIFF");
 }

@@ -267,9 +267,10 @@ static void test_narrow(void **state) {
 
 /* Images of any height whose rows are units that leave out what lies in the border, and rows that are not. */
 static void test_borders(void **state) {
-  static const int widths[] = {3, 6, 7, 12, 13, 14, 18, 21}, columns[] = {16, 40};
+  static const int widths[] = {3, 6, 7, 12, 13, 14, 18, 21}, columns[] = {16, 40},
+                   heights[] = {1, 2, 3, 5, 17};
   for (int i = 0; i < 80; i++) {
-    network net = {.h = 1 + i / 16, .w = widths[i % 8], .channels = columns[i / 8 % 2]};
+    network net = {.h = heights[i / 16], .w = widths[i % 8], .channels = columns[i / 8 % 2]};
     network_add(&net, DFT_POINTWISE, 50, 1, true, false, true);
     network_add(&net, DFT_DEPTHWISE, net.channels, 1, true, false, false);
     network_add(&net, DFT_POINTWISE, columns[i / 8 % 2], 1, false, true, false);

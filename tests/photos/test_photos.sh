@@ -57,6 +57,10 @@ for file in "$work/train"/bag/*.PNG; do cp "$file" "$work/links/0.data" && break
 ln "$work/links/0.data" "$work/links/1.png"
 tar -cf "$work/links.tar" -C "$work/links" 0.data 1.cls 1.png
 expect 65 "links.tar: 1.cls has no image beside it (links are not followed" "$DFT" check "$config" data.format=tar data.train.path="$work/links.tar"
+ln "$work/links/1.cls" "$work/links/2.cls"
+ln "$work/links/0.data" "$work/links/2.png"
+tar -cf "$work/links.tar" -C "$work/links" 0.data 1.cls --transform 's/^1[.]cls$/1.data/' 2.cls 2.png
+expect 65 "links.tar: 2 is made of links (links are not followed" "$DFT" check "$config" data.format=tar data.train.path="$work/links.tar"
 ok "tar at np 2" np 2 "$config" run_dir="$work/tar" data.format=tar data.train.path="$work/shards/shard-{000000..000002}.tar" \
   data.validation.path="$work/deep/valid"
 same_weights folder tar "from tar shards"

@@ -117,6 +117,9 @@ static void test_columns(void **state) {
   assert_written(right_8, "a\xe5\x90\x91\xe6\x97\xa5\xe8\x91\xb5\xe8\x8a\xb1",
                  " a\xe5\x90\x91\xe6\x97\xa5\xe8\x91\xb5");
   assert_written(left_6, "e\xcc\x81t\xc3\xa9", "e\xcc\x81t\xc3\xa9   ");
+  assert_written(left_6, "\xe0\xb9\x84\xe0\xb8\x81\xe0\xb9\x88",
+                 "\xe0\xb9\x84\xe0\xb8\x81\xe0\xb9\x88    "); /* Thai */
+  assert_written(left_6, "\xf0\x9f\x9a\x80x", "\xf0\x9f\x9a\x80x   ");
   assert_written(left_6, "longer than that", "longer than that");
   assert_written(left_6, "caf\xe9", "caf\xe9  ");
 }

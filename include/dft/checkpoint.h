@@ -92,6 +92,8 @@ typedef struct dft_store dft_store;
 /* Creates run_dir when missing and locks it (run_dir/lock, by fcntl); a directory locked by a living process
  * is DFT_EUSAGE "another run uses ...", one that cannot be written DFT_EIO. */
 dft_status dft_store_open(const char *run_dir, dft_store **store);
+/* Whether another run holds that lock; who it says it is goes to `owner`. */
+bool dft_store_in_use(const char *run_dir, char *owner, size_t bytes);
 void dft_store_close(dft_store *s);
 /* Path of a file in the directory. By value: the thread that writes checkpoints asks too. */
 typedef struct dft_path {

@@ -120,6 +120,20 @@ static dft_status lock(dft_store *s) {
   return DFT_OK;
 }
 
+bool dft_store_in_use(const char *run_dir, char *owner, size_t bytes) {
+  char path[PATH_MAX];
+  struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+  snprintf(path, sizeof path, "%s/lock", run_dir);
+  const int fd = open(path, O_RDWR | O_CLOEXEC);
+  if (fd < 0) return false;
+  const bool used = fcntl(fd, F_OFD_GETLK, &whole) == 0 && whole.l_type != F_UNLCK;
+  const ssize_t n = used ? pread(fd, owner, bytes - 1, 0) : 0;
+  owner[n > 0 ? (size_t)n : 0] = 0;
+  owner[strcspn(owner, "\n")] = 0;
+  close(fd);
+  return used;
+}
+
 /* We hold the lock: a temporary file is from a run that was killed while it wrote. */
 static void remove_temporary(const dft_store *s) {
   DIR *d = opendir(s->directory);

@@ -18,7 +18,8 @@ typedef struct address {
 static dft_status create(size_t bytes, int *fd) {
   *fd = memfd_create("dft", MFD_CLOEXEC);
   if (*fd < 0 || ftruncate(*fd, (off_t)bytes) != 0)
-    return dft_fail(DFT_EINTERNAL, "shared memory of %zu bytes: %s", bytes, strerror(errno));
+    return dft_fail(errno == EFBIG ? DFT_EIO : DFT_EINTERNAL, "shared memory of %zu bytes: %s%s", bytes,
+                    strerror(errno), errno == EFBIG ? " (ulimit -f limits it, too)" : "");
   return DFT_OK;
 }
 

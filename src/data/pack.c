@@ -232,16 +232,20 @@ static dft_status write_class_names(packing *p) {
 
 static dft_status check_empty(const char *directory) {
   DIR *d = opendir(directory);
-  bool empty = true;
+  bool empty = true, unfinished = true;
   const struct dirent *e;
   if (d == NULL) return dft_fail(DFT_EIO, "%s: cannot read: %s", directory, strerror(errno));
-  for (errno = 0; (e = readdir(d)) != NULL; errno = 0)
-    if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) empty = false;
+  for (errno = 0; (e = readdir(d)) != NULL; errno = 0) {
+    if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+    empty = false;
+    unfinished = unfinished && strstr(e->d_name, DFT_TEMPORARY_SUFFIX) != NULL;
+  }
   const int error = errno;
   (void)closedir(d);
   if (error != 0) return dft_fail(DFT_EIO, "%s: cannot read: %s", directory, strerror(error));
   return empty ? DFT_OK
-               : dft_fail(DFT_EUSAGE, "%s: the output directory is not empty; name a new one", directory);
+               : dft_fail(DFT_EUSAGE, "%s: the output directory is not empty%s; name a new one", directory,
+                          unfinished ? " (files of a dft pack that was interrupted: remove it)" : "");
 }
 
 /* Where `path` is or will be: its real path, or that of what exists of it. */

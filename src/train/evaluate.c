@@ -54,6 +54,8 @@ static void print_scores(const char *name, class_scores s) {
   printf(" %9.4f %9.4f %9.4f %9lld\n", s.precision, s.recall, s.f1, (long long)s.support);
 }
 
+enum { MOST_COLUMNS = 100 };
+
 static void print_table(const dft_run *run, const dft_metrics *m) {
   int classes = run->model->classes;
   printf("samples %lld  accuracy %.4f  loss %.4f\n", (long long)m->count, m->accuracy, m->loss);
@@ -63,6 +65,11 @@ static void print_table(const dft_run *run, const dft_metrics *m) {
   for (int c = 0; c < classes; c++) print_scores(run->class_names[c], score(m, classes, c));
   print_scores("macro average", average(m, classes, false));
   print_scores("weighted average", average(m, classes, true));
+  if (classes > MOST_COLUMNS) {
+    printf("\nconfusion matrix: %d classes are too many for a table, --json writes it\n", classes);
+    fflush(stdout);
+    return;
+  }
   printf("\nconfusion matrix (rows: true class, columns: predicted)\n%-20s", "");
   for (int c = 0; c < classes; c++) {
     printf(" ");

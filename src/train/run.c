@@ -1,4 +1,5 @@
 /* The whole program: open; for each phase: freeze, plan, fit; close. */
+#include "dft/clock.h"
 #include "dft/file.h"
 #include "dft/log.h"
 #include "dft/trace.h"
@@ -9,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static dft_status open_compute_and_data(dft_run *run) {
@@ -220,6 +222,23 @@ static void print_result(const dft_run *run) {
   fflush(stdout);
 }
 
+/* dft-run starts a run again while the old rank 0 may still live, on a host that is cut off or hung: until it
+ * has missed the others for timeout_s too, it keeps the lock. */
+static dft_status open_store(dft_run *run) {
+  const double patience_s = getenv("DFT_RESTARTED") != NULL ? run->config->distributed.timeout_s + 30 : 0;
+  const char *const directory = run->config->run_dir;
+  char owner[256];
+  bool told = false;
+  for (const double begin_s = dft_now_s(); dft_now_s() - begin_s < patience_s && !dft_stop_requested();) {
+    if (!dft_store_in_use(directory, owner, sizeof owner)) break;
+    if (!told) dft_note("waiting for the end of the run before in %s (%s)", directory, owner);
+    told = true;
+    nanosleep(&(struct timespec){.tv_nsec = 500000000}, NULL);
+    dft_comm_tick(run->comm);
+  }
+  return dft_store_open(directory, &run->store);
+}
+
 /* Everything up to the first phase. *resumed, slots and iterations describe a resumed optimizer. */
 static dft_status open_run(dft_run *run, const dft_source *source, bool *resumed, dft_weights *slots,
                            int64_t *iterations) {
@@ -228,7 +247,7 @@ static dft_status open_run(dft_run *run, const dft_source *source, bool *resumed
   dft_log_verbose(run->config->log.verbose);
   DFT_TRY(open_compute_and_data(run));
   DFT_TRY(dft_comm_agree(run->comm, open_cache(run)));
-  DFT_TRY(dft_comm_agree(run->comm, reports ? dft_store_open(run->config->run_dir, &run->store) : DFT_OK));
+  DFT_TRY(dft_comm_agree(run->comm, reports ? open_store(run) : DFT_OK));
   DFT_TRY(dft_resume(run, resumed, slots, iterations));
   DFT_TRY(choose_shards(run));
   DFT_TRY(dft_setup_decoding(run->comm, run->config, run->data[DFT_SET_TRAIN], &run->decode_threads));

@@ -78,15 +78,17 @@ static dft_status begin(dft_run *run, unsigned names) {
   atomic_store(&w->done, false);
   DFT_TRY(dft_device_fetch(run));
   dft_status status = dft_state_of(run, &w->state);
-  if (status == DFT_OK && pthread_create(&w->thread, NULL, write_state, w) != 0)
-    status = dft_fail(DFT_EINTERNAL, "cannot start a thread to write checkpoints");
-  if (status != DFT_OK)
+  if (status != DFT_OK) {
     dft_state_free(&w->state);
-  else {
-    w->running = true;
-    take_thread(w);
+    return status;
   }
-  return status;
+  w->running = pthread_create(&w->thread, NULL, write_state, w) == 0;
+  if (w->running) {
+    take_thread(w);
+    return DFT_OK;
+  }
+  write_state(w); /* no threads to be had: then here, and the steps wait */
+  return w->status == DFT_OK ? DFT_OK : dft_fail(w->status, "%s", w->error);
 }
 
 dft_status dft_save(dft_run *run, unsigned names) {

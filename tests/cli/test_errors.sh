@@ -108,6 +108,7 @@ timeout 20 cat "$work/pipe" >"$work/piped" &
 expect 0 "" timeout 20 "$DFT" eval "$work/heard/final.pb" "$config" --json "$work/pipe"
 wait $!
 [ -p "$work/pipe" ] && grep -q '"samples": 11' "$work/piped" || fail "--json replaced a pipe"
+OMP_NUM_THREADS=99999999999 both 2 "OMP_NUM_THREADS: must be at most 4096, got 99999999999" "$config" run_dir="$work/threads"
 # paths are whole; a byte-order mark is no text; help by the usual spellings
 expect 2 "command line: run_dir: ~ is not expanded here" "$DFT" plan "$config" 'run_dir="~/x"'
 expect 0 "MobileNetV2 alpha" "$DFT" plan "$config" 'run_dir=~x'
@@ -142,6 +143,11 @@ expect 2 "other.pb is a checkpoint of a run" "$DFT" export "$work/heard/final.pb
 expect 0 "" "$DFT" export "$work/heard/final.pb" "$work/exported.pb"
 expect 0 "" "$DFT" export "$work/heard/final.pb" "$work/exported.pb"
 both 65 "x.keras: an archive of Keras" "$config" run_dir="$work/keras" model.weights="$work/x.keras"
+mkdir "$work/half"
+touch "$work/half/shard-000000.tar.1.dft-tmp"
+expect 2 "is not empty (files of a dft pack that was interrupted: remove it)" "$DFT" pack "$work/photos" "$work/half"
+touch "$work/half/mine"
+expect 2 "is not empty; name a new one" "$DFT" pack "$work/photos" "$work/half"
 expect 2 "out: the output directory is inside the folder" "$DFT" pack "$work/photos/cats" "$work/photos/cats/out"
 expect 2 "cats: the output directory is inside the folder" "$DFT" pack "$work/photos/cats" "$work/photos/cats"
 # the split of another seed holds what training has seen

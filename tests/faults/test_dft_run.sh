@@ -46,6 +46,20 @@ ended 0 "to the end"
 ok "undisturbed" np 1 "$work/config.yaml" phases.2.epochs=60 log.verbose=0 checkpoint.every_epochs=1000 run_dir="$work/whole"
 same "$work/whole/final.pb" "$dir/final.pb" "stopped and killed six times"
 
+# a restart waits for the end of the run before, which may live on where nobody hears of it; any other start does not
+start_np 1 "$work/config.yaml" phases.2.epochs=60 checkpoint.every_epochs=1000 run_dir="$work/before"
+until_step "$work/before" 6
+expect 2 "another run uses $work/before" np_quiet 2 "$work/config.yaml" phases.2.epochs=60 run_dir="$work/before"
+DFT_RESTARTED=1 np_quiet 2 "$work/config.yaml" phases.2.epochs=60 checkpoint.every_epochs=1000 run_dir="$work/before" >"$work/next" 2>&1 &
+next=$!
+until_true 30 "the wait" grep -q "waiting for the end of the run before in $work/before (process $(rank_of "$work/before" 0) on " "$work/next"
+kill -USR1 "$(rank_of "$work/before" 0)"
+wait "$job"
+[ $? = 75 ] || broken "the run before did not stop with 75"
+job=
+wait "$next" || { cat "$work/next"; fail "a restart that waited"; }
+same "$work/whole/final.pb" "$work/before/final.pb" "a restart that waited"
+
 # codes and hosts, with an mpirun that only pretends
 mkdir "$work/bin"
 cat >"$work/bin/mpirun" <<'END'
@@ -71,7 +85,7 @@ for code in 76 137 141 143 205; do
   pretend "$code $code" 76 "used up" -np 4 dft a.yaml
 done
 pretend "75 2" 2 "restart 1 of 1" -np 4 dft a.yaml
-pretend "205 0" 0 "mpirun --host good:2,fine:2 -np 4 dft" --host good:2,dead:2,fine:2 -np 6 dft a.yaml
+pretend "205 0" 0 "mpirun -x DFT_RESTARTED=1 --host good:2,fine:2 -np 4 dft" --host good:2,dead:2,fine:2 -np 6 dft a.yaml
 pretend "205 0" 0 "without dead: 1 ranks on 1 of 2 hosts" --host dead:9,good -np 3 dft a.yaml
 printf 'dead slots=4 max_slots=9 # the first\n\n\tgood\tslots = 4\n' >"$work/hosts"
 pretend "205 0" 0 $'hosts: good\tslots = 4' --hostfile "$work/hosts" -np 8 dft a.yaml

@@ -90,6 +90,14 @@ static dft_status list(const dft_store *s, listing *l) {
   return status;
 }
 
+/* Who holds the lock, as it says itself. */
+static void read_owner(int fd, char *owner, size_t bytes) {
+  const ssize_t n = pread(fd, owner, bytes - 1, 0);
+  owner[n > 0 ? (size_t)n : 0] = 0;
+  owner[strcspn(owner, "\n")] = 0;
+  if (owner[0] == 0) snprintf(owner, bytes, "it is just starting");
+}
+
 /* The lock belongs to the open file, not to the process, so that a second opener in this process is refused
  * too and a close elsewhere does not release it. The text in it is only for the message to the one who comes
  * second. */
@@ -101,11 +109,9 @@ static dft_status lock(dft_store *s) {
   struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
   if (fcntl(s->lock_fd, F_OFD_SETLK, &whole) != 0) {
     if (errno == EAGAIN || errno == EACCES) {
-      ssize_t n = pread(s->lock_fd, owner, sizeof owner - 1, 0);
-      owner[n > 0 ? (size_t)n : 0] = 0;
-      owner[strcspn(owner, "\n")] = 0;
+      read_owner(s->lock_fd, owner, sizeof owner);
       return dft_fail(DFT_EUSAGE, "another run uses %s (%s): wait for its end or set another run_dir",
-                      s->directory, owner[0] != 0 ? owner : "it is just starting");
+                      s->directory, owner);
     }
     if (errno != ENOLCK && errno != ENOTSUP && errno != ENOSYS)
       return dft_fail(DFT_EIO, "%s: cannot lock: %s", path.text, strerror(errno));
@@ -127,9 +133,7 @@ bool dft_store_in_use(const char *run_dir, char *owner, size_t bytes) {
   const int fd = open(path, O_RDWR | O_CLOEXEC);
   if (fd < 0) return false;
   const bool used = fcntl(fd, F_OFD_GETLK, &whole) == 0 && whole.l_type != F_UNLCK;
-  const ssize_t n = used ? pread(fd, owner, bytes - 1, 0) : 0;
-  owner[n > 0 ? (size_t)n : 0] = 0;
-  owner[strcspn(owner, "\n")] = 0;
+  if (used) read_owner(fd, owner, bytes);
   close(fd);
   return used;
 }

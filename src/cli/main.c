@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const dft_command *const commands[] = {&dft_command_train,   &dft_command_plan,    &dft_command_check,
@@ -143,7 +144,9 @@ int main(int argc, char **argv) {
   int skip = command != NULL ? 2 : 1; /* `dft CONFIG.yaml` is `dft train CONFIG.yaml` */
   if (command == NULL) command = &dft_command_train;
   /* dft config --help; but a file may be named so */
-  const bool topic = skip == 1 && first[strcspn(first, "./=-")] == '\0' && access(first, F_OK) != 0;
+  struct stat named;
+  const bool file = stat(first, &named) == 0 && !S_ISDIR(named.st_mode);
+  const bool topic = skip == 1 && first[strcspn(first, "./=-")] == '\0' && !file;
   for (int i = skip; i < argc; i++)
     if (asks_for_help(argv[i])) return told(topic ? print_help_on(first) : print_command_help(command));
   return run(command, argc - skip, argv + skip);

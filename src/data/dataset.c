@@ -173,7 +173,7 @@ static uint64_t add_stamps(uint64_t crc, const dft_manifest *m, const dft_select
   uint64_t stamps[DFT_STAT_BATCH];
   for (int64_t first = 0; first < s->count; first += DFT_STAT_BATCH) {
     const int64_t count = s->count - first < DFT_STAT_BATCH ? s->count - first : DFT_STAT_BATCH;
-#pragma omp parallel for num_threads(DFT_STAT_THREADS) schedule(dynamic, 64) if (s->count > DFT_STAT_BATCH)
+#pragma omp parallel for num_threads(DFT_STAT_THREADS) schedule(dynamic, 64) if (count > 1024)
     for (int64_t i = 0; i < count; i++) stamps[i] = dft_manifest_stamp(m, s->origin[first + i]);
     crc = crc64_ecma_refl(crc, (const unsigned char *)stamps, (uint64_t)count * sizeof *stamps);
     share->tick(share->context);

@@ -34,7 +34,7 @@ static const layout *layout_of(const uint8_t *tiff, size_t count) {
   return NULL;
 }
 
-/* Numbers of 2 or 8 bytes; what does not fit 32 bits lies beyond any file here. */
+/* A number of 4 or 8 bytes; what does not fit 32 bits lies beyond any file here. */
 static uint32_t get_place(order o, size_t at, bool wide) {
   if (!wide) return get32(o, at);
   const uint32_t high = get32(o, o.big ? at : at + 4), low = get32(o, o.big ? at + 4 : at);

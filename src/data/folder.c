@@ -12,9 +12,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Threads that ask for sizes: they wait for a file server rather than compute. Between two batches the ranks
- * that wait get a sign of life. */
-
 const char *const dft_image_endings[] = {".bmp", ".gif",  ".jpeg", ".jpg", ".png",
                                          ".tif", ".tiff", ".webp", NULL};
 

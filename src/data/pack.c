@@ -238,14 +238,16 @@ static dft_status check_empty(const char *directory) {
   for (errno = 0; (e = readdir(d)) != NULL; errno = 0) {
     if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
     empty = false;
-    unfinished = unfinished && strstr(e->d_name, DFT_TEMPORARY_SUFFIX) != NULL;
+    const size_t length = strlen(e->d_name), suffix = strlen(DFT_TEMPORARY_SUFFIX);
+    unfinished =
+        unfinished && length > suffix && strcmp(e->d_name + length - suffix, DFT_TEMPORARY_SUFFIX) == 0;
   }
   const int error = errno;
   (void)closedir(d);
   if (error != 0) return dft_fail(DFT_EIO, "%s: cannot read: %s", directory, strerror(error));
   return empty ? DFT_OK
                : dft_fail(DFT_EUSAGE, "%s: the output directory is not empty%s; name a new one", directory,
-                          unfinished ? " (files of a dft pack that was interrupted: remove it)" : "");
+                          unfinished ? " (files of a dft pack that was interrupted, or still runs)" : "");
 }
 
 /* Where `path` is or will be: its real path, or that of what exists of it. */

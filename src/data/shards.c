@@ -56,14 +56,15 @@ dft_status dft_label_json(const char *name, const char *text, size_t bytes, int3
 typedef struct group {
   char key[DFT_PATH_BYTES], image_name[DFT_PATH_BYTES];
   int64_t image_at, image_bytes, cls_at, cls_bytes, json_at, json_bytes;
-  bool linked; /* a member is a link to another one, or to a file elsewhere */
+  bool linked; /* a member is a link to another one, or to a file elsewhere: the image or a label ... */
+  bool sample_linked; /* ... that makes it a sample */
 } group;
 
 static void start_group(group *g, const char *name, size_t key_bytes) {
   memcpy(g->key, name, key_bytes);
   g->key[key_bytes] = '\0';
   g->image_bytes = g->cls_bytes = g->json_bytes = -1;
-  g->linked = false;
+  g->linked = g->sample_linked = false;
 }
 
 static dft_status read_label(dft_tar *t, const group *g, const char *ending, int64_t at, int64_t bytes,
@@ -86,7 +87,7 @@ static dft_status read_label(dft_tar *t, const group *g, const char *ending, int
 /* What has no image and no .cls is something else than a sample. */
 static dft_status end_group(dft_tar *t, const group *g, dft_listing *l) {
   dft_entry e = {.offset = g->image_at, .bytes = g->image_bytes};
-  if (g->image_bytes < 0 && g->cls_bytes < 0 && !g->linked) return DFT_OK;
+  if (g->image_bytes < 0 && g->cls_bytes < 0 && !g->sample_linked) return DFT_OK;
   const char *why = g->linked ? " (links are not followed: pack with tar --hard-dereference -h)" : "";
   if (g->image_bytes < 0)
     return dft_fail(DFT_EDATA, "%s: %s%s%s", t->path, g->key,
@@ -124,7 +125,8 @@ static dft_status take_member(dft_tar *t, const dft_member *m, group *g, dft_lis
     start_group(g, m->name, key_bytes);
   }
   if (m->link) {
-    g->linked = g->linked || strcasecmp(dot, ".cls") == 0 || is_image_ending(dot);
+    g->linked = true;
+    g->sample_linked = g->sample_linked || strcasecmp(dot, ".cls") == 0 || is_image_ending(dot);
     return DFT_OK;
   }
   if (strcasecmp(dot, ".cls") == 0) return set_part(t, m, &g->cls_at, &g->cls_bytes);

@@ -54,20 +54,12 @@ static void print_scores(const char *name, class_scores s) {
   printf(" %9.4f %9.4f %9.4f %9lld\n", s.precision, s.recall, s.f1, (long long)s.support);
 }
 
-enum { MOST_COLUMNS = 100 };
+enum { MOST_COLUMNS = 100 }; /* of a table that can still be read */
 
-static void print_table(const dft_run *run, const dft_metrics *m) {
-  int classes = run->model->classes;
-  printf("samples %lld  accuracy %.4f  loss %.4f\n", (long long)m->count, m->accuracy, m->loss);
-  if (m->left_out > 0) printf("left out, as they cannot be read: %lld\n", (long long)m->left_out);
-  printf("\n");
-  printf("%-20s %9s %9s %9s %9s\n", "class", "precision", "recall", "f1", "support");
-  for (int c = 0; c < classes; c++) print_scores(run->class_names[c], score(m, classes, c));
-  print_scores("macro average", average(m, classes, false));
-  print_scores("weighted average", average(m, classes, true));
+static void print_confusion(const dft_run *run, const dft_metrics *m) {
+  const int classes = run->model->classes;
   if (classes > MOST_COLUMNS) {
     printf("\nconfusion matrix: %d classes are too many for a table, --json writes it\n", classes);
-    fflush(stdout);
     return;
   }
   printf("\nconfusion matrix (rows: true class, columns: predicted)\n%-20s", "");
@@ -81,6 +73,18 @@ static void print_table(const dft_run *run, const dft_metrics *m) {
     for (int p = 0; p < classes; p++) printf(" %8lld", (long long)taken_for(m, classes, t, p));
     printf("\n");
   }
+}
+
+static void print_table(const dft_run *run, const dft_metrics *m) {
+  int classes = run->model->classes;
+  printf("samples %lld  accuracy %.4f  loss %.4f\n", (long long)m->count, m->accuracy, m->loss);
+  if (m->left_out > 0) printf("left out, as they cannot be read: %lld\n", (long long)m->left_out);
+  printf("\n");
+  printf("%-20s %9s %9s %9s %9s\n", "class", "precision", "recall", "f1", "support");
+  for (int c = 0; c < classes; c++) print_scores(run->class_names[c], score(m, classes, c));
+  print_scores("macro average", average(m, classes, false));
+  print_scores("weighted average", average(m, classes, true));
+  print_confusion(run, m);
   fflush(stdout);
 }
 

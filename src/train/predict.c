@@ -272,9 +272,9 @@ static dft_status list_inputs(prediction *p, const dft_prediction_request *reque
 
 static dft_status try_output(const dft_prediction_request *request, const dft_inputs *inputs) {
   DFT_TRY(dft_spare_input(request->output, request->checkpoint));
+  const bool there = access(request->output, F_OK) == 0; /* else it can be none of them */
   const char *record = inputs->text;
-  for (int64_t i = 0; i < inputs->count && access(request->output, F_OK) == 0;
-       i++, record += strlen(record) + 1)
+  for (int64_t i = 0; i < inputs->count && there; i++, record += strlen(record) + 1)
     DFT_TRY(dft_spare_input(request->output, record + 1));
   DFT_TRY(dft_spare_checkpoint(request->output));
   return dft_try_result(request->output);

@@ -5,7 +5,6 @@
 #include "dft/trace.h"
 #include "dft/version.h"
 #include "train.h"
-#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -134,9 +133,8 @@ static dft_status open_outputs(dft_run *run) {
   DFT_TRY(dft_report_open(run->config->run_dir, run->config->log.verbose, run->config->log.tensorboard,
                           run->history, run->history_count, run->at.step, &run->report));
   /* what the files say of a finished run was another start's, unless they are gone */
-  char page[PATH_MAX];
-  snprintf(page, sizeof page, "%s/report.html", run->config->run_dir);
-  return nothing_left(run) && access(page, F_OK) == 0 ? DFT_OK : report_start(run);
+  const bool told = access(dft_store_path(run->store, "report.html").text, F_OK) == 0;
+  return nothing_left(run) && told ? DFT_OK : report_start(run);
 }
 
 /* The lines before a phase: what trains, what travels, what is kept. */
@@ -229,11 +227,14 @@ static dft_status open_store(dft_run *run) {
   const char *const directory = run->config->run_dir;
   char owner[256];
   bool told = false;
-  for (const double begin_s = dft_now_s(); dft_now_s() - begin_s < patience_s && !dft_stop_requested();) {
+  for (const double begin_s = dft_now_s(); dft_now_s() - begin_s < patience_s;) {
     if (!dft_store_in_use(directory, owner, sizeof owner)) break;
+    if (dft_stop_requested())
+      return dft_fail(DFT_ESTOPPED, "stopped by a signal while waiting for the end of the run before in %s",
+                      directory);
     if (!told) dft_note("waiting for the end of the run before in %s (%s)", directory, owner);
     told = true;
-    nanosleep(&(struct timespec){.tv_nsec = 500000000}, NULL);
+    nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
     dft_comm_tick(run->comm);
   }
   return dft_store_open(directory, &run->store);

@@ -10,6 +10,9 @@ final=$work/run/final.pb
 expect 0 "bfloat16 is slower than float32 with kernels portable" env DFT_KERNELS=portable "$DFT" "$config" run_dir="$work/bfloat16" \
   compute.prefix=bfloat16
 
+ok "train of many classes" "$DFT" "$config" run_dir="$work/many" model.classes=101 "phases=[{name: head, epochs: 1}]" >/dev/null
+expect 0 "101 classes are too many for a table" "$DFT" eval "$work/many/final.pb" "$config" model.classes=101
+
 # plan: Keras' unfreeze_last 20 cuts in the middle of block 15; only what learns travels
 expect 0 "MobileNetV2 alpha 0.35" "$DFT" plan "$config"
 grep -Eq "^block_15_expand +2x2x336 .* frozen +frozen \(tail\) +train *$" "$work/out" || fail "plan: block_15_expand"

@@ -50,6 +50,12 @@ same "$work/whole/final.pb" "$dir/final.pb" "stopped and killed six times"
 start_np 1 "$work/config.yaml" phases.2.epochs=60 checkpoint.every_epochs=1000 run_dir="$work/before"
 until_step "$work/before" 6
 expect 2 "another run uses $work/before" np_quiet 2 "$work/config.yaml" phases.2.epochs=60 run_dir="$work/before"
+DFT_RESTARTED=1 "$DFT" "$work/config.yaml" phases.2.epochs=60 run_dir="$work/before" >"$work/stopped" 2>&1 &
+next=$!
+until_true 30 "the wait" grep -q "waiting for the end of the run before" "$work/stopped"
+kill -USR1 "$next"
+wait "$next"
+[ $? = 75 ] || fail "stopped while it waits: not 75"
 DFT_RESTARTED=1 np_quiet 2 "$work/config.yaml" phases.2.epochs=60 checkpoint.every_epochs=1000 run_dir="$work/before" >"$work/next" 2>&1 &
 next=$!
 until_true 30 "the wait" grep -q "waiting for the end of the run before in $work/before (process $(rank_of "$work/before" 0) on " "$work/next"
@@ -85,7 +91,8 @@ for code in 76 137 141 143 205; do
   pretend "$code $code" 76 "used up" -np 4 dft a.yaml
 done
 pretend "75 2" 2 "restart 1 of 1" -np 4 dft a.yaml
-pretend "205 0" 0 "mpirun -x DFT_RESTARTED=1 --host good:2,fine:2 -np 4 dft" --host good:2,dead:2,fine:2 -np 6 dft a.yaml
+pretend "205 0" 0 "mpirun -x DFT_RESTARTED --host good:2,fine:2 -np 4 dft" --host good:2,dead:2,fine:2 -np 6 dft a.yaml
+OMPI_MCA_mca_base_env_list=HOME pretend "205 0" 0 "mpirun --host good:2 -np 2 dft" --host good:2,dead:2 -np 4 dft a.yaml
 pretend "205 0" 0 "without dead: 1 ranks on 1 of 2 hosts" --host dead:9,good -np 3 dft a.yaml
 printf 'dead slots=4 max_slots=9 # the first\n\n\tgood\tslots = 4\n' >"$work/hosts"
 pretend "205 0" 0 $'hosts: good\tslots = 4' --hostfile "$work/hosts" -np 8 dft a.yaml

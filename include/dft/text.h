@@ -23,6 +23,9 @@ bool dft_is_line(const char *text);
  */
 void dft_no_controls(char *text);
 
+/* Whether a text ends in `ending` and is more than that. */
+bool dft_ends_in(const char *text, const char *ending);
+
 /* At most `most` columns of a terminal's (0: all), with spaces before them up to `columns`, or after them up
  * to -columns, as printf does it by bytes; characters stay whole. East Asian characters and emoji take two
  * columns, the common combining marks none (a short form of the ranges in M. Kuhn's wcwidth and in Unicode's

@@ -34,6 +34,11 @@ void dft_no_controls(char *text) {
     for (int bytes = dft_control_bytes(text); bytes > 0; bytes--) text[bytes - 1] = '?';
 }
 
+bool dft_ends_in(const char *text, const char *ending) {
+  const size_t length = strlen(text), end = strlen(ending);
+  return length > end && strcmp(text + length - end, ending) == 0;
+}
+
 static int columns_of(const char *text, int bytes) {
   static const struct {
     uint32_t first, last;

@@ -3,6 +3,7 @@
 #include "dft/crc.h"
 #include "dft/file.h"
 #include "dft/log.h"
+#include "dft/text.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -52,11 +53,9 @@ static dft_status cannot(const char *path, const char *what, int error) {
 static void remove_stale(const char *directory) {
   DIR *d = opendir(directory);
   if (d == NULL) return;
-  const char end[] = SUFFIX DFT_TEMPORARY_SUFFIX;
   for (struct dirent *item; (item = readdir(d)) != NULL;) {
-    size_t length = strlen(item->d_name);
     struct stat info;
-    if (length >= sizeof end && strcmp(item->d_name + length - (sizeof end - 1), end) == 0 &&
+    if (dft_ends_in(item->d_name, SUFFIX DFT_TEMPORARY_SUFFIX) &&
         fstatat(dirfd(d), item->d_name, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
         time(NULL) - info.st_mtime > STALE_S)
       unlinkat(dirfd(d), item->d_name, 0);

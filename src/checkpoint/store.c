@@ -2,6 +2,7 @@
 #include "dft/checkpoint.h"
 #include "dft/file.h"
 #include "dft/log.h"
+#include "dft/text.h"
 #include "internal.h"
 #include <dirent.h>
 #include <errno.h>
@@ -142,11 +143,8 @@ bool dft_store_in_use(const char *run_dir, char *owner, size_t bytes) {
 static void remove_temporary(const dft_store *s) {
   DIR *d = opendir(s->directory);
   if (d == NULL) return;
-  for (struct dirent *item; (item = readdir(d)) != NULL;) {
-    size_t length = strlen(item->d_name), suffix = strlen(DFT_TEMPORARY_SUFFIX);
-    if (length > suffix && strcmp(item->d_name + length - suffix, DFT_TEMPORARY_SUFFIX) == 0)
-      unlinkat(dirfd(d), item->d_name, 0);
-  }
+  for (struct dirent *item; (item = readdir(d)) != NULL;)
+    if (dft_ends_in(item->d_name, DFT_TEMPORARY_SUFFIX)) unlinkat(dirfd(d), item->d_name, 0);
   closedir(d);
 }
 

@@ -1,19 +1,15 @@
 #include "cli.h"
+#include "dft/text.h"
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
-static bool ends_in(const char *text, const char *ending) {
-  size_t length = strlen(text), n = strlen(ending);
-  return length > n && strcmp(text + length - n, ending) == 0;
-}
-
 static bool is_npy(const char *output) {
-  return ends_in(output, ".npy");
+  return dft_ends_in(output, ".npy");
 }
 
 static dft_status check_output(const char *output) {
-  if (ends_in(output, ".csv") || is_npy(output)) return DFT_OK;
+  if (dft_ends_in(output, ".csv") || is_npy(output)) return DFT_OK;
   return dft_cli_usage(&dft_command_predict, "--output must end in .csv or .npy");
 }
 

@@ -227,8 +227,9 @@ const dft_key dft_keys[] = {
     {"distributed.timeout_s", DFT_KEY_REAL, AT(distributed.timeout_s), FROM(0, 1e9), .low_open = true,
      .preset = "300",
      .help = "Seconds without progress of a peer after which the run ends with exit code 76."},
-    {"compute.threads", DFT_KEY_INT, AT(compute.threads), FROM(1, 4096), .words = "auto", .word_value = 0,
-     .preset = "auto", .help = "Computing threads per rank; auto: the cores that the rank may use."},
+    {"compute.threads", DFT_KEY_INT, AT(compute.threads), FROM(1, DFT_MOST_THREADS), .words = "auto",
+     .word_value = 0, .preset = "auto",
+     .help = "Computing threads per rank; auto: the cores that the rank may use."},
     {"compute.prefix", DFT_KEY_WORD, AT(compute.prefix), .words = "float32 bfloat16", .preset = "float32",
      DECIDES,
      .help = "Arithmetic of the frozen layers whose outputs are kept. bfloat16: factors of pointwise "

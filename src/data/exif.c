@@ -23,8 +23,9 @@ static uint32_t get32(order o, size_t at) {
 /* A directory of a TIFF file; of a BigTIFF its counts and places are wider (BigTIFF design, AWare Systems).
  */
 typedef struct layout {
-  size_t first, count_bytes, entry_bytes,
-      value; /* where its place is; of its count and entries; in an entry */
+  size_t first; /* where the file says where it is */
+  size_t count_bytes, entry_bytes;
+  size_t value; /* in an entry */
 } layout;
 
 static const layout *layout_of(const uint8_t *tiff, size_t count) {

@@ -1,5 +1,6 @@
 /* What dft predict is given: arguments and standard input -> arrays and image files. */
 #include "dft/data.h"
+#include "dft/text.h"
 #include "manifest.h"
 #include <errno.h>
 #include <stdio.h>
@@ -32,8 +33,7 @@ static dft_status add_record(dft_inputs *inputs, char kind, const char *path) {
 static bool is_array(const char *path) {
   unsigned char head[6] = {0};
   struct stat s;
-  size_t length = strlen(path);
-  if (length > 4 && strcmp(path + length - 4, ".npy") == 0) return true;
+  if (dft_ends_in(path, ".npy")) return true;
   if (stat(path, &s) != 0 || !S_ISREG(s.st_mode)) return false;
   FILE *f = fopen(path, "rb");
   if (f == NULL) return false;

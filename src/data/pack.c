@@ -1,5 +1,6 @@
 #include "dft/pack.h"
 #include "dft/file.h"
+#include "dft/text.h"
 #include "manifest.h"
 #include "source.h"
 #include <ctype.h>
@@ -238,9 +239,7 @@ static dft_status check_empty(const char *directory) {
   for (errno = 0; (e = readdir(d)) != NULL; errno = 0) {
     if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
     empty = false;
-    const size_t length = strlen(e->d_name), suffix = strlen(DFT_TEMPORARY_SUFFIX);
-    unfinished =
-        unfinished && length > suffix && strcmp(e->d_name + length - suffix, DFT_TEMPORARY_SUFFIX) == 0;
+    unfinished = unfinished && dft_ends_in(e->d_name, DFT_TEMPORARY_SUFFIX);
   }
   const int error = errno;
   (void)closedir(d);

@@ -52,30 +52,30 @@ static size_t make_record(const Dft__Events__Event *event, size_t bytes, unsigne
   return RECORD_HEADER + bytes + RECORD_CRC;
 }
 
-/* The record, if the file held this very event here before, at the time of then. */
-static bool make_old_record(const event_file *f, Dft__Events__Event *event, size_t bytes,
-                            unsigned char record[RECORD_MOST]) {
+/* If the file held this very event here before: its record, with the time of then; else 0. */
+static size_t make_old_record(const event_file *f, Dft__Events__Event *event, size_t bytes,
+                              unsigned char record[RECORD_MOST]) {
   const size_t time_at = f->at + RECORD_HEADER + 1; /* the first field: its tag, the double */
-  if (f->old == NULL || f->at + RECORD_HEADER + bytes + RECORD_CRC > f->old_bytes) return false;
+  if (f->old == NULL || f->at + RECORD_HEADER + bytes + RECORD_CRC > f->old_bytes) return 0;
   memcpy(&event->wall_time, f->old + time_at, sizeof event->wall_time);
-  return memcmp(f->old + f->at, record, make_record(event, bytes, record)) == 0;
+  const size_t whole = make_record(event, bytes, record);
+  return memcmp(f->old + f->at, record, whole) == 0 ? whole : 0;
 }
 
 static dft_status write_event(event_file *f, Dft__Events__Event *event) {
   unsigned char record[RECORD_MOST];
-  struct timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  size_t bytes = dft__events__event__get_packed_size(event);
+  const size_t bytes = dft__events__event__get_packed_size(event);
   if (bytes > RECORD_MOST - RECORD_HEADER - RECORD_CRC)
     return dft_fail(DFT_EINTERNAL, "%s: an event of %zu bytes", f->path, bytes);
-  if (make_old_record(f, event, bytes, record)) {
-    bytes += RECORD_HEADER + RECORD_CRC;
-  } else {
+  size_t whole = make_old_record(f, event, bytes, record);
+  if (whole == 0) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
     event->wall_time = (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-    bytes = make_record(event, bytes, record);
+    whole = make_record(event, bytes, record);
   }
-  f->at += bytes;
-  return fwrite(record, 1, bytes, f->file) == bytes ? DFT_OK : cannot_write(f->path);
+  f->at += whole;
+  return fwrite(record, 1, whole, f->file) == whole ? DFT_OK : cannot_write(f->path);
 }
 
 static dft_status write_scalar(event_file *f, char *tag, int64_t step, double number) {

@@ -1,6 +1,7 @@
 /* `dft export`: a checkpoint's model in other programs' formats, by the output's name. */
 #include "dft/onnx.h"
 #include "dft/safetensors.h"
+#include "dft/text.h"
 #include "train.h"
 #include <stdlib.h>
 #include <string.h>
@@ -15,10 +16,8 @@ static const struct {
                {".onnx", DFT_FILE_ONNX}};
 
 static dft_status kind_of(const char *output, dft_file_kind *kind) {
-  size_t length = strlen(output);
   for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++) {
-    size_t suffix = strlen(formats[i].suffix);
-    if (length <= suffix || strcmp(output + length - suffix, formats[i].suffix) != 0) continue;
+    if (!dft_ends_in(output, formats[i].suffix)) continue;
     *kind = formats[i].kind;
     return DFT_OK;
   }

@@ -88,8 +88,8 @@ static void write_npy(const dft_predictions *p, FILE *f) {
 }
 
 dft_status dft_predictions_write(const dft_predictions *p, int top, const char *output) {
-  size_t length = output != NULL ? strlen(output) : 0, bytes = 0;
-  bool npy = length > 4 && strcmp(output + length - 4, ".npy") == 0;
+  size_t bytes = 0;
+  const bool npy = output != NULL && dft_ends_in(output, ".npy");
   char *text = NULL;
   bool *chosen = malloc((size_t)p->classes * sizeof *chosen);
   FILE *f = output == NULL ? stdout : open_memstream(&text, &bytes);

@@ -223,17 +223,17 @@ static void print_result(const dft_run *run) {
 /* dft-run starts a run again while the old rank 0 may still live, on a host that is cut off or hung: until it
  * has missed the others for timeout_s too, it keeps the lock. */
 static dft_status open_store(dft_run *run) {
+  enum { LOOK_EVERY = 50 }; /* naps: signs of life are due more often than a look at a shared disk */
   const double patience_s = getenv("DFT_RESTARTED") != NULL ? run->config->distributed.timeout_s + 30 : 0;
   const char *const directory = run->config->run_dir;
   char owner[256];
-  bool told = false;
-  for (const double begin_s = dft_now_s(); dft_now_s() - begin_s < patience_s;) {
-    if (!dft_store_in_use(directory, owner, sizeof owner)) break;
+  const double begin_s = dft_now_s();
+  for (int nap = 0; dft_now_s() - begin_s < patience_s; nap++) {
+    if (nap % LOOK_EVERY == 0 && !dft_store_in_use(directory, owner, sizeof owner)) break;
     if (dft_stop_requested())
       return dft_fail(DFT_ESTOPPED, "stopped by a signal while waiting for the end of the run before in %s",
                       directory);
-    if (!told) dft_note("waiting for the end of the run before in %s (%s)", directory, owner);
-    told = true;
+    if (nap == 0) dft_note("waiting for the end of the run before in %s (%s)", directory, owner);
     nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
     dft_comm_tick(run->comm);
   }

@@ -53,14 +53,13 @@ static dft_status cores_per_rank(dft_comm *comm, int *cores) {
 static dft_status choose_threads(dft_comm *comm, const dft_config *config, int *threads) {
   int cores = 1;
   DFT_TRY(cores_per_rank(comm, &cores));
-  enum { MOST = 4096 }; /* as compute.threads */
   const char *openmp = getenv("OMP_NUM_THREADS");
   const long wanted = openmp != NULL ? strtol(openmp, NULL, 10) : 0;
   *threads = config->compute.threads > 0 ? config->compute.threads : wanted > 0 ? (int)wanted : cores;
-  const bool many = config->compute.threads == 0 && wanted > MOST;
-  DFT_TRY(dft_comm_agree(
-      comm,
-      many ? dft_fail(DFT_EUSAGE, "OMP_NUM_THREADS: must be at most %d, got %.40s", MOST, openmp) : DFT_OK));
+  const bool many = config->compute.threads == 0 && wanted > DFT_MOST_THREADS;
+  DFT_TRY(dft_comm_agree(comm, many ? dft_fail(DFT_EUSAGE, "OMP_NUM_THREADS: must be at most %d, got %.40s",
+                                               DFT_MOST_THREADS, openmp)
+                                    : DFT_OK));
   if (*threads > cores && dft_comm_rank(comm) == 0)
     dft_warn("%d threads per rank, but only %d core%s for each: expect this to be slow", *threads, cores,
              cores == 1 ? "" : "s");

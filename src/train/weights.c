@@ -2,6 +2,7 @@
 #include "dft/log.h"
 #include "dft/onnx.h"
 #include "dft/safetensors.h"
+#include "dft/text.h"
 #include "train.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,8 +82,7 @@ static dft_status read_any(const char *path, dft_weights *weights) {
   case DFT_FILE_UNKNOWN:
     break;
   }
-  const size_t length = strlen(path);
-  if (length > 6 && strcmp(path + length - 6, ".keras") == 0)
+  if (dft_ends_in(path, ".keras"))
     return dft_fail(DFT_EDATA, "%s: an archive of Keras: let it write model.save_weights(\"x.weights.h5\")",
                     path);
   return dft_fail(

@@ -21,7 +21,7 @@ typedef struct depthwise_call {
   int channels, padded; /* of each output, and with zeros after them */
 } depthwise_call;
 
-enum { MOST_OUTPUTS = 7, SIDE = 4 }; /* side by side */
+enum { MOST_OUTPUTS = 7, LAST_OUTPUTS = 6, SIDE = 4 }; /* side by side: ever, at the end of a row, before */
 
 /* `count` outputs at out + at, out_stride apart. */
 INLINE void put_outputs(void *out, ptrdiff_t at, ptrdiff_t out_stride, const vf *value, int lanes, int count,
@@ -87,7 +87,7 @@ INLINE void rows_of(const depthwise_call *call, int first, int lanes, int group,
     const float *in[3] = {rows[0] + first, rows[1] + first, rows[2] + first};
     int left = call->out_w;
 #define ALL(count) ((taps){0, 3, 0, ((count)-1) * stride + 3})
-    for (; left > 6; left -= SIDE, out += SIDE * pixel) {
+    for (; left > LAST_OUTPUTS; left -= SIDE, out += SIDE * pixel) {
       outputs(in, w, bias, low, high, out, out_stride, lanes, SIDE, group, stride, layout, ALL(SIDE));
       for (int r = 0; r < 3; r++) in[r] += SIDE * stride * group;
     }

@@ -90,10 +90,14 @@ dft_status dft_model_new(double alpha, int height, int width, dft_pooling poolin
 void dft_model_free(dft_model *model);
 const dft_layer *dft_model_layer(const dft_model *model, const char *name); /* or NULL */
 int64_t dft_model_count(const dft_model *model, bool trainable_only); /* parameters as Keras counts them */
-/* All parameters with the zeros between them that align each to 64 bytes: they lie side by side. */
-float *dft_model_values(const dft_model *model, size_t *count);
-/* From now on the parameters are at `values`, placed as in dft_model_values, which the caller has filled. */
-void dft_model_place(dft_model *model, float *values);
+/* The first parameter of a unit; of the head for unit_count. The later units' and the head's follow. */
+int dft_model_first_param(const dft_model *model, int unit);
+/* The parameters from `first` on with the zeros between them that align each to 64 bytes: they lie side by
+ * side, unless dft_model_place has moved only some of them. */
+float *dft_model_values(const dft_model *model, int first, size_t *count);
+/* From now on these parameters are at `values`, placed as in dft_model_values, which the caller has filled.
+ */
+void dft_model_place(dft_model *model, int first, float *values);
 /* Keras' class of a layer ("Conv2D"), for the writers of Keras files. */
 const char *dft_layer_class(dft_layer_kind kind);
 
@@ -113,8 +117,10 @@ typedef struct dft_bind_result {
  * naming the tensor when something is missing or misshapen. */
 dft_status dft_model_bind(dft_model *model, const dft_weights *file, const char *path,
                           const char *const *class_names, dft_bind_result *result);
-/* Copies all tensors into a dft_weights, in layer order: an empty one, or one that this filled before. */
-dft_status dft_model_export(const dft_model *model, dft_weights *weights);
+/* All tensors as a dft_weights, in layer order: an empty one, or one that this filled before with the same
+ * `first`. It gets copies of the parameters from `first` on, and is lent those before it, which must stay
+ * where and as they are while it is used. */
+dft_status dft_model_export(const dft_model *model, int first, dft_weights *weights);
 
 /* Sets the trainable layers of a phase: unfreeze_last, unfreeze_from or globs over the base's layers, and the
  * head. With DFT_BN_FROZEN BatchNorm layers stay out. DFT_EUSAGE naming the phase and a layer or glob that

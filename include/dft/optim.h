@@ -40,8 +40,9 @@ void dft_optimizer_set_iterations(dft_optimizer *o, int64_t iterations);
 float *dft_optimizer_slot(const dft_optimizer *o, int param, int slot);
 
 /* Slots as named tensors ("kernel/momentum", "kernel/velocity"), out into an empty list or one that an
- * earlier export of this optimizer filled, and in. DFT_EDATA when they do not fit. */
-dft_status dft_optimizer_export(const dft_optimizer *o, dft_weights *slots);
+ * earlier export of this optimizer filled, as copies, or lent to an empty one; and in. DFT_EDATA when they do
+ * not fit. */
+dft_status dft_optimizer_export(const dft_optimizer *o, bool lent, dft_weights *slots);
 dft_status dft_optimizer_import(dft_optimizer *o, const dft_weights *slots, int64_t iterations);
 
 #endif

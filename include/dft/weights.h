@@ -10,9 +10,9 @@
  * rank at most 4. Errors: DFT_EDATA, "FILE: TENSOR: what is wrong". A file that is truncated, foreign,
  * compressed and damaged, or that claims too much is refused; libhdf5, whose version 1.10.8 crashes on some
  * damage to HDF5's own structures, reads in a child process, and a crash is a DFT_EDATA. Ownership: the
- * dft_weights owns everything it points to. Not collective, one thread at a time (libhdf5 is not
- * thread-safe). libhdf5 is in a module (module.h), dft_hdf5.so or what DFT_HDF5_MODULE names, loaded by the
- * first Keras file; DFT_EINTERNAL when it cannot be.
+ * dft_weights owns everything it points to but what it was lent. Not collective, one thread at a time
+ * (libhdf5 is not thread-safe). libhdf5 is in a module (module.h), dft_hdf5.so or what DFT_HDF5_MODULE names,
+ * loaded by the first Keras file; DFT_EINTERNAL when it cannot be.
  */
 #ifndef DFT_WEIGHTS_H
 #define DFT_WEIGHTS_H
@@ -33,6 +33,7 @@ typedef struct dft_tensor {
   int rank;
   int64_t shape[DFT_MAX_RANK];
   float *data;
+  bool lent; /* data is someone else's */
 } dft_tensor;
 
 typedef struct dft_weights {
@@ -61,6 +62,9 @@ dft_status dft_weights_add(dft_weights *w, const char *layer, const char *variab
  */
 dft_status dft_weights_put(dft_weights *w, int at, const char *layer, const char *variable, int rank,
                            const int64_t *shape, const float *data);
+/* The same without a copy: the list looks at `data`, which outlives it or its place's next content. */
+dft_status dft_weights_lend(dft_weights *w, int at, const char *layer, const char *variable, int rank,
+                            const int64_t *shape, float *data);
 /* Takes the tensor at place `at` out of the list. */
 void dft_weights_remove(dft_weights *w, int at);
 dft_tensor *dft_weights_find(const dft_weights *w, const char *layer, const char *variable); /* or NULL */

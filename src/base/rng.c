@@ -1,16 +1,17 @@
 #include "dft/rng.h"
+#include "rng_blocks.h"
 #include <math.h>
 
-enum { ROUNDS = 10, LANES = 16 };
-static const uint32_t weyl_0 = 0x9E3779B9u, weyl_1 = 0xBB67AE85u; /* from a round's key to the next one's */
+enum { ROUNDS = DFT_RNG_ROUNDS, LANES = 16 };
+static const uint32_t weyl_0 = DFT_RNG_WEYL_0, weyl_1 = DFT_RNG_WEYL_1;
 
 static inline float to_float(uint32_t bits) {
   return (float)(int32_t)(bits >> 8) * 0x1p-24f; /* the cast: vectors convert signed integers only */
 }
 
-/* A round of Philox4x32 (Salmon et al., SC'11, section 4.2; this and weyl_*: its table 2). */
+/* A round of Philox4x32 (Salmon et al., SC'11, section 4.2). */
 static inline dft_philox turn(dft_philox c, uint32_t k0, uint32_t k1) {
-  const uint64_t p0 = (uint64_t)0xD2511F53u * c.v[0], p1 = (uint64_t)0xCD9E8D57u * c.v[2];
+  const uint64_t p0 = (uint64_t)DFT_RNG_MUL_0 * c.v[0], p1 = (uint64_t)DFT_RNG_MUL_1 * c.v[2];
   return (dft_philox){
       {(uint32_t)(p1 >> 32) ^ c.v[1] ^ k0, (uint32_t)p1, (uint32_t)(p0 >> 32) ^ c.v[3] ^ k1, (uint32_t)p0}};
 }
@@ -40,18 +41,25 @@ static void side_by_side(uint64_t seed, dft_stream stream, uint32_t sub, uint64_
     }
 }
 
+size_t dft_rng_groups(uint64_t seed, uint32_t stream, uint32_t sub, uint64_t first, float *values,
+                      size_t count) {
+  uint32_t v[4][LANES];
+  size_t done = 0;
+  for (; count - done >= sizeof v / sizeof **v; done += sizeof v / sizeof **v, first += LANES) {
+    side_by_side(seed, (dft_stream)stream, sub, first, v);
+    for (int i = 0; i < LANES; i++)
+      for (int word = 0; word < 4; word++) values[done + (size_t)(4 * i + word)] = to_float(v[word][i]);
+  }
+  return done;
+}
+
 void dft_rng_floats(uint64_t seed, dft_stream stream, uint32_t sub, uint64_t first, float *values,
                     size_t count) {
-  uint32_t v[4][LANES];
-  for (size_t done = 0; done < count; done += sizeof v / sizeof **v, first += LANES) {
-    const size_t left = count - done;
-    side_by_side(seed, stream, sub, first, v);
-    float *const to = values + done;
-    if (left >= sizeof v / sizeof **v)
-      for (int i = 0; i < LANES; i++)
-        for (int word = 0; word < 4; word++) to[4 * i + word] = to_float(v[word][i]);
-    else
-      for (size_t i = 0; i < left; i++) to[i] = to_float(v[i % 4][i / 4]);
+  size_t done = dft_rng_groups_avx512(seed, (uint32_t)stream, sub, first, values, count);
+  if (done == 0) done = dft_rng_groups(seed, (uint32_t)stream, sub, first, values, count);
+  for (dft_philox b; done < count; done++) {
+    if (done % 4 == 0) b = dft_rng_block(seed, stream, sub, first + done / 4);
+    values[done] = to_float(b.v[done % 4]);
   }
 }
 

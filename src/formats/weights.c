@@ -35,38 +35,69 @@ dft_status dft_weights_reserve(dft_weights *w, size_t bytes) {
   return dft_fail_memory("tensors", bytes);
 }
 
-dft_status dft_weights_add(dft_weights *w, const char *layer, const char *variable, int rank,
-                           const int64_t *shape, const float *data) {
+static void free_tensor(const dft_weights *w, const dft_tensor *t) {
+  free(t->layer);
+  free(t->variable);
+  if (w->arena == NULL && !t->lent) free(t->data);
+}
+
+/* A place at the end, with its names and shape and, unless it is to be lent them, memory for the values. */
+static dft_status append(dft_weights *w, const char *layer, const char *variable, int rank,
+                         const int64_t *shape, bool lent) {
   int64_t bytes = tensor_bytes(rank, shape);
   if (bytes < 0)
     return dft_fail(DFT_EDATA, "%s/%s: not a shape: rank %d, a size below 1 or too large", layer, variable,
                     rank);
-  dft_tensor t = {.layer = strdup(layer), .variable = strdup(variable), .rank = rank};
+  dft_tensor t = {.layer = strdup(layer), .variable = strdup(variable), .rank = rank, .lent = lent};
   for (int i = 0; i < rank; i++) t.shape[i] = shape[i];
-  t.data = w->arena != NULL ? dft_arena_alloc(w->arena, (size_t)bytes) : dft_aligned_alloc((size_t)bytes);
-  if (!t.layer || !t.variable || !t.data || !grow(w)) {
-    free(t.layer);
-    free(t.variable);
-    if (w->arena == NULL) free(t.data);
+  if (!lent)
+    t.data = w->arena != NULL ? dft_arena_alloc(w->arena, (size_t)bytes) : dft_aligned_alloc((size_t)bytes);
+  if (!t.layer || !t.variable || (!t.data && !lent) || !grow(w)) {
+    free_tensor(w, &t);
     return dft_fail_memory("a tensor", (unsigned long long)bytes);
   }
-  if (data)
-    memcpy(t.data, data, (size_t)bytes);
-  else
-    memset(t.data, 0, (size_t)bytes);
   w->tensors[w->count++] = t;
   return DFT_OK;
+}
+
+dft_status dft_weights_add(dft_weights *w, const char *layer, const char *variable, int rank,
+                           const int64_t *shape, const float *data) {
+  DFT_TRY(append(w, layer, variable, rank, shape, false));
+  const dft_tensor *t = &w->tensors[w->count - 1];
+  const size_t bytes = (size_t)dft_tensor_elements(t) * sizeof *data;
+  if (data)
+    memcpy(t->data, data, bytes);
+  else
+    memset(t->data, 0, bytes);
+  return DFT_OK;
+}
+
+static dft_status check_same(const dft_tensor *t, int at, const char *layer, const char *variable, int rank,
+                             const int64_t *shape, bool lent) {
+  if (strcmp(t->layer, layer) == 0 && strcmp(t->variable, variable) == 0 && t->rank == rank &&
+      memcmp(t->shape, shape, (size_t)rank * sizeof *shape) == 0 && t->lent == lent)
+    return DFT_OK;
+  return dft_fail(DFT_EINTERNAL, "%s/%s: not the tensor %d, which is %s/%s", layer, variable, at, t->layer,
+                  t->variable);
 }
 
 dft_status dft_weights_put(dft_weights *w, int at, const char *layer, const char *variable, int rank,
                            const int64_t *shape, const float *data) {
   if (at >= w->count) return dft_weights_add(w, layer, variable, rank, shape, data);
   const dft_tensor *t = &w->tensors[at];
-  if (strcmp(t->layer, layer) != 0 || strcmp(t->variable, variable) != 0 || t->rank != rank ||
-      memcmp(t->shape, shape, (size_t)rank * sizeof *shape) != 0)
-    return dft_fail(DFT_EINTERNAL, "%s/%s: not the tensor %d, which is %s/%s", layer, variable, at, t->layer,
-                    t->variable);
+  DFT_TRY(check_same(t, at, layer, variable, rank, shape, false));
   memcpy(t->data, data, (size_t)dft_tensor_elements(t) * sizeof *data);
+  return DFT_OK;
+}
+
+dft_status dft_weights_lend(dft_weights *w, int at, const char *layer, const char *variable, int rank,
+                            const int64_t *shape, float *data) {
+  if (at >= w->count) {
+    at = w->count;
+    DFT_TRY(append(w, layer, variable, rank, shape, true));
+  }
+  DFT_TRY(check_same(&w->tensors[at], at, layer, variable, rank, shape, true));
+  w->tensors[at].data = data;
   return DFT_OK;
 }
 
@@ -76,12 +107,6 @@ dft_tensor *dft_weights_find(const dft_weights *w, const char *layer, const char
     if (strcmp(t->layer, layer) == 0 && strcmp(t->variable, variable) == 0) return t;
   }
   return NULL;
-}
-
-static void free_tensor(const dft_weights *w, const dft_tensor *t) {
-  free(t->layer);
-  free(t->variable);
-  if (w->arena == NULL) free(t->data);
 }
 
 void dft_weights_remove(dft_weights *w, int at) {

@@ -135,14 +135,16 @@ dft_status dft_model_bind(dft_model *model, const dft_weights *file, const char 
   return DFT_OK;
 }
 
-dft_status dft_model_export(const dft_model *model, dft_weights *weights) {
-  size_t count = 0;
-  (void)dft_model_values(model, &count);
-  if (weights->count == 0) DFT_TRY(dft_weights_reserve(weights, (count + 15) * sizeof(float)));
+dft_status dft_model_export(const dft_model *model, int first, dft_weights *weights) {
+  size_t floats = 0;
+  for (int i = first; i < model->param_count; i++)
+    floats += ((size_t)model->params[i].elements + 15) / 16 * 16;
+  if (weights->count == 0) DFT_TRY(dft_weights_reserve(weights, floats * sizeof(float)));
   for (int i = 0; i < model->param_count; i++) {
     const dft_param *p = &model->params[i];
-    DFT_TRY(
-        dft_weights_put(weights, i, model->layers[p->layer].name, p->variable, p->rank, p->shape, p->data));
+    const char *layer = model->layers[p->layer].name;
+    DFT_TRY(i >= first ? dft_weights_put(weights, i, layer, p->variable, p->rank, p->shape, p->data)
+                       : dft_weights_lend(weights, i, layer, p->variable, p->rank, p->shape, p->data));
   }
   return DFT_OK;
 }

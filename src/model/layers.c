@@ -220,15 +220,19 @@ int64_t dft_model_count(const dft_model *model, bool trainable_only) {
   return count;
 }
 
-float *dft_model_values(const dft_model *model, size_t *count) {
-  const dft_param *last = &model->params[model->param_count - 1];
-  *count = (size_t)(last->data + last->elements - model->params[0].data);
-  return model->params[0].data;
+int dft_model_first_param(const dft_model *model, int unit) {
+  return unit == model->unit_count ? model->head_kernel : model->units[unit].kernel;
 }
 
-void dft_model_place(dft_model *model, float *values) {
-  const float *from = model->params[0].data;
-  for (int i = 0; i < model->param_count; i++) {
+float *dft_model_values(const dft_model *model, int first, size_t *count) {
+  const dft_param *last = &model->params[model->param_count - 1];
+  *count = (size_t)(last->data + last->elements - model->params[first].data);
+  return model->params[first].data;
+}
+
+void dft_model_place(dft_model *model, int first, float *values) {
+  const float *from = model->params[first].data;
+  for (int i = first; i < model->param_count; i++) {
     dft_param *p = &model->params[i];
     p->data = p->live = values + (p->data - from);
   }

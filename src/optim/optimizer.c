@@ -133,18 +133,21 @@ static void slot_variable(const dft_optimizer *o, int param, int slot, char *tex
   snprintf(text, bytes, "%s/%s", o->model->params[param].variable, slot_names[o->config.name][slot]);
 }
 
-dft_status dft_optimizer_export(const dft_optimizer *o, dft_weights *slots) {
+dft_status dft_optimizer_export(const dft_optimizer *o, bool lent, dft_weights *slots) {
   char variable[64];
   int at = 0;
-  if (slots->count == 0)
-    DFT_TRY(dft_weights_reserve(slots, dft_optimizer_slots_floats(&o->config, o->model) * sizeof(float)));
+  const size_t bytes = dft_optimizer_slots_floats(&o->config, o->model) * sizeof(float);
+  if (slots->count == 0) DFT_TRY(dft_weights_reserve(slots, lent ? 0 : bytes));
   for (int p = 0; p < o->model->param_count; p++)
     for (int s = 0; s < MAX_SLOTS; s++) {
       if (o->slots[s][p] == NULL) continue;
       const dft_param *param = &o->model->params[p];
+      const char *layer = o->model->layers[param->layer].name;
+      float *values = o->slots[s][p];
       slot_variable(o, p, s, variable, sizeof variable);
-      DFT_TRY(dft_weights_put(slots, at++, o->model->layers[param->layer].name, variable, param->rank,
-                              param->shape, o->slots[s][p]));
+      DFT_TRY(lent ? dft_weights_lend(slots, at, layer, variable, param->rank, param->shape, values)
+                   : dft_weights_put(slots, at, layer, variable, param->rank, param->shape, values));
+      at++;
     }
   return DFT_OK;
 }

@@ -1,5 +1,5 @@
-/* The weights and slots of a phase once per host: its ranks see the same ones, and each updates a part of
- * them.
+/* The weights and slots of the part of the model that a phase trains, once per host: its ranks see the same
+ * ones, and each updates a part of them.
  *
  * An update is bound by memory: ranks that each update everything stream the weights and slots as often as
  * there are ranks on the host. Every rank has all summed gradients, so that nothing more travels, and a value
@@ -18,29 +18,31 @@ dft_status dft_host_open(dft_run *run) {
   dft_phase *ph = &run->phase;
   const dft_share *share = dft_comm_share(run->comm);
   const int64_t trainable = dft_model_count(run->model, true) * (int64_t)sizeof(float);
+  const int first = dft_model_first_param(run->model, ph->first);
   size_t values;
   void *block;
   if (run->ops->device != NULL || dft_comm_local_size(run->comm) == 1 || trainable < LEAST_BYTES)
     return DFT_OK;
-  float *from = dft_model_values(run->model, &values);
+  float *from = dft_model_values(run->model, first, &values);
   const size_t room = (values + 15) / 16 * 16;
   DFT_TRY(share->alloc(share->context, (room + slots_floats(run)) * sizeof(float), &block));
   if (share->writer) memcpy(block, from, values * sizeof(float));
   ph->values = from;
   ph->on_host = block;
   ph->slots = ph->on_host + room;
-  dft_model_place(run->model, ph->on_host);
+  dft_model_place(run->model, first, ph->on_host);
   return share->fence(share->context, DFT_OK);
 }
 
 void dft_host_close(dft_run *run) {
   dft_phase *ph = &run->phase;
   const dft_share *share = dft_comm_share(run->comm);
+  const int first = dft_model_first_param(run->model, ph->first);
   size_t values;
   if (ph->on_host == NULL) return;
-  (void)dft_model_values(run->model, &values);
+  (void)dft_model_values(run->model, first, &values);
   memcpy(ph->values, ph->on_host, values * sizeof(float));
-  dft_model_place(run->model, ph->values);
+  dft_model_place(run->model, first, ph->values);
   share->free(share->context, ph->on_host);
   ph->on_host = ph->slots = NULL;
 }

@@ -27,7 +27,7 @@ static dft_status place(dft_mirror *m, const dft_optimizer *optimizer) {
     const dft_param *p = &m->model->params[i % params];
     mirrored *t = &m->tensors[i];
     t->host = i < params ? p->data : dft_optimizer_slot(optimizer, i % params, i / params - 1);
-    t->learns = i >= params || p->trainable || p->statistic;
+    t->learns = i >= params || m->model->layers[p->layer].trainable;
     t->bytes = t->host != NULL ? (size_t)p->elements * sizeof(float) : 0;
     bytes += (t->bytes + 63) / 64 * 64;
   }

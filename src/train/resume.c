@@ -29,10 +29,20 @@ static dft_status copy_history(const dft_run *run, dft_state *s) {
   return DFT_OK;
 }
 
-/* What of an earlier state of this run can be written over: its tensors, whose memory is there already. */
+/* The first parameter that this phase or the next one changes. */
+static int first_learning(const dft_run *run) {
+  const int p = run->at.phase, here = run->starts[p];
+  const int next = p + 1 < run->config->phase_count ? run->starts[p + 1] : here;
+  return dft_model_first_param(run->model, here < next ? here : next);
+}
+
+/* What of an earlier state of this phase can be written over: its tensors, whose memory is there already. */
 static void keep_tensors(const dft_run *run, dft_state *s) {
   dft_weights weights = s->weights, slots = s->slots;
-  if (s->phase != run->at.phase) dft_weights_free(&slots);
+  if (s->phase != run->at.phase || run->at.finished) {
+    dft_weights_free(&weights);
+    dft_weights_free(&slots);
+  }
   s->weights = s->slots = (dft_weights){0};
   dft_state_free(s);
   s->weights = weights;
@@ -71,10 +81,11 @@ dft_status dft_state_of(const dft_run *run, dft_state *s) {
   s->preprocessing = strdup(dft_preprocessing_words[c->data.preprocessing]);
   s->resize = strdup(dft_resize_words[c->data.resize]);
   if (!s->model_name || !s->pooling || !s->preprocessing || !s->resize) return dft_fail_memory("state", 0);
-  DFT_TRY(dft_model_export(run->model, &s->weights));
+  DFT_TRY(dft_model_export(run->model, at->finished ? run->model->param_count : first_learning(run),
+                           &s->weights));
   if (s->weights.class_names == NULL) DFT_TRY(copy_names(run, &s->weights));
   if (run->phase.optimizer != NULL) {
-    DFT_TRY(dft_optimizer_export(run->phase.optimizer, &s->slots));
+    DFT_TRY(dft_optimizer_export(run->phase.optimizer, at->finished, &s->slots));
     s->iterations = dft_optimizer_iterations(run->phase.optimizer);
   }
   DFT_TRY(copy_history(run, s));

@@ -49,9 +49,8 @@ static dft_status choose_shards(dft_run *run) {
 
 static dft_status open_cache(dft_run *run) {
   const dft_config *c = run->config;
-  int starts[DFT_CACHE_LEVELS];
-  DFT_TRY(dft_phase_starts(c, run->model, starts));
-  return dft_cache_open(c, run->model, run->ops, dft_comm_share(run->comm), starts, c->phase_count,
+  DFT_TRY(dft_phase_starts(c, run->model, run->starts));
+  return dft_cache_open(c, run->model, run->ops, dft_comm_share(run->comm), run->starts, c->phase_count,
                         (const dft_dataset *const *)run->data, &run->cache);
 }
 
@@ -240,6 +239,15 @@ static dft_status open_store(dft_run *run) {
   return dft_store_open(directory, &run->store);
 }
 
+/* Random weights are the same wherever they are made. */
+static dft_status fill_model(dft_run *run, bool resumed) {
+  const bool reads = dft_comm_rank(run->comm) == 0, random = !resumed && run->config->model.weights == NULL;
+  if (!resumed)
+    DFT_TRY(dft_comm_agree(
+        run->comm, reads || random ? dft_load_weights(run->config, run->model, run->class_names) : DFT_OK));
+  return random ? DFT_OK : dft_broadcast_model(run->comm, run->model);
+}
+
 /* Everything up to the first phase. *resumed, slots and iterations describe a resumed optimizer. */
 static dft_status open_run(dft_run *run, const dft_source *source, bool *resumed, dft_weights *slots,
                            int64_t *iterations) {
@@ -255,10 +263,7 @@ static dft_status open_run(dft_run *run, const dft_source *source, bool *resumed
   DFT_TRY(dft_comm_agree(run->comm, dft_ahead_open(run, run->decode_threads)));
   dft_cache_use(run->cache, run->ahead.prefetch);
   DFT_TRY(dft_fetch_open(run->comm, run->cache, run->config, run->shards, &run->fetch));
-  if (!*resumed)
-    DFT_TRY(dft_comm_agree(run->comm,
-                           reports ? dft_load_weights(run->config, run->model, run->class_names) : DFT_OK));
-  DFT_TRY(dft_broadcast_model(run->comm, run->model));
+  DFT_TRY(fill_model(run, *resumed));
   return dft_comm_agree(run->comm, reports ? open_outputs(run) : DFT_OK);
 }
 

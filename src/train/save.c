@@ -1,6 +1,7 @@
-/* Checkpoints are written beside training: between two steps rank 0 copies the state, and a thread of its own
- * encodes and writes the copy while the next steps run. At most one is under way. What goes wrong is told at
- * the next step, at the next save, or when the run waits for it at its end.
+/* Checkpoints are written beside training: between two steps rank 0 copies what training is going to change,
+ * and a thread of its own encodes and writes that, and the rest of the state where it lies, while the next
+ * steps run. At most one is under way. What goes wrong is told at the next step, at the next save, or when
+ * the run waits for it at its end.
  *
  * While the writer needs a core of its own, the steps make do with one thread less: threads that wait for one
  * another spin, and a pair that shares a core with a third waits for whole time slices. */
@@ -17,15 +18,15 @@ static const double busy_s = 0.1; /* then it waits for the disk, or needs little
 
 struct dft_writer {
   dft_store *store;
-  int keep;
+  int keep, until_phase; /* until it ends, nothing changes that the state is lent */
   pthread_t thread;
   bool running; /* started and not joined */
   atomic_bool done;
   int threads;    /* of the steps, while it has one of them; else 0 */
   double began_s; /* when it took it */
   unsigned names;
-  dft_state state; /* stays: the next copy finds its memory there */
-  dft_status status;
+  dft_state state;   /* stays: the next copy finds its memory there */
+  dft_status status; /* of the write before, until it is told */
   char error[1024];
 };
 
@@ -49,22 +50,30 @@ static void give_back(dft_writer *w) {
 }
 
 /* Gives signs of life: a slow disk is no lost rank. */
-static void join(dft_run *run) {
-  while (!atomic_load(&run->writer->done)) {
+void dft_save_settle(dft_run *run) {
+  dft_writer *w = run->writer;
+  if (w == NULL || !w->running) return;
+  while (!atomic_load(&w->done)) {
     nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
     dft_comm_tick(run->comm);
   }
-  pthread_join(run->writer->thread, NULL);
-}
-
-/* Waits for the write under way, if there is one. */
-static dft_status finish(dft_run *run) {
-  dft_writer *w = run->writer;
-  if (w == NULL || !w->running) return DFT_OK;
-  join(run);
+  pthread_join(w->thread, NULL);
   w->running = false;
   give_back(w);
-  return w->status == DFT_OK ? DFT_OK : dft_fail(w->status, "%s", w->error);
+}
+
+void dft_save_before_phase(dft_run *run, int phase) {
+  if (run->writer != NULL && phase > run->writer->until_phase) dft_save_settle(run);
+}
+
+/* Waits for the write under way, if there is one, and tells how it went. */
+static dft_status finish(dft_run *run) {
+  dft_writer *w = run->writer;
+  if (w == NULL) return DFT_OK;
+  dft_save_settle(run);
+  const dft_status status = w->status;
+  w->status = DFT_OK;
+  return status == DFT_OK ? DFT_OK : dft_fail(status, "%s", w->error);
 }
 
 static dft_status begin(dft_run *run, unsigned names) {
@@ -74,6 +83,7 @@ static dft_status begin(dft_run *run, unsigned names) {
   DFT_TRY(finish(run));
   w->store = run->store;
   w->keep = run->config->checkpoint.keep;
+  w->until_phase = run->at.phase + 1;
   w->names = names;
   atomic_store(&w->done, false);
   DFT_TRY(dft_device_fetch(run));
@@ -88,7 +98,7 @@ static dft_status begin(dft_run *run, unsigned names) {
     return DFT_OK;
   }
   write_state(w); /* no threads to be had: then here, without signs of life meanwhile */
-  return w->status;
+  return finish(run);
 }
 
 dft_status dft_save(dft_run *run, unsigned names) {
@@ -105,14 +115,14 @@ dft_status dft_save_wait(dft_run *run) {
 
 void dft_save_poll(dft_run *run) {
   dft_writer *w = run->writer;
-  if (w == NULL || !w->running) return;
-  if (atomic_load(&w->done)) dft_defer(run, finish(run));
-  if (dft_now_s() - w->began_s > busy_s) give_back(w);
+  if (w == NULL) return;
+  if (!w->running || atomic_load(&w->done)) dft_defer(run, finish(run));
+  if (w->running && dft_now_s() - w->began_s > busy_s) give_back(w);
 }
 
 void dft_save_close(dft_run *run) {
   if (run->writer == NULL) return;
-  if (run->writer->running) join(run);
+  dft_save_settle(run);
   dft_state_free(&run->writer->state);
   free(run->writer);
   run->writer = NULL;

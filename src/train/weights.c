@@ -113,6 +113,6 @@ dft_status dft_load_weights(const dft_config *config, dft_model *model, const ch
 
 dft_status dft_broadcast_model(dft_comm *comm, dft_model *model) {
   size_t count = 0;
-  float *values = dft_model_values(model, &count);
+  float *values = dft_model_values(model, 0, &count);
   return dft_comm_bcast(comm, 0, values, count * sizeof *values);
 }

@@ -1,8 +1,9 @@
-/* Preloaded into dft by test_lost_rank.sh: rank STOP_RANK stops for good where no other rank watches it:
- * before MPI starts (STOP_IN=init), after the last of MPI_Finalize (STOP_IN=finalize), when the other ranks
- * are free to leave, or after all exit handlers (STOP_IN=exit). Or in the barrier before the goodbyes
- * (STOP_IN=goodbye), where the others wait. Or it crashes where it would stop (STOP_IN=crash, in
- * MPI_Finalize). SLOW_FSYNC_S: the fsync of a checkpoint takes so long. By test_slurm.sh: each rank that
+/* Preloaded into dft by test_lost_rank.sh and test_resume.sh: rank STOP_RANK stops for good where no other
+ * rank watches it: before MPI starts (STOP_IN=init), after the last of MPI_Finalize (STOP_IN=finalize), when
+ * the other ranks are free to leave, or after all exit handlers (STOP_IN=exit). Or in the barrier before the
+ * goodbyes (STOP_IN=goodbye), where the others wait. Or it crashes where it would stop (STOP_IN=crash, in
+ * MPI_Finalize). SLOW_FSYNC_S: the fsync of a checkpoint takes so long; SLOW_WRITE_MS: each write to it. By
+ * test_slurm.sh: each rank that
  * MPI_Init has let go writes its number as a line of the file MPI_STARTED. Through MPI's profiling interface
  * (MPI 3.1, chapter 14). */
 #include <fcntl.h>
@@ -50,13 +51,22 @@ int MPI_Ibarrier(MPI_Comm comm, MPI_Request *request) {
   return PMPI_Ibarrier(comm, request);
 }
 
-int fsync(int fd) {
-  const char *seconds = getenv("SLOW_FSYNC_S");
+static bool is_checkpoint(int fd) {
   char link[32], path[4096] = "";
   snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-  if (seconds != NULL && readlink(link, path, sizeof path - 1) > 0 && strstr(path, ".pb.") != NULL)
-    sleep((unsigned)atoi(seconds));
+  return readlink(link, path, sizeof path - 1) > 0 && strstr(path, ".pb.") != NULL;
+}
+
+int fsync(int fd) {
+  const char *seconds = getenv("SLOW_FSYNC_S");
+  if (seconds != NULL && is_checkpoint(fd)) sleep((unsigned)atoi(seconds));
   return (int)syscall(SYS_fsync, fd);
+}
+
+ssize_t write(int fd, const void *data, size_t bytes) {
+  const char *ms = getenv("SLOW_WRITE_MS");
+  if (ms != NULL && is_checkpoint(fd)) usleep(1000 * (useconds_t)atoi(ms));
+  return syscall(SYS_write, fd, data, bytes);
 }
 
 int MPI_Finalize(void) {

@@ -71,7 +71,7 @@ static int write_weights(const char *dir, double alpha, int size) {
                      .deciding = strdup(""),
                      .finished = true};
   snprintf(path, sizeof path, "%s/weights.pb", dir);
-  dft_status status = dft_model_export(model, &state.weights);
+  dft_status status = dft_model_export(model, 0, &state.weights);
   if (status == DFT_OK) status = dft_state_write(&state, path);
   dft_state_free(&state);
   dft_model_free(model);

@@ -53,7 +53,7 @@ static int bind_to(dft_model *model, const char *path, const char *out) {
   dft_file_kind kind;
   dft_bind_result how;
   if (dft_file_sniff(path, &kind) || dft_keras_read(path, &file) ||
-      dft_model_bind(model, &file, path, NULL, &how) || dft_model_export(model, &bound))
+      dft_model_bind(model, &file, path, NULL, &how) || dft_model_export(model, 0, &bound))
     return fail(dft_error());
   printf("%s: %d tensors bound by %s, %s\n", path, how.bound, how.by_order ? "order" : "name",
          how.head ? "with its head" : how.head_why);

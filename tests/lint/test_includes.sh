@@ -19,7 +19,7 @@ declare -A module_of=(
 )
 # Foreign headers, and the modules that know them.
 declare -A owner=(
-  [mpi.h]=comm [hdf5.h]=formats [yaml.h]=config [cblas.h]=ops [immintrin.h]=ops [zlib.h]=data [jpeglib.h]=data [jpegint.h]=data [vips/vips.h]=data [jansson.h]="data formats"
+  [mpi.h]=comm [hdf5.h]=formats [yaml.h]=config [cblas.h]=ops [immintrin.h]="ops base" [zlib.h]=data [jpeglib.h]=data [jpegint.h]=data [vips/vips.h]=data [jansson.h]="data formats"
   [nccl.h]=comm [cuda_runtime.h]=ops [cublasLt.h]=ops [dft.pb-c.h]=checkpoint [onnx.pb-c.h]=formats [protobuf-c/protobuf-c.h]="checkpoint formats"
 )
 MOST_LINES=420

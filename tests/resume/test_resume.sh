@@ -4,6 +4,22 @@ source "$DFT_SOURCE/tests/common.sh"
 export OMP_NUM_THREADS=1
 small_config "$work/whole" >"$work/config.yaml"
 ok "undisturbed" np 2 "$work/config.yaml" checkpoint.keep=100 checkpoint.every_steps=2
+# what a slow disk still has to write when training goes on, into the next phase and beyond, is the state then
+slowly() { # RANKS KEY...
+  timeout -k 5 120 mpirun --oversubscribe --bind-to none -np "$1" -x LD_PRELOAD="$DFT_BUILD/tests/libstop_in_mpi.so" \
+    -x SLOW_WRITE_MS=15 "$DFT" "$work/config.yaml" run_dir="$work/slow" checkpoint.keep=100 "${@:2}" >"$work/out" 2>&1
+}
+for every in every_steps=2 every_epochs=100; do # the latter: best.pb and final.pb
+  rm -rf "$work/quick"
+  ok "quick disk" np 2 "$work/config.yaml" run_dir="$work/quick" checkpoint.keep=100 checkpoint.$every
+  for ranks in 1 2; do
+    rm -rf "$work/slow"
+    ok "slow disk" slowly $ranks checkpoint.$every
+    for state in "$work"/quick/*.pb; do
+      same "$state" "$work/slow/$(basename "$state")" "slow disk, np $ranks, $every"
+    done
+  done
+done
 # every checkpoint of the undisturbed run is a place to go on from
 ranks=(1 3 4 2 5 8)
 i=0

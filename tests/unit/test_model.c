@@ -107,7 +107,7 @@ static void binding(void **state) {
   dft_model_init(a, 1);
   dft_model_init(b, 2);
   dft_weights w = {0};
-  assert_int_equal(dft_model_export(a, &w), DFT_OK);
+  assert_int_equal(dft_model_export(a, 0, &w), DFT_OK);
   dft_bind_result r;
   assert_int_equal(dft_model_bind(b, &w, "w", NULL, &r), DFT_OK);
   assert_false(r.by_order);
@@ -138,7 +138,7 @@ static void foreign_classes_start_a_fresh_head(void **state) {
   (void)state;
   dft_model *a = new_model(0.35);
   dft_weights w = {0};
-  assert_int_equal(dft_model_export(a, &w), DFT_OK);
+  assert_int_equal(dft_model_export(a, 0, &w), DFT_OK);
   static const char *const names[] = {"a", "b", "c", "d", "e"};
   w.classes = 5;
   w.class_names = calloc(5, sizeof *w.class_names);

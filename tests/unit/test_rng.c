@@ -1,5 +1,6 @@
 /* Philox4x32-10 against the known answers of its authors (Random123, kat_vectors), and many blocks at once
  * against one by one. */
+#include "../../src/base/rng_blocks.h"
 #include "dft/rng.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -47,7 +48,29 @@ static void test_floats(void **state) {
     }
 }
 
+/* Each form that this CPU has, in whole groups and nothing beyond them. */
+static void test_groups(void **state) {
+  (void)state;
+  static size_t (*const forms[])(uint64_t, uint32_t, uint32_t, uint64_t, float *,
+                                 size_t) = {dft_rng_groups, dft_rng_groups_avx512};
+  static const uint64_t firsts[] = {3, UINT32_MAX - 9, UINT64_MAX - 40};
+  enum { MOST = 300 };
+  for (size_t f = 0; f < sizeof forms / sizeof *forms; f++)
+    for (size_t at = 0; at < sizeof firsts / sizeof *firsts; at++) {
+      float values[MOST];
+      for (size_t i = 0; i < MOST; i++) values[i] = -1;
+      const size_t made = forms[f](0x0123456789abcdefu, DFT_STREAM_RANDOM_IMAGE, 9, firsts[at], values, MOST);
+      assert_true(made % 32 == 0 && (made > MOST - 64 || (f == 1 && !__builtin_cpu_supports("avx512f"))));
+      for (size_t i = 0; i < made; i++) {
+        dft_philox b = dft_rng_block(0x0123456789abcdefu, DFT_STREAM_RANDOM_IMAGE, 9, firsts[at] + i / 4);
+        assert_true(values[i] == dft_rng_float(b.v[i % 4]));
+      }
+      for (size_t i = made; i < MOST; i++) assert_true(values[i] == -1);
+    }
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_known_answers), cmocka_unit_test(test_floats)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_known_answers), cmocka_unit_test(test_floats),
+                                     cmocka_unit_test(test_groups)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -44,6 +44,11 @@ const dft_device *dft_reducer_device(const dft_reducer *r);
 /* Starts the reduction of `data` (see above), which must stay in place until it is done. */
 dft_status dft_reduce_start(dft_reducer *r, dft_dtype dtype, void *data, size_t count,
                             dft_reduction_handle **handle);
+/* The same on the host, where each rank needs the total of its part only: half the way for a large buffer. */
+dft_status dft_reduce_start_part(dft_reducer *r, dft_dtype dtype, void *data, size_t count,
+                                 dft_reduction_handle **handle);
+/* This rank's part of a buffer: so many elements from *first on. The ranks' parts are the whole buffer. */
+size_t dft_reduce_part(const dft_reducer *r, dft_dtype dtype, size_t count, size_t *first);
 /* Advances everything under way without waiting. Cheap: call it between layers. */
 dft_status dft_reduce_poll(dft_reducer *r);
 /* Waits for one and releases it; advances the others meanwhile. */

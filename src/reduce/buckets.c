@@ -20,7 +20,9 @@ struct dft_buckets {
   dft_arena *arena;
   bucket *buckets;
   place *places;
+  int64_t *elements; /* of each tensor */
   int count, tensors;
+  bool parted;
 };
 
 static size_t bytes_of(const bucket *b, int nodes) {
@@ -61,20 +63,22 @@ static void assign(dft_buckets *b, const int64_t *elements, int64_t bucket_bytes
 }
 
 dft_status dft_buckets_new(dft_reducer *reducer, int nodes, const int64_t *elements, int tensors,
-                           int64_t bucket_bytes, dft_buckets **buckets) {
+                           int64_t bucket_bytes, bool parted, dft_buckets **buckets) {
   *buckets = NULL;
   dft_buckets *b = calloc(1, sizeof *b);
   if (b == NULL) return dft_fail_memory("buckets", sizeof *b);
-  *b = (dft_buckets){.reducer = reducer, .arena = dft_arena_new(), .tensors = tensors};
+  *b = (dft_buckets){.reducer = reducer, .arena = dft_arena_new(), .tensors = tensors, .parted = parted};
   bool failed = b->arena == NULL;
   if (!failed) {
     b->buckets = dft_arena_alloc(b->arena, (size_t)tensors * sizeof *b->buckets);
     b->places = dft_arena_alloc(b->arena, (size_t)tensors * sizeof *b->places);
-    failed = b->buckets == NULL || b->places == NULL;
+    b->elements = dft_arena_alloc(b->arena, (size_t)tensors * sizeof *b->elements);
+    failed = b->buckets == NULL || b->places == NULL || b->elements == NULL;
   }
   dft_status status =
       failed ? dft_fail_memory("gradient buckets", (size_t)tensors * sizeof *b->buckets) : DFT_OK;
   if (!failed) {
+    for (int t = 0; t < tensors; t++) b->elements[t] = elements[t];
     assign(b, elements, bucket_bytes);
     for (int i = 0; i < b->count; i++) b->buckets[i].waiting = b->buckets[i].tensors;
     const dft_device *device = dft_reducer_device(reducer);
@@ -105,8 +109,22 @@ float *dft_buckets_at(const dft_buckets *b, int tensor, size_t *stride) {
 dft_status dft_buckets_ready(dft_buckets *b, int tensor) {
   bucket *in = &b->buckets[b->places[tensor].bucket];
   if (--in->waiting == 0)
-    DFT_TRY(dft_reduce_start(b->reducer, DFT_F32, in->data, (size_t)in->count, &in->handle));
+    DFT_TRY((b->parted ? dft_reduce_start_part : dft_reduce_start)(b->reducer, DFT_F32, in->data,
+                                                                   (size_t)in->count, &in->handle));
   return dft_reduce_poll(b->reducer);
+}
+
+int64_t dft_buckets_part(const dft_buckets *b, int tensor, int64_t *first) {
+  const int64_t begin = b->places[tensor].offset, end = begin + b->elements[tensor];
+  size_t at = 0;
+  *first = 0;
+  if (!b->parted) return b->elements[tensor];
+  const size_t count = (size_t)b->buckets[b->places[tensor].bucket].count;
+  const int64_t part = (int64_t)dft_reduce_part(b->reducer, DFT_F32, count, &at), from = (int64_t)at;
+  const int64_t mine = from > begin ? from : begin, until = from + part < end ? from + part : end;
+  if (until <= mine) return 0;
+  *first = mine - begin;
+  return until - mine;
 }
 
 dft_status dft_buckets_wait(dft_buckets *b) {

@@ -61,6 +61,13 @@ static int scratch(int piece) {
   return -1 - piece;
 }
 
+/* What is summed now is complete for these pieces. */
+static void end_part(builder *b, int first, int last) {
+  b->plan->part_stages = b->plan->stages;
+  b->plan->part_first = first;
+  b->plan->part_last = last;
+}
+
 /* The sum with a partner's row of scratch: the lower rank's tree node is the left child. */
 static void sum_with_partner(builder *b, int partner, int first, int last) {
   const int left = b->rank < partner ? 0 : scratch(0), right = b->rank < partner ? scratch(0) : 0;
@@ -76,6 +83,7 @@ static void make_doubling(builder *b, int ranks) {
     sum_with_partner(b, partner, 0, 1);
     end_stage(b);
   }
+  end_part(b, 0, 1);
 }
 
 static void make_halving(builder *b, int ranks) {
@@ -93,6 +101,7 @@ static void make_halving(builder *b, int ranks) {
     first = keep_first;
     last = keep_last;
   }
+  end_part(b, first, last);
   for (int distance = ranks / 2; distance > 0; distance /= 2) {
     const int partner = b->rank ^ distance, length = last - first;
     const bool lower = (b->rank & distance) == 0;
@@ -185,6 +194,7 @@ static void make_tree(builder *b, const owned *o, int ranks, int shards, int *li
     if (b->rank % (2 * distance) == distance) receive(b, b->rank - distance, 0, 0, 1);
     end_stage(b);
   }
+  end_part(b, 0, 1);
 }
 
 /* Node i of all: in the caller's rows where this rank owns it, else in scratch. */
@@ -216,6 +226,7 @@ static void make_pieces(builder *b, const owned *o, int ranks, int shards, int *
     dft_plan *p = b->plan;
     if (b->status == DFT_OK) p->sum[p->sums - 1].to = 0;
   }
+  end_part(b, b->rank, b->rank + 1);
   for (int step = 1; step < ranks; ++step) {
     const int from = (b->rank + ranks - step) % ranks;
     receive(b, from, 0, from, from + 1);
@@ -242,7 +253,7 @@ dft_route dft_route_for(int ranks, bool large) {
 }
 
 dft_status dft_plan_make(dft_plan *plan, dft_route route, int ranks, int shards, int rank) {
-  *plan = (dft_plan){.pieces = 1};
+  *plan = (dft_plan){.pieces = 1, .part_last = 1};
   dft_shard_map map = {0};
   dft_status status = dft_shard_map_set(&map, shards, ranks, rank, shards); /* refuses what is impossible */
   dft_shard_map_free(&map);

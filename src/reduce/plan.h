@@ -2,7 +2,9 @@
  *
  * A vector is cut into `pieces` of nearly equal length at multiples of 64 bytes. Rows 0, 1, ... are the owned
  * nodes in the caller's buffer; row -1-k is scratch memory from piece k on. In each stage all messages travel
- * together; when they are complete its sums follow in order. The total ends in row 0 of every rank.
+ * together; when they are complete its sums follow in order. The total ends in row 0 of every rank. After
+ * part_stages it is there for pieces [part_first, part_last), which with the large routes are other ones on
+ * every rank, and all of them together.
  *
  * Pure functions of (ranks, shards, rank): not collective, any thread.
  */
@@ -40,6 +42,7 @@ typedef struct dft_plan_stage {
 typedef struct dft_plan {
   int pieces, scratch_pieces;
   int stages, messages, sums;
+  int part_stages, part_first, part_last;
   dft_plan_stage *stage;
   dft_plan_message *message;
   dft_plan_sum *sum;

@@ -144,9 +144,9 @@ static dft_status advance(dft_reducer *r, dft_reduction_handle *h, bool *progres
   while (!h->done) {
     DFT_TRY(test(r, h, progressed));
     if (h->pending > 0) return DFT_OK;
-    if (r->ordered && h->stage < h->plan->stages) sum_stage(h);
+    if (r->ordered && h->stage < h->stages) sum_stage(h);
     h->stage++;
-    if (!r->ordered || h->stage >= h->plan->stages)
+    if (!r->ordered || h->stage >= h->stages)
       complete(r, h);
     else
       DFT_TRY(post(r, h));
@@ -227,7 +227,7 @@ static dft_status begin_fast(dft_reducer *r, dft_reduction_handle *h) {
 dft_status dft_reduction_begin(dft_reducer *r, dft_reduction_handle *h) {
   DFT_TRY(fit(h));
   if (!r->ordered) return begin_fast(r, h);
-  if (h->plan->stages > 0) return post(r, h);
+  if (h->stages > 0) return post(r, h);
   h->done = true;
   return DFT_OK;
 }
@@ -247,10 +247,14 @@ static dft_status begin(dft_reducer *r, dft_reduction_handle *h, void *data) {
   return DFT_OK;
 }
 
-dft_status dft_reduce_start(dft_reducer *r, dft_dtype dtype, void *data, size_t count,
-                            dft_reduction_handle **out) {
+static size_t width(dft_dtype dtype) {
+  return dtype == DFT_F32 ? sizeof(float) : sizeof(double);
+}
+
+static dft_status start(dft_reducer *r, dft_dtype dtype, void *data, size_t count, bool part,
+                        dft_reduction_handle **out) {
   *out = NULL;
-  const size_t bytes = count * (dtype == DFT_F32 ? sizeof(float) : sizeof(double));
+  const size_t bytes = count * width(dtype);
   const dft_plan *plan = bytes >= large_bytes ? &r->large : &r->small;
   const bool here = r->way == DFT_WAY_HOST || r->way == DFT_WAY_STAGED;
   dft_reduction_handle *h = take(r, here ? dft_reduction_scratch(plan, bytes) : 0,
@@ -264,6 +268,7 @@ dft_status dft_reduce_start(dft_reducer *r, dft_dtype dtype, void *data, size_t 
   h->dtype = dtype;
   h->bytes = bytes;
   h->data = data;
+  h->stages = part ? plan->part_stages : plan->stages;
   h->stage = h->pending = 0;
   h->done = false;
   h->traced_s = r->ranks > 1 && here ? dft_trace_begin() : -1; /* what a device does is not seen from here */
@@ -273,6 +278,25 @@ dft_status dft_reduce_start(dft_reducer *r, dft_dtype dtype, void *data, size_t 
   DFT_TRY(begin(r, h, data));
   *out = h;
   return DFT_OK;
+}
+
+dft_status dft_reduce_start(dft_reducer *r, dft_dtype dtype, void *data, size_t count,
+                            dft_reduction_handle **handle) {
+  return start(r, dtype, data, count, false, handle);
+}
+
+dft_status dft_reduce_start_part(dft_reducer *r, dft_dtype dtype, void *data, size_t count,
+                                 dft_reduction_handle **handle) {
+  return start(r, dtype, data, count, true, handle);
+}
+
+/* As the large plan parts it: with the small one every rank has everything. */
+size_t dft_reduce_part(const dft_reducer *r, dft_dtype dtype, size_t count, size_t *first) {
+  const dft_plan *plan = &r->large;
+  const size_t bytes = count * width(dtype);
+  const size_t begin = dft_plan_offset(plan, bytes, plan->part_first);
+  *first = begin / width(dtype);
+  return (dft_plan_offset(plan, bytes, plan->part_last) - begin) / width(dtype);
 }
 
 dft_status dft_reduce_poll(dft_reducer *r) {

@@ -16,6 +16,7 @@ struct dft_reduction_handle {
   size_t scratch_bytes;
   dft_message *message; /* of the current stage */
   int message_room;
+  int stages;              /* of the plan: all, or those for this rank's part */
   int tag, stage, pending; /* pending: messages of the stage not known to be complete */
   bool done;
   double traced_s; /* its begin, for the trace; -1: told, or not traced */

@@ -2,8 +2,8 @@
  * ones, and each updates a part of them.
  *
  * An update is bound by memory: ranks that each update everything stream the weights and slots as often as
- * there are ranks on the host. Every rank has all summed gradients, so that nothing more travels, and a value
- * comes out the same whichever rank updates it. */
+ * there are ranks on the host. No weights travel, and a value comes out the same whichever rank updates it.
+ * With one host a rank needs only its part of the summed gradients. */
 #include "train.h"
 #include <string.h>
 
@@ -56,8 +56,16 @@ bool dft_host_writes(const dft_run *run) {
   return run->phase.on_host == NULL || dft_comm_share(run->comm)->writer;
 }
 
-/* Whole vectors, so that no two ranks write to one line of the cache. */
-int64_t dft_host_part(const dft_run *run, int64_t elements, int64_t *first) {
+bool dft_host_parts_all(const dft_run *run) {
+  return run->phase.on_host != NULL && dft_comm_local_size(run->comm) == dft_comm_size(run->comm);
+}
+
+/* Of a gradient that travels, what the exchange completes here; of the others whole vectors, so that no two
+ * ranks write to one line of the cache. */
+int64_t dft_host_part(const dft_run *run, int param, int64_t *first) {
+  const int64_t elements = run->model->params[param].elements;
+  if (dft_host_parts_all(run) && run->phase.tensor_of[param] >= 0)
+    return dft_buckets_part(run->phase.buckets, run->phase.tensor_of[param], first);
   const bool parted = run->phase.on_host != NULL;
   const int64_t part = parted ? dft_comm_local_rank(run->comm) : 0;
   const int64_t parts = parted ? dft_comm_local_size(run->comm) : 1;

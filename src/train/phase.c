@@ -70,7 +70,8 @@ static dft_status open_buckets(dft_run *run) {
     ph->tensor_of[params[t]] = t;
     elements[t] = run->model->params[params[t]].elements;
   }
-  return dft_buckets_new(run->reducer, ph->nodes, elements, tensors, BUCKET_BYTES, &ph->buckets);
+  return dft_buckets_new(run->reducer, ph->nodes, elements, tensors, BUCKET_BYTES, dft_host_parts_all(run),
+                         &ph->buckets);
 }
 
 static dft_status open_parts(dft_run *run, const dft_config_phase *config) {

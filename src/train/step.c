@@ -91,7 +91,7 @@ static dft_status check_gradients(dft_run *run) {
   for (int p = 0; p < m->param_count; p++) {
     int64_t first, count;
     if (!m->params[p].trainable) continue;
-    count = dft_host_part(run, m->params[p].elements, &first);
+    count = dft_host_part(run, p, &first);
     if (!run->ops->all_finite(gradient_of(&run->phase, p) + first, count)) return not_finite(run, "gradient");
   }
   return DFT_OK;
@@ -104,7 +104,7 @@ static void apply_gradients(dft_run *run, float scale) {
   for (int p = 0; p < m->param_count; p++) {
     int64_t first, count;
     if (!m->params[p].trainable) continue;
-    count = dft_host_part(run, m->params[p].elements, &first);
+    count = dft_host_part(run, p, &first);
     dft_optimizer_apply(ph->optimizer, p, gradient_of(ph, p), scale, first, count);
   }
   if (dft_host_writes(run)) dft_tail_commit_statistics(ph->tail, NULL);

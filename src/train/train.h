@@ -134,8 +134,11 @@ void dft_host_close(dft_run *run);
 /* Collective over the ranks that have weights together: all leave with the same status, and see what the
  * others have written. */
 dft_status dft_host_fence(dft_run *run, dft_status status);
-/* This rank's part of a tensor: so many elements from *first on. What is not parted is the writer's. */
-int64_t dft_host_part(const dft_run *run, int64_t elements, int64_t *first);
+/* Whether each weight has one rank in the whole world that updates it. */
+bool dft_host_parts_all(const dft_run *run);
+/* This rank's part of a trainable parameter: so many elements from *first on. What is not parted is the
+ * writer's. */
+int64_t dft_host_part(const dft_run *run, int param, int64_t *first);
 bool dft_host_writes(const dft_run *run);
 
 /* trace.c: the first log.trace_steps steps of a start. All are collective. `step` after each step, `finish`

@@ -81,7 +81,7 @@ static dft_status open_buckets(bench *b, const dft_tail *tail) {
     b->tensor_of[params[t]] = t;
     elements[t] = b->model->params[params[t]].elements;
   }
-  return dft_buckets_new(b->reducer, b->map.nodes, elements, tensors, BUCKET_BYTES, &b->buckets);
+  return dft_buckets_new(b->reducer, b->map.nodes, elements, tensors, BUCKET_BYTES, false, &b->buckets);
 }
 
 static void list_buckets(bench *b, const dft_tail *tail) {

@@ -140,7 +140,7 @@ static void buckets_are_on_the_device(void) {
   dft_shard_map map = {0};
   OK(dft_shard_map_set(&map, shards, size, rank, shards));
   OK(dft_reducer_new(world, shards, true, device, &r));
-  OK(dft_buckets_new(r, map.nodes, elements, TENSORS, 16384, &b));
+  OK(dft_buckets_new(r, map.nodes, elements, TENSORS, 16384, false, &b));
   for (int t = 0; t < TENSORS; ++t) {
     const size_t count = (size_t)elements[t];
     size_t stride;

@@ -1,4 +1,5 @@
 /* The ordered reduction: the bits of the serial shard tree on every rank, for any number of ranks. */
+#include "dft/buckets.h"
 #include "dft/clock.h"
 #include "dft/reduce.h"
 #include "tree.h"
@@ -19,6 +20,69 @@ static void sums_have_the_bits_of_the_tree(int shards) {
       check_bytes_sent(r, (dft_dtype)type, shards, counts[c]);
     }
   dft_reducer_free(r);
+}
+
+/* Of each rank the part that is its own; what others have of it is checked there. */
+static void parts_have_the_bits_of_the_tree(int shards) {
+  static const size_t counts[] = {5, 1000, 30011};
+  dft_reducer *r = NULL;
+  OK(dft_reducer_new(world, shards, true, NULL, &r));
+  for (int type = DFT_F32; type <= DFT_F64; ++type)
+    for (int c = 0; c < 3; ++c) {
+      char *data = make((dft_dtype)type, shards, counts[c], c);
+      dft_reduction_handle *handle = NULL;
+      size_t first = 0;
+      OK(dft_reduce_start_part(r, (dft_dtype)type, data, counts[c], &handle));
+      OK(dft_reduce_wait(r, handle));
+      const size_t count = dft_reduce_part(r, (dft_dtype)type, counts[c], &first);
+      double all = (double)count, expected;
+      OK(dft_comm_sum_f64(world, &all, 1));
+      CHECK(all == (double)counts[c], "%.0f elements", all);
+      for (size_t i = first; i < first + count; ++i) {
+        put((dft_dtype)type, &expected, 0, 0, shards, (int64_t)i, c);
+        CHECK(memcmp(data + i * width((dft_dtype)type), &expected, width((dft_dtype)type)) == 0,
+              "%d shards, part %zu, type %d", shards, i, type);
+      }
+      free(data);
+    }
+  dft_reducer_free(r);
+}
+
+/* Tensors in parted buckets: as above, and each element of each tensor is some rank's. */
+static void buckets_are_parted(void) {
+  enum { TENSORS = 5 };
+  static const int64_t elements[TENSORS] = {5, 3000, 7, 11000, 9000};
+  const int shards = dft_shards_auto(size);
+  dft_reducer *r = NULL;
+  dft_buckets *b = NULL;
+  dft_shard_map map = {0};
+  OK(dft_shard_map_set(&map, shards, size, rank, shards));
+  OK(dft_reducer_new(world, shards, true, NULL, &r));
+  OK(dft_buckets_new(r, map.nodes, elements, TENSORS, 50000, true, &b));
+  for (int t = 0; t < TENSORS; ++t) {
+    const size_t count = (size_t)elements[t];
+    size_t stride;
+    float *here = make(DFT_F32, shards, count, t), *there = dft_buckets_at(b, t, &stride);
+    for (int node = 0; node < map.nodes; ++node)
+      memcpy(there + (size_t)node * stride, here + (size_t)node * count, count * sizeof *here);
+    free(here);
+  }
+  for (int t = 0; t < TENSORS; ++t) OK(dft_buckets_ready(b, t));
+  OK(dft_buckets_wait(b));
+  for (int t = 0; t < TENSORS; ++t) {
+    size_t stride;
+    int64_t first;
+    const int64_t count = dft_buckets_part(b, t, &first);
+    const float *totals = dft_buckets_at(b, t, &stride);
+    double all = (double)count;
+    OK(dft_comm_sum_f64(world, &all, 1));
+    CHECK(all == (double)elements[t], "tensor %d: %.0f elements", t, all);
+    for (int64_t i = first; i < first + count; ++i)
+      CHECK(totals[i] == tree_f32(0, shards, i, t), "tensor %d, [%lld]", t, (long long)i);
+  }
+  dft_buckets_free(b);
+  dft_reducer_free(r);
+  dft_shard_map_free(&map);
 }
 
 static void several_are_under_way_at_once(void) {
@@ -94,7 +158,11 @@ static void more_ranks_than_shards_are_refused(void) {
 int main(void) {
   open_world(30);
   for (int shards = 8; shards <= 64; shards *= shards == 16 ? 4 : 2)
-    if (shards >= size) sums_have_the_bits_of_the_tree(shards);
+    if (shards >= size) {
+      sums_have_the_bits_of_the_tree(shards);
+      parts_have_the_bits_of_the_tree(shards);
+    }
+  buckets_are_parted();
   several_are_under_way_at_once();
   tags_wrap();
   seed_phase_two_costs_what_a_ring_costs();

@@ -142,6 +142,32 @@ static void close_player(player *p) {
   free(p->scratch);
 }
 
+/* Once a rank has played the stages of its part. */
+static void check_part(const player *p, int shards, int count) {
+  const dft_plan *plan = &p->plan;
+  const size_t bytes = (size_t)count * sizeof(float);
+  const int first = (int)(dft_plan_offset(plan, bytes, plan->part_first) / sizeof(float));
+  const int last = (int)(dft_plan_offset(plan, bytes, plan->part_last) / sizeof(float));
+  for (int i = first; i < last; ++i) {
+    const float total = tree(0, shards, i);
+    assert_memory_equal(&p->data[i], &total, sizeof total);
+  }
+}
+
+static void check_parts_are_all(const player *players, int ranks, dft_route route) {
+  const bool parted = route == DFT_ROUTE_HALVING || route == DFT_ROUTE_PIECES;
+  int pieces = 0;
+  for (int r = 0; r < ranks; ++r) {
+    const dft_plan *plan = &players[r].plan;
+    assert_true(plan->part_first < plan->part_last && plan->part_last <= plan->pieces);
+    for (int other = 0; other < r && parted; ++other)
+      assert_true(players[other].plan.part_last <= plan->part_first ||
+                  players[other].plan.part_first >= plan->part_last);
+    pieces += plan->part_last - plan->part_first;
+  }
+  assert_int_equal(pieces, parted ? players[0].plan.pieces : ranks);
+}
+
 static void check_route(dft_route route, int ranks, int shards, int count) {
   static player players[MAX_RANKS];
   const size_t bytes = (size_t)count * sizeof(float);
@@ -150,8 +176,12 @@ static void check_route(dft_route route, int ranks, int shards, int count) {
   while (moved) {
     moved = false;
     for (int r = ranks; r-- > 0;)
-      while (players[r].stage < players[r].plan.stages && play(&players[r], r, ranks, bytes)) moved = true;
+      while (players[r].stage < players[r].plan.stages && play(&players[r], r, ranks, bytes)) {
+        moved = true;
+        if (players[r].stage == players[r].plan.part_stages) check_part(&players[r], shards, count);
+      }
   }
+  check_parts_are_all(players, ranks, route);
   for (int r = 0; r < ranks; ++r) {
     assert_int_equal(players[r].stage, players[r].plan.stages); /* nobody waits forever */
     for (int i = 0; i < count; ++i) {

@@ -10,6 +10,24 @@ run=(--oversubscribe --bind-to none -np 2 "$DFT" "$work/config.yaml" phases.2.ep
 # the ranks, and what still clears up after them
 gone() { ! pgrep -f " run_dir=$dir\$" >/dev/null; }
 
+# mpirun looks for PCI devices where another host may have ranks, or where it is told to
+looks() { # WHAT MPIRUN-ARGUMENTS...
+  "$dft_run" "${@:2}" -np 1 --oversubscribe sh -c 'echo "${HWLOC_COMPONENTS-all}"' >"$work/out" 2>&1
+  grep -qx -- "$1" "$work/out" || fail "HWLOC_COMPONENTS is not '$1' with dft-run ${*:2}: $(cat "$work/out")"
+}
+looks -pci,-linuxio
+looks all --host "$(hostname)"
+HWLOC_COMPONENTS=-gl looks -gl
+# who reads what it says through a pipe is done when the run is (the quickest of some: the machine may be busy)
+quickest_ms=10000
+for _ in 1 2 3 4 5; do
+  from_us=${EPOCHREALTIME/[.,]/}
+  "$dft_run" -np 1 --oversubscribe true 2>&1 | cat >"$work/out"
+  took_ms=$(((${EPOCHREALTIME/[.,]/} - from_us) / 1000))
+  [ $took_ms -ge $quickest_ms ] || quickest_ms=$took_ms
+done
+[ $quickest_ms -lt 900 ] || fail "the pipe of dft-run stays open: $quickest_ms ms"
+
 for signal in TERM INT; do
   start "$dft_run" "${run[@]}"
   until_step "$dir" 6

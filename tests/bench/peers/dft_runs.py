@@ -88,8 +88,9 @@ def whole(words, env, marker):
     return time.perf_counter() - start, first, usage.ru_maxrss / 1000
 
 
-def seed_program(program, ranks, config):
+def seed_program(program, ranks, config, launcher="mpirun"):
     words, env = command(program, ranks)
+    words = [launcher if word == "mpirun" else word for word in words]
     with tempfile.TemporaryDirectory() as folder:
         total, first, memory = whole([*words, config, f"run_dir={folder}/run"], env, b"Epoch 1/")
         with open(folder + "/run/log.jsonl") as lines:

@@ -16,20 +16,11 @@ struct dft_folded_net {
 /* Samples pooled at a time: bounds the memory of the last activation. */
 enum { TILE = 32 };
 
-static void fold(const dft_model *m, const dft_unit *u, float *weight, float *bias) {
-  const dft_param *kernel = &m->params[u->kernel];
+static void fold(const dft_model *m, const dft_unit *u, float *scale, float *bias) {
   const float *gamma = m->params[u->gamma].data, *beta = m->params[u->beta].data;
   const float *mean = m->params[u->mean].data, *variance = m->params[u->variance].data;
-  int c = u->conv.channels;
-  float *scale = bias; /* until the kernel has it, row by row */
-  for (int i = 0; i < c; i++) scale[i] = gamma[i] / sqrtf(variance[i] + DFT_BN_EPSILON);
-  for (int64_t row = 0; row < kernel->elements; row += c) {
-    const float *from = kernel->data + row;
-    float *to = weight + row;
-#pragma omp simd
-    for (int i = 0; i < c; i++) to[i] = from[i] * scale[i];
-  }
-  for (int i = 0; i < c; i++) bias[i] = beta[i] - mean[i] * scale[i];
+  for (int i = 0; i < u->conv.channels; i++) scale[i] = gamma[i] / sqrtf(variance[i] + DFT_BN_EPSILON);
+  for (int i = 0; i < u->conv.channels; i++) bias[i] = beta[i] - mean[i] * scale[i];
 }
 
 static dft_status fold_layers(const dft_model *m, const dft_ops *ops, int from, int to, dft_prefix arithmetic,
@@ -37,20 +28,17 @@ static dft_status fold_layers(const dft_model *m, const dft_ops *ops, int from, 
   dft_folded *layers = dft_arena_alloc(arena, (size_t)(to - from) * sizeof *layers);
   const bool bfloat16 = arithmetic == DFT_PREFIX_BFLOAT16 ||
                         (ops->device != NULL && ops->device->precision == DFT_PRECISION_BFLOAT16);
-  size_t bytes = 0;
-  for (int i = from; i < to; i++)
-    bytes += ((size_t)m->params[m->units[i].kernel].elements + (size_t)m->units[i].conv.channels + 32) *
-             sizeof(float);
-  if (layers == NULL || !dft_arena_reserve(arena, bytes)) return dft_fail_memory("folded layers", bytes);
+  if (layers == NULL) return dft_fail_memory("folded layers", (size_t)(to - from) * sizeof *layers);
   for (int i = from; i < to; i++) {
     const dft_unit *u = &m->units[i];
-    float *weight = dft_arena_floats(arena, (size_t)m->params[u->kernel].elements);
+    float *scale = dft_arena_floats(arena, (size_t)u->conv.channels);
     float *bias = dft_arena_floats(arena, (size_t)u->conv.channels);
-    if (weight == NULL || bias == NULL) return dft_fail_memory("folded weights", 0);
-    fold(m, u, weight, bias);
+    if (scale == NULL || bias == NULL) return dft_fail_memory("folded weights", 0);
+    fold(m, u, scale, bias);
     layers[i - from] = (dft_folded){.kind = u->kind,
                                     .conv = u->conv,
-                                    .weight = weight,
+                                    .weight = m->params[u->kernel].data,
+                                    .scale = scale,
                                     .bias = bias,
                                     .relu6 = u->relu6,
                                     .residual = u->residual,

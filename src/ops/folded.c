@@ -16,6 +16,24 @@ size_t dft_folded_weights(const dft_folded *layer) {
   return (layer->kind == DFT_STEM ? 9 : 1) * in * channels;
 }
 
+const float *dft_folded_values(const dft_folded *layer, float *room) {
+  if (layer->scale == NULL) return layer->weight;
+  const size_t channels = (size_t)layer->conv.channels, rows = dft_folded_weights(layer) / channels;
+  for (size_t row = 0; row < rows; row++) {
+    const float *restrict from = layer->weight + row * channels, *restrict scale = layer->scale;
+    float *restrict to = room + row * channels;
+    for (size_t i = 0; i < channels; i++) to[i] = from[i] * scale[i];
+  }
+  return room;
+}
+
+size_t dft_folded_room(const dft_folded *layers, int count) {
+  size_t most = 0;
+  for (int i = 0; i < count; i++)
+    if (dft_folded_weights(&layers[i]) > most) most = dft_folded_weights(&layers[i]);
+  return most;
+}
+
 dft_status dft_frozen_check(const dft_folded *layers, int count) {
   if (count < 1) return dft_fail(DFT_EINTERNAL, "frozen forward: no layers");
   const dft_folded *start = NULL;

@@ -311,6 +311,44 @@ static void test_company(void **state) {
   }
 }
 
+/* A scale that frozen_new folds in gives the bits of weights that have it, and neither is needed any more
+ * after. */
+static void test_scales(void **state) {
+  enum { SAMPLES = 3 };
+  const subject *s = *state;
+  const uint32_t seed = network_seed; /* the tests after it keep their networks, which their bounds fit */
+  static network net;
+  network_build(&net, 0.35, 64, 64);
+  use_bfloat16(&net, s->bfloat16);
+  static dft_folded scaled[MOST_LAYERS];
+  for (int i = 0; i < net.count; i++) {
+    dft_folded *with = &net.layers[i];
+    const size_t channels = (size_t)with->conv.channels;
+    const size_t taps = with->kind == DFT_POINTWISE ? 1 : 9;
+    const size_t floats =
+        taps * (with->kind == DFT_DEPTHWISE ? 1 : (size_t)with->conv.in_channels) * channels;
+    float *weight = malloc(floats * sizeof *weight), *scale = filled(channels, 1),
+          *folded = (float *)with->weight;
+    memcpy(weight, with->weight, floats * sizeof *weight);
+    for (size_t at = 0; at < floats; at++) folded[at] = weight[at] * scale[at % channels];
+    scaled[i] = *with;
+    scaled[i].weight = weight;
+    scaled[i].scale = scale;
+  }
+  const size_t in = in_floats(net.layers), out = out_floats(&net.layers[net.count - 1]);
+  float *x = filled(SAMPLES * in, 1), *want = malloc(SAMPLES * out * sizeof *want);
+  float *got = malloc(SAMPLES * out * sizeof *got);
+  dft_frozen *plain = made(s->ops, net.layers, net.count), *folds = made(s->ops, scaled, net.count);
+  for (int i = 0; i < net.count; i++) free((float *)scaled[i].weight), free((float *)scaled[i].scale);
+  s->ops->frozen_run(plain, x, want, SAMPLES);
+  s->ops->frozen_run(folds, x, got, SAMPLES);
+  assert_memory_equal(got, want, SAMPLES * out * sizeof *got);
+  network_seed = seed;
+  s->ops->frozen_free(plain), s->ops->frozen_free(folds);
+  free(x), free(want), free(got);
+  network_clear(&net);
+}
+
 /* Factors that try every rounding: random bits, special values, sums that end near FLT_MIN or cancel. */
 static uint32_t hard_bits(void) {
   static const uint32_t special[] = {0,          0x80000000, 1,          0x80000001, 0x007fffff, 0x807fffff,
@@ -500,6 +538,7 @@ static int test_device(const dft_ops *ops) {
   bfloat16.relative = 4e-2, bfloat16.most = 5e-1;
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_prestate(test_company, &plain),  cmocka_unit_test_prestate(test_company, &bfloat16),
+      cmocka_unit_test_prestate(test_scales, &plain),   cmocka_unit_test_prestate(test_scales, &bfloat16),
       cmocka_unit_test_prestate(test_refusals, &plain), cmocka_unit_test_prestate(test_pooled, &plain),
       cmocka_unit_test_prestate(test_whole, &plain),    cmocka_unit_test_prestate(test_pooled, &bfloat16),
       cmocka_unit_test_prestate(test_runs, &plain),     cmocka_unit_test_prestate(test_whole, &bfloat16),
@@ -528,6 +567,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_prestate(test_company, &plain),
         cmocka_unit_test_prestate(test_company, &bfloat16),
+        cmocka_unit_test_prestate(test_scales, &plain),
+        cmocka_unit_test_prestate(test_scales, &bfloat16),
         cmocka_unit_test_prestate(test_refusals, &plain),
         /* not of the reference, which they compare with */
         cmocka_unit_test_prestate(test_whole, &plain),
@@ -544,7 +585,7 @@ int main(void) {
         kernels == DFT_KERNELS_AMX ? (struct CMUnitTest)cmocka_unit_test_prestate(test_tiles, &bfloat16)
                                    : (struct CMUnitTest)cmocka_unit_test_prestate(test_pairs, &bfloat16),
     };
-    size_t count = kernels == DFT_KERNELS_REFERENCE ? 3 : kernels == DFT_KERNELS_PORTABLE ? 12 : 14;
+    size_t count = kernels == DFT_KERNELS_REFERENCE ? 5 : kernels == DFT_KERNELS_PORTABLE ? 14 : 16;
     failed += _cmocka_run_group_tests(ops->name, tests, count, NULL, NULL);
   }
   return failed;

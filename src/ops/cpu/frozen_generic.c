@@ -3,6 +3,7 @@
 #include "dft/arena.h"
 #include "gemm.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { TILE_SAMPLES = 8, BUFFERS = 3 }; /* a layer's input, its output, and the input of its block */
@@ -24,22 +25,23 @@ static size_t weight_floats(const dft_ops *ops, const dft_folded *layer) {
 }
 
 /* The object's own copy of a layer's weights. */
-static dft_status copy_layer(dft_frozen *f, dft_folded *layer) {
+static dft_status copy_layer(dft_frozen *f, dft_folded *layer, float *room) {
   size_t count = weight_floats(f->ops, layer), channels = (size_t)layer->conv.channels;
   float *weight = dft_arena_floats(f->memory, count), *bias = dft_arena_floats(f->memory, channels);
   if (!weight || !bias) return dft_fail_memory("frozen weights", (count + channels) * sizeof(float));
+  const float *values = dft_folded_values(layer, room);
   memcpy(bias, layer->bias, channels * sizeof(float));
   if (layer->kind == DFT_POINTWISE)
-    f->ops->gemm_pack(layer->weight, layer->conv.in_channels, layer->conv.channels, false, weight);
+    f->ops->gemm_pack(values, layer->conv.in_channels, layer->conv.channels, false, weight);
   else
-    memcpy(weight, layer->weight, count * sizeof(float));
+    memcpy(weight, values, count * sizeof(float));
   for (size_t i = 0; i < count && layer->bfloat16; i++) weight[i] = dft_bfloat16_rounded(weight[i]);
   layer->weight = weight;
   layer->bias = bias;
   return DFT_OK;
 }
 
-static dft_status fill(dft_frozen *f, const dft_folded *layers, int count) {
+static dft_status fill(dft_frozen *f, const dft_folded *layers, int count, float *room) {
   size_t most = 0, rounded = 0;
   f->layers = dft_arena_alloc(f->memory, (size_t)count * sizeof *f->layers);
   if (!f->layers) return dft_fail_memory("frozen layers", (size_t)count * sizeof *f->layers);
@@ -49,7 +51,7 @@ static dft_status fill(dft_frozen *f, const dft_folded *layers, int count) {
     if (out > most) most = out;
     size_t in = dft_folded_in_floats(&f->layers[f->count]);
     if (f->layers[f->count].bfloat16 && in > rounded) rounded = in;
-    DFT_TRY(copy_layer(f, &f->layers[f->count]));
+    DFT_TRY(copy_layer(f, &f->layers[f->count], room));
   }
   for (int b = 0; b < BUFFERS; b++)
     if (!(f->buffer[b] = dft_arena_floats(f->memory, TILE_SAMPLES * most)))
@@ -68,7 +70,9 @@ dft_status dft_frozen_generic_new(const dft_ops *ops, dft_rounded_product produc
     return dft_fail_memory("frozen forward", sizeof *f);
   }
   *f = (dft_frozen){.ops = ops, .product = product, .memory = memory};
-  dft_status status = fill(f, layers, count);
+  float *room = dft_aligned_alloc(dft_folded_room(layers, count) * sizeof *room);
+  dft_status status = room != NULL ? fill(f, layers, count, room) : dft_fail_memory("folded weights", 0);
+  free(room);
   if (status != DFT_OK)
     dft_arena_free(memory);
   else

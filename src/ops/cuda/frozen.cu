@@ -31,20 +31,20 @@ static const float *place(const float *from, size_t count, bool half, float *sta
   return (const float *)to;
 }
 
-static dft_status upload_parameters(dft_frozen *f, const dft_folded *layers) {
-  size_t bytes = 0, most = 0;
+/* `room`: for the values of all layers, which are read until the device has them. */
+static dft_status upload_parameters(dft_frozen *f, const dft_folded *layers, float *room) {
+  size_t bytes = 0;
   void *staging;
-  for (int i = 0; i < f->count; i++) {
-    bytes += parameter_bytes(f, &layers[i]);
-    if (dft_folded_weights(&layers[i]) > most) most = dft_folded_weights(&layers[i]);
-  }
+  for (int i = 0; i < f->count; i++) bytes += parameter_bytes(f, &layers[i]);
   DFT_TRY(dft_cuda_alloc(bytes, &f->parameters));
-  DFT_TRY(dft_cuda_alloc(most * sizeof(float), &staging));
+  DFT_TRY(dft_cuda_alloc(dft_folded_room(layers, f->count) * sizeof(float), &staging));
   char *at = (char *)f->parameters;
   for (int i = 0; i < f->count; i++) {
     dft_folded *layer = &f->layers[i];
     const bool half = is_half(f, layer);
-    layer->weight = place(layer->weight, dft_folded_weights(layer), half, (float *)staging, &at);
+    const size_t count = dft_folded_weights(layer);
+    layer->weight = place(dft_folded_values(layer, room), count, half, (float *)staging, &at);
+    room += count;
     layer->bias = place(layer->bias, (size_t)layer->conv.channels, half, (float *)staging, &at);
   }
   /* The caller's memory is read until here. */
@@ -121,7 +121,12 @@ static dft_status frozen_new(const dft_folded *layers, int count, dft_frozen **f
   for (int i = 0; i < count; i++) f->half = f->half || layers[i].bfloat16;
   f->in = (int64_t)dft_folded_in_floats(&layers[0]);
   f->out = (int64_t)dft_folded_out_floats(&layers[count - 1]);
-  dft_status status = upload_parameters(f, layers);
+  size_t floats = 0;
+  for (int i = 0; i < count; i++) floats += dft_folded_weights(&layers[i]);
+  float *room = (float *)malloc(floats * sizeof *room);
+  dft_status status = room != nullptr ? upload_parameters(f, layers, room)
+                                      : dft_fail_memory("folded weights", floats * sizeof *room);
+  free(room);
   if (status == DFT_OK) status = new_tiles(f);
   if (status != DFT_OK)
     frozen_free(f);

@@ -165,10 +165,19 @@ static depthwise_way way_of(const stage *s) {
   return DEPTHWISE_ROWS;
 }
 
+/* The layer with its scale folded in, until the next one is. */
+static dft_folded valued(const dft_folded *layer, float *room) {
+  dft_folded l = *layer;
+  l.weight = dft_folded_values(layer, room);
+  return l;
+}
+
 /* Makes the stage that begins at layers[at]; *next is the layer after it. A stem joins the block after it
  * unless that block adds its input, which a stage does not store. */
-static dft_status make_stage(dft_arena *a, stage *s, const dft_folded *layers, int at, int count, int *next) {
+static dft_status make_stage(dft_arena *a, stage *s, const dft_folded *layers, int at, int count, float *room,
+                             int *next) {
   const dft_folded *first = &layers[at];
+  dft_folded l;
   bool stem = first->kind == DFT_STEM, good = true;
   bool depthwise = first->kind == DFT_DEPTHWISE || joins(layers, at + 1, count, DFT_DEPTHWISE);
   if (stem && at + 1 < count && layers[at + 1].kind == DFT_DEPTHWISE)
@@ -177,11 +186,19 @@ static dft_status make_stage(dft_arena *a, stage *s, const dft_folded *layers, i
   s->in_floats = (int)dft_folded_in_floats(first);
   s->in_channels = first->conv.in_channels;
   s->in_rounded = s->in_floats / s->in_channels * rounded_channels(s->in_channels);
-  if (stem || (depthwise && first->kind == DFT_POINTWISE)) good = add_source(a, s, &layers[at++]);
-  if (depthwise) good = good && add_depthwise(a, s, &layers[at++]);
+  if (stem || (depthwise && first->kind == DFT_POINTWISE)) {
+    l = valued(&layers[at++], room);
+    good = add_source(a, s, &l);
+  }
+  if (depthwise) {
+    l = valued(&layers[at++], room);
+    good = good && add_depthwise(a, s, &l);
+  }
   if (at < count && layers[at].kind == DFT_POINTWISE &&
-      (&layers[at] == first || (depthwise && !layers[at].block_start)))
-    good = good && add_product(a, s, &layers[at++]);
+      (&layers[at] == first || (depthwise && !layers[at].block_start))) {
+    l = valued(&layers[at++], room);
+    good = good && add_product(a, s, &l);
+  }
   const dft_folded *last = &layers[at - 1];
   s->out_floats = (int)dft_folded_out_floats(last);
   s->out_channels = last->conv.channels;
@@ -195,8 +212,8 @@ static dft_status make_stage(dft_arena *a, stage *s, const dft_folded *layers, i
     s->pass /= 2;
   *next = at;
   if (!good) return dft_fail_memory("frozen weights", dft_arena_bytes(a));
-  for (const dft_folded *l = first; l <= last; l++)
-    if (l->residual && (l != last || !s->product || !first->block_start))
+  for (const dft_folded *one = first; one <= last; one++)
+    if (one->residual && (one != last || !s->product || !first->block_start))
       return dft_fail(DFT_EINTERNAL, "frozen forward: a residual outside the last product of a whole block");
   return DFT_OK;
 }
@@ -286,13 +303,13 @@ static size_t weights_bytes(const dft_folded *layers, int count) {
   return floats * sizeof(float);
 }
 
-static dft_status make_stages(dft_frozen *f, const dft_folded *layers, int count) {
+static dft_status make_stages(dft_frozen *f, const dft_folded *layers, int count, float *room) {
   if (!dft_arena_reserve(f->memory, whole_pages(weights_bytes(layers, count))))
     return dft_fail_memory("frozen weights", weights_bytes(layers, count));
   f->stages = dft_arena_alloc(f->memory, (size_t)count * sizeof *f->stages);
   if (!f->stages) return dft_fail_memory("frozen stages", (size_t)count * sizeof *f->stages);
   for (int at = 0; at < count; f->count++)
-    DFT_TRY(make_stage(f->memory, &f->stages[f->count], layers, at, count, &at));
+    DFT_TRY(make_stage(f->memory, &f->stages[f->count], layers, at, count, room, &at));
   for (int i = 0; i < count; i++) f->bfloat16 = f->bfloat16 || layers[i].bfloat16;
   for (f->early = f->count; f->early > 0 && is_late(&f->stages[f->early - 1]);) f->early--;
   for (int i = 0; i < f->early; i++) f->stages[i].whole = f->stages[i].whole && f->stages[i].depthwise;
@@ -310,7 +327,10 @@ dft_status DFT_SIMD(dft_frozen_new)(const dft_folded *layers, int count, dft_fro
     return dft_fail_memory("frozen forward", sizeof *f);
   }
   f->memory = memory;
-  dft_status status = make_stages(f, layers, count);
+  float *room = dft_aligned_alloc(dft_folded_room(layers, count) * sizeof *room);
+  dft_status status =
+      room != NULL ? make_stages(f, layers, count, room) : dft_fail_memory("folded weights", sizeof *room);
+  free(room);
   if (status == DFT_OK && workers_for(f, 1) < 1)
     status = dft_fail_memory("frozen activations", sizeof(worker));
   if (status != DFT_OK)

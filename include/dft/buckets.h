@@ -28,8 +28,8 @@ dft_status dft_buckets_ready(dft_buckets *b, int tensor);
 /* What of a tensor this rank gets the totals of, all of it unless the buckets are parted: so many elements
  * from *first on. */
 int64_t dft_buckets_part(const dft_buckets *b, int tensor, int64_t *first);
-/* Waits for all buckets; then dft_buckets_at's node 0 holds the totals. Makes the buckets ready for the next
- * step. */
+/* Waits for all buckets; then dft_buckets_at's node 0 holds the totals (of this rank's part). Makes the
+ * buckets ready for the next step. */
 dft_status dft_buckets_wait(dft_buckets *b);
 int64_t dft_buckets_bytes(const dft_buckets *b); /* of all buckets, one node: what a step exchanges */
 uint64_t dft_buckets_hash(const dft_buckets *b);

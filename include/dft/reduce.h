@@ -1,7 +1,8 @@
 /* The exchange: sums over all ranks, in the order of the shard tree, the same bits for every number of ranks.
  *
  * A buffer holds one partial sum per owned tree node: data[node][count], node-major with the stride `count`.
- * After the reduction data[0] holds the total on every rank (the other nodes are scratch).
+ * After the reduction data[0] holds the total on every rank (the other nodes are scratch), or, after
+ * dft_reduce_start_part, this rank's part of it.
  *
  * N a power of two: one node per rank; recursive doubling below `large_bytes`, recursive halving and doubling
  * (Rabenseifner, "Optimization of collective reduction operations", ICCS 2004) above: both build the same

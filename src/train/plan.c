@@ -169,10 +169,11 @@ static dft_status print_plan(const dft_config *c, dft_model *m, const dft_ops *o
   printf("MobileNetV2 alpha %g, input %dx%dx3, %d classes, global batch %d, kernels %s\n", c->model.alpha,
          c->model.height, c->model.width, c->model.classes, c->data.batch_size, ops->name);
   if (c->compute.threads > 0)
-    printf("Threads per rank: %d\n\n", c->compute.threads);
+    printf("Threads per rank: %d\n", c->compute.threads);
   else
     printf("Threads per rank: OMP_NUM_THREADS, else the cores of the affinity mask over the ranks that share "
-           "it\n\n");
+           "it\n");
+  printf("Bytes sent: with several hosts; on a single one up to half of them\n\n");
   print_layers(m, c);
   for (int p = 0; p < c->phase_count; p++) {
     DFT_TRY(dft_model_freeze(m, &c->phases[p], c->batch_norm));

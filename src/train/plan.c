@@ -173,7 +173,7 @@ static dft_status print_plan(const dft_config *c, dft_model *m, const dft_ops *o
   else
     printf("Threads per rank: OMP_NUM_THREADS, else the cores of the affinity mask over the ranks that share "
            "it\n");
-  printf("Bytes sent: with several hosts; on a single one up to half of them\n\n");
+  printf("Bytes sent: between hosts; with all ranks on one host, down to half of them\n\n");
   print_layers(m, c);
   for (int p = 0; p < c->phase_count; p++) {
     DFT_TRY(dft_model_freeze(m, &c->phases[p], c->batch_norm));

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { GATHERED_BYTES = 1 << 16, ON_ITS_WAY_BYTES = 1 << 20 };
+enum { GATHERED_BYTES = 1 << 16, ON_ITS_WAY_BYTES = 1 << 18 };
 
 struct dft_output {
   int fd, error;             /* error: errno of what failed first */

@@ -62,7 +62,8 @@ dft_status dft_weights_add(dft_weights *w, const char *layer, const char *variab
  */
 dft_status dft_weights_put(dft_weights *w, int at, const char *layer, const char *variable, int rank,
                            const int64_t *shape, const float *data);
-/* The same without a copy: the list looks at `data`, which outlives it or its place's next content. */
+/* The same without a copy: `data` stays the caller's, and lasts until the list is freed or the place is lent
+ * another. */
 dft_status dft_weights_lend(dft_weights *w, int at, const char *layer, const char *variable, int rank,
                             const int64_t *shape, float *data);
 /* Takes the tensor at place `at` out of the list. */

@@ -59,6 +59,12 @@ typedef struct dft_param {
   bool trainable; /* in the current phase; false for statistics */
 } dft_param;
 
+/* Floats that it takes where parameters or slots lie side by side: whole lines, so that the next begins with
+ * one. */
+static inline size_t dft_param_floats(const dft_param *p) {
+  return ((size_t)p->elements + 15) / 16 * 16;
+}
+
 typedef struct dft_unit {
   dft_conv_kind kind;
   dft_conv conv;

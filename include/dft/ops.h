@@ -55,11 +55,10 @@ typedef enum dft_conv_kind { DFT_STEM, DFT_DEPTHWISE, DFT_POINTWISE } dft_conv_k
 /* One layer with its frozen BatchNorm folded in, for inference. */
 typedef struct dft_folded {
   dft_conv_kind kind;
-  dft_conv conv; /* pointwise: in_h, in_w, in_channels, channels */
-  const float
-      *weight; /* copied or packed by frozen_new, which folds the scale in: weight * scale as float32 */
-  const float *scale; /* [channels], the BatchNorm's; NULL: it is folded in already */
-  const float *bias;  /* [channels] */
+  dft_conv conv;       /* pointwise: in_h, in_w, in_channels, channels */
+  const float *weight; /* copied or packed by frozen_new, times the scale, rounded to float32 */
+  const float *scale;  /* [channels], the BatchNorm's; NULL: it is in the weights already */
+  const float *bias;   /* [channels] */
   bool relu6;
   bool residual; /* adds the input of the block (the input of the nearest preceding layer with block_start) */
   bool block_start; /* the first layer of an inverted residual block, of the stem, or of Conv_1 */

@@ -137,8 +137,7 @@ dft_status dft_model_bind(dft_model *model, const dft_weights *file, const char 
 
 dft_status dft_model_export(const dft_model *model, int first, dft_weights *weights) {
   size_t floats = 0;
-  for (int i = first; i < model->param_count; i++)
-    floats += ((size_t)model->params[i].elements + 15) / 16 * 16;
+  for (int i = first; i < model->param_count; i++) floats += dft_param_floats(&model->params[i]);
   if (weights->count == 0) DFT_TRY(dft_weights_reserve(weights, floats * sizeof(float)));
   for (int i = 0; i < model->param_count; i++) {
     const dft_param *p = &model->params[i];

@@ -185,7 +185,7 @@ dft_status dft_model_new(double alpha, int height, int width, dft_pooling poolin
            (const char *[]){"Conv_1", "Conv_1_bn", "out_relu"}, true);
   add_head(&at);
   size_t bytes = 0;
-  for (int i = 0; i < m->param_count; i++) bytes += ((size_t)m->params[i].elements + 15) / 16 * 64;
+  for (int i = 0; i < m->param_count; i++) bytes += dft_param_floats(&m->params[i]) * sizeof(float);
   if (!dft_arena_reserve(m->arena, bytes)) {
     dft_model_free(m);
     return dft_fail_memory("parameters", bytes);

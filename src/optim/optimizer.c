@@ -25,16 +25,11 @@ static bool uses_slot(const dft_config_optimizer *c, int slot) {
   return slot_names[c->name][slot] != NULL && !(c->name == DFT_SGD && c->momentum == 0.0);
 }
 
-/* Of one parameter: whole lines, so that the next begins with one. */
-static size_t slot_floats(const dft_param *p) {
-  return ((size_t)p->elements + 15) / 16 * 16;
-}
-
 size_t dft_optimizer_slots_floats(const dft_config_optimizer *config, const dft_model *model) {
   size_t floats = 0;
   for (int s = 0; s < MAX_SLOTS; s++)
     for (int p = 0; p < model->param_count; p++)
-      if (model->params[p].trainable && uses_slot(config, s)) floats += slot_floats(&model->params[p]);
+      if (model->params[p].trainable && uses_slot(config, s)) floats += dft_param_floats(&model->params[p]);
   return floats;
 }
 
@@ -47,7 +42,7 @@ static bool place_slots(dft_optimizer *o, float *at) {
     for (int p = 0; p < m->param_count; p++) {
       if (!m->params[p].trainable || !uses_slot(&o->config, s)) continue;
       o->slots[s][p] = at;
-      at += slot_floats(&m->params[p]);
+      at += dft_param_floats(&m->params[p]);
     }
   }
   return true;

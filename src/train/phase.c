@@ -111,7 +111,6 @@ static dft_status compare_plans(dft_run *run) {
 dft_status dft_phase_open(dft_run *run, int index) {
   const dft_config_phase *config = &run->config->phases[index];
   run->phase = (dft_phase){.index = index};
-  dft_save_before_phase(run, index);
   DFT_TRY(dft_comm_agree(run->comm, dft_model_freeze(run->model, config, run->config->batch_norm)));
   run->phase.first = dft_model_tail_start(run->model);
   DFT_TRY(dft_comm_agree(run->comm, dft_host_open(run)));
@@ -123,7 +122,7 @@ dft_status dft_phase_open(dft_run *run, int index) {
 
 void dft_phase_close(dft_run *run) {
   dft_phase *ph = &run->phase;
-  if (run->at.finished) dft_save_settle(run); /* it is lent what is freed here */
+  dft_save_take_back(run); /* before it is freed or written to here */
   dft_fetch_end(run->fetch);
   dft_device_run_free(run);
   dft_tail_free(ph->tail);

@@ -29,13 +29,6 @@ static dft_status copy_history(const dft_run *run, dft_state *s) {
   return DFT_OK;
 }
 
-/* The first parameter that this phase or the next one changes. */
-static int first_learning(const dft_run *run) {
-  const int p = run->at.phase, here = run->starts[p];
-  const int next = p + 1 < run->config->phase_count ? run->starts[p + 1] : here;
-  return dft_model_first_param(run->model, here < next ? here : next);
-}
-
 /* What of an earlier state of this phase can be written over: its tensors, whose memory is there already. */
 static void keep_tensors(const dft_run *run, dft_state *s) {
   dft_weights weights = s->weights, slots = s->slots;
@@ -81,8 +74,8 @@ dft_status dft_state_of(const dft_run *run, dft_state *s) {
   s->preprocessing = strdup(dft_preprocessing_words[c->data.preprocessing]);
   s->resize = strdup(dft_resize_words[c->data.resize]);
   if (!s->model_name || !s->pooling || !s->preprocessing || !s->resize) return dft_fail_memory("state", 0);
-  DFT_TRY(dft_model_export(run->model, at->finished ? run->model->param_count : first_learning(run),
-                           &s->weights));
+  const int learning = dft_model_first_param(run->model, run->phase.first);
+  DFT_TRY(dft_model_export(run->model, at->finished ? run->model->param_count : learning, &s->weights));
   if (s->weights.class_names == NULL) DFT_TRY(copy_names(run, &s->weights));
   if (run->phase.optimizer != NULL) {
     DFT_TRY(dft_optimizer_export(run->phase.optimizer, at->finished, &s->slots));

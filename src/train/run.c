@@ -49,8 +49,9 @@ static dft_status choose_shards(dft_run *run) {
 
 static dft_status open_cache(dft_run *run) {
   const dft_config *c = run->config;
-  DFT_TRY(dft_phase_starts(c, run->model, run->starts));
-  return dft_cache_open(c, run->model, run->ops, dft_comm_share(run->comm), run->starts, c->phase_count,
+  int starts[DFT_CACHE_LEVELS];
+  DFT_TRY(dft_phase_starts(c, run->model, starts));
+  return dft_cache_open(c, run->model, run->ops, dft_comm_share(run->comm), starts, c->phase_count,
                         (const dft_dataset *const *)run->data, &run->cache);
 }
 

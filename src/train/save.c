@@ -18,14 +18,15 @@ static const double busy_s = 0.1; /* then it waits for the disk, or needs little
 
 struct dft_writer {
   dft_store *store;
-  int keep, until_phase; /* until it ends, nothing changes that the state is lent */
+  int keep;
   pthread_t thread;
   bool running; /* started and not joined */
   atomic_bool done;
   int threads;    /* of the steps, while it has one of them; else 0 */
   double began_s; /* when it took it */
   unsigned names;
-  dft_state state;   /* stays: the next copy finds its memory there */
+  dft_state
+      state; /* stays: the next copy finds its memory there. It is lent what its phase does not change */
   dft_status status; /* of the write before, until it is told */
   char error[1024];
 };
@@ -62,8 +63,9 @@ void dft_save_settle(dft_run *run) {
   give_back(w);
 }
 
-void dft_save_before_phase(dft_run *run, int phase) {
-  if (run->writer != NULL && phase > run->writer->until_phase) dft_save_settle(run);
+void dft_save_take_back(dft_run *run) {
+  if (run->writer != NULL && (run->writer->state.phase != run->at.phase || run->at.finished))
+    dft_save_settle(run);
 }
 
 /* Waits for the write under way, if there is one, and tells how it went. */
@@ -83,7 +85,6 @@ static dft_status begin(dft_run *run, unsigned names) {
   DFT_TRY(finish(run));
   w->store = run->store;
   w->keep = run->config->checkpoint.keep;
-  w->until_phase = run->at.phase + 1;
   w->names = names;
   atomic_store(&w->done, false);
   DFT_TRY(dft_device_fetch(run));

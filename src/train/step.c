@@ -164,6 +164,7 @@ dft_status dft_train_step(dft_run *run, dft_step_result *result) {
   dft_at(run, "step", 1);
   int64_t global = dft_batch_at(run, run->at.position);
   dft_save_poll(run);
+  dft_save_take_back(run);
   dft_reducer_reset(run->reducer);
   (void)dft_take_work(run); /* what evaluation waited for is not the step's */
   dft_waited waited = {0};

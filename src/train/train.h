@@ -99,7 +99,6 @@ typedef struct dft_run {
   const dft_ops *ops;      /* compute's: what trains, on the GPU if there is one */
   const dft_ops *host_ops; /* on the CPU in any case; = ops without a GPU */
   int decode_threads, shards;
-  int starts[DFT_CACHE_LEVELS];   /* of each phase: dft_model_tail_start */
   dft_dataset *data[DFT_SETS];    /* validation may be NULL */
   uint64_t fingerprint[DFT_SETS]; /* 0: no such data */
   const char *const *class_names; /* from the config, the data or numbers */
@@ -172,8 +171,8 @@ dft_status dft_load_weights(const dft_config *config, dft_model *model, const ch
 dft_status dft_broadcast_model(dft_comm *comm, dft_model *model);
 
 /* resume.c: state <-> run. dft_state_of fills a zeroed state, or an earlier one of this run. What training in
- * this phase and the next one changes is copied, nothing when the run is finished; the rest is lent by the
- * model and the optimizer. */
+ * this phase changes is copied, nothing when the run is finished; the rest is lent by the model and the
+ * optimizer. */
 dft_status dft_state_of(const dft_run *run, dft_state *state);
 dft_status dft_resume(dft_run *run, bool *resumed, dft_weights *slots, int64_t *iterations);
 dft_status dft_restore_optimizer(dft_run *run, const dft_weights *slots, int64_t iterations);
@@ -183,10 +182,10 @@ dft_status dft_restore_optimizer(dft_run *run, const dft_weights *slots, int64_t
 dft_status dft_save(dft_run *run, unsigned names);
 dft_status dft_save_wait(dft_run *run); /* until everything is on disk. Collective */
 void dft_save_poll(dft_run *run);       /* defers the error of a save that has ended meanwhile */
-/* Until no write is under way; of these that are lent what changes when `phase` trains. They tell no error.
- */
+/* Until no write is under way; until none is that was lent what this phase changes or ends with. They tell no
+ * error. */
 void dft_save_settle(dft_run *run);
-void dft_save_before_phase(dft_run *run, int phase);
+void dft_save_take_back(dft_run *run);
 void dft_save_close(dft_run *run); /* after an error: waits, and keeps that error */
 
 /* restore.c: the config's words in a checkpoint, by value, ended by NULL; and back (DFT_EDATA naming the

@@ -57,15 +57,11 @@ dft_status dft_weights_reserve(dft_weights *w, size_t bytes);
 /* Appends a tensor with a copy of the names; data is copied when not NULL, else allocated and zeroed. */
 dft_status dft_weights_add(dft_weights *w, const char *layer, const char *variable, int rank,
                            const int64_t *shape, const float *data);
-/* The same for place `at` of the list: where a tensor is there already, it must be that one, and gets the
- * data.
- */
+/* The same for place `at` of the list: where a tensor is there already, it must be that one. It gets a copy
+ * of the data, or is lent them: then they stay the caller's, and last until the list is freed or the place is
+ * lent others. */
 dft_status dft_weights_put(dft_weights *w, int at, const char *layer, const char *variable, int rank,
-                           const int64_t *shape, const float *data);
-/* The same without a copy: `data` stays the caller's, and lasts until the list is freed or the place is lent
- * another. */
-dft_status dft_weights_lend(dft_weights *w, int at, const char *layer, const char *variable, int rank,
-                            const int64_t *shape, float *data);
+                           const int64_t *shape, float *data, bool lent);
 /* Takes the tensor at place `at` out of the list. */
 void dft_weights_remove(dft_weights *w, int at);
 dft_tensor *dft_weights_find(const dft_weights *w, const char *layer, const char *variable); /* or NULL */

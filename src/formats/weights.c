@@ -82,22 +82,17 @@ static dft_status check_same(const dft_tensor *t, int at, const char *layer, con
 }
 
 dft_status dft_weights_put(dft_weights *w, int at, const char *layer, const char *variable, int rank,
-                           const int64_t *shape, const float *data) {
-  if (at >= w->count) return dft_weights_add(w, layer, variable, rank, shape, data);
-  const dft_tensor *t = &w->tensors[at];
-  DFT_TRY(check_same(t, at, layer, variable, rank, shape, false));
-  memcpy(t->data, data, (size_t)dft_tensor_elements(t) * sizeof *data);
-  return DFT_OK;
-}
-
-dft_status dft_weights_lend(dft_weights *w, int at, const char *layer, const char *variable, int rank,
-                            const int64_t *shape, float *data) {
+                           const int64_t *shape, float *data, bool lent) {
   if (at >= w->count) {
     at = w->count;
-    DFT_TRY(append(w, layer, variable, rank, shape, true));
+    DFT_TRY(append(w, layer, variable, rank, shape, lent));
   }
-  DFT_TRY(check_same(&w->tensors[at], at, layer, variable, rank, shape, true));
-  w->tensors[at].data = data;
+  dft_tensor *t = &w->tensors[at];
+  DFT_TRY(check_same(t, at, layer, variable, rank, shape, lent));
+  if (lent)
+    t->data = data;
+  else
+    memcpy(t->data, data, (size_t)dft_tensor_elements(t) * sizeof *data);
   return DFT_OK;
 }
 

@@ -142,8 +142,7 @@ dft_status dft_model_export(const dft_model *model, int first, dft_weights *weig
   for (int i = 0; i < model->param_count; i++) {
     const dft_param *p = &model->params[i];
     const char *layer = model->layers[p->layer].name;
-    DFT_TRY(i >= first ? dft_weights_put(weights, i, layer, p->variable, p->rank, p->shape, p->data)
-                       : dft_weights_lend(weights, i, layer, p->variable, p->rank, p->shape, p->data));
+    DFT_TRY(dft_weights_put(weights, i, layer, p->variable, p->rank, p->shape, p->data, i < first));
   }
   return DFT_OK;
 }

@@ -140,8 +140,7 @@ dft_status dft_optimizer_export(const dft_optimizer *o, bool lent, dft_weights *
       const char *layer = o->model->layers[param->layer].name;
       float *values = o->slots[s][p];
       slot_variable(o, p, s, variable, sizeof variable);
-      DFT_TRY(lent ? dft_weights_lend(slots, at, layer, variable, param->rank, param->shape, values)
-                   : dft_weights_put(slots, at, layer, variable, param->rank, param->shape, values));
+      DFT_TRY(dft_weights_put(slots, at, layer, variable, param->rank, param->shape, values, lent));
       at++;
     }
   return DFT_OK;

@@ -3,6 +3,7 @@
 #include "dft/log.h"
 #include "dft/text.h"
 #include "train.h"
+#include <math.h>
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@ typedef struct checking {
   const dft_dataset *data;
   const char *what; /* "training" */
   bool is_split;    /* of the training data: about their files all is said */
-  int threads, classes;
+  int threads, classes, width;
   const char *const *names;
   int64_t samples, unreadable, suspicious;
   int64_t *seen, *bad; /* [classes] */
@@ -37,12 +38,25 @@ static void show_progress(const checking *k, int64_t done) {
 
 /* ---- reading ---- */
 
+/* Arrays may hold such values, which training takes as they are, and ends at. */
+static dft_status check_finite(const checking *k, int64_t sample, const float *image) {
+  size_t at = 0;
+  while (at < k->image && isfinite(image[at])) at++;
+  if (at == k->image) return DFT_OK;
+  char name[LINE_BYTES / 2];
+  dft_dataset_name(k->data, sample, name, sizeof name);
+  const size_t row = (size_t)k->width * 3;
+  return dft_fail(DFT_EDATA, "%s: not finite at row %zu, column %zu, channel %zu of the model's input", name,
+                  at / row, at % row / 3, at % 3);
+}
+
 static void read_block(checking *k, int64_t first, int count) {
 #pragma omp parallel for num_threads(k->threads) schedule(dynamic)
   for (int i = 0; i < count; i++) {
     finding *f = &k->findings[i];
     float *image = k->images + (size_t)omp_get_thread_num() * k->image;
     f->status = dft_dataset_check(k->data, first + i, image, f->warning, sizeof f->warning);
+    if (f->status == DFT_OK) f->status = check_finite(k, first + i, image);
     f->error[0] = '\0';
     if (f->status != DFT_OK) snprintf(f->error, sizeof f->error, "%s", dft_error());
   }
@@ -112,6 +126,7 @@ static dft_status check_dataset(const dft_config *c, const dft_dataset *data, bo
                 .is_split = validation && c->data.validation.split > 0,
                 .threads = c->data.threads > 0 ? c->data.threads : omp_get_max_threads(),
                 .classes = c->model.classes,
+                .width = c->model.width,
                 .names = names,
                 .samples = dft_dataset_count(data),
                 .image = (size_t)c->model.height * (size_t)c->model.width * 3,
@@ -162,7 +177,8 @@ dft_status dft_check(const dft_source *source) {
   if (status == DFT_OK && validation != NULL) status = check_dataset(c, validation, true, names, &bad);
   if (status == DFT_OK && (bad > 0 || !weights_good))
     status = bad == 0 ? dft_fail(DFT_EDATA, "model.weights cannot be used, as said above")
-                      : dft_fail(DFT_EDATA, "%lld samples are unreadable, listed above%s", (long long)bad,
+                      : dft_fail(DFT_EDATA, "%lld sample%s unreadable, listed above%s", (long long)bad,
+                                 bad == 1 ? " is" : "s are",
                                  weights_good ? "" : ", and model.weights cannot be used");
   dft_class_names_free(own, c->model.classes);
   dft_dataset_free(validation);

@@ -52,7 +52,7 @@ folder=("$config" data.format=image_folder data.train= data.validation=)
 both 65 "only one class (cats)" "${folder[@]}" data.train.path="$work/photos"
 # a name cannot break its line, and what an error speaks of stands above it
 expect 65 "unreadable: " "$DFT" check "${folder[@]}" data.train.path="$work/photos/cats" model.classes=2
-tail -1 "$work/out" | grep -q "1 samples are unreadable, listed above" || fail "the error is not the last line"
+tail -1 "$work/out" | grep -q "1 sample is unreadable, listed above" || fail "the error is not the last line"
 expect 65 "grey/two?lines.png: zero bytes" "$DFT" "${folder[@]}" data.train.path="$work/photos/cats" model.classes=2 data.on_corrupt=fail
 ls "$work"/run/*.pb >/dev/null 2>&1 && fail "a failed run left checkpoints"
 # run_dir that cannot be made (a file is in the way: also true for root)
@@ -74,6 +74,11 @@ both 70 "not finite" "$config" run_dir="$work/nan" data.format=npy \
   "data.train={images: $work/nan.npy, labels: $work/zeros.npy}" data.validation=null
 grep -q "nan.npy\[" "$work/out" || { cat "$work/out" >&2; fail "the samples of the batch are not named"; }
 [ -e "$work/nan/final.pb" ] && fail "a diverged run is called final"
+{ npy_header '<f4' '(24, 33, 40, 3)' && head -c $((23 * 33 * 40 * 3 * 4 + 48)) /dev/zero && head -c 4 /dev/zero | tr '\0' '\377' &&
+  head -c $((33 * 40 * 3 * 4 - 52)) /dev/zero; } >"$work/one_nan.npy"
+expect 65 "unreadable: one_nan.npy[23]: not finite at row 0, column 4, channel 0" "$DFT" check "$config" data.format=npy \
+  "data.train={images: $work/one_nan.npy, labels: $work/zeros.npy}" data.validation=null
+grep -q "^training: 24 samples, 1 unreadable" "$work/out" || fail "check: the value that is not finite is not counted"
 # usage
 expect 2 "usage: dft inspect" "$DFT" inspect
 expect 65 "nothing.pb" "$DFT" inspect "$work/nothing.pb"

@@ -110,15 +110,23 @@ def measure_rates(options, workers, values):
 
 
 def seed_round(options, results):
-    def add(who, figures):
-        results.setdefault(who, []).append(figures)
+    """Each round another one begins: who runs first pays for memory that the host has taken back meanwhile."""
+    def framework(name):
+        words = [f"{options.venvs}/{name}/bin/python", f"{HERE}/{name}_seed.py"]
+        return dft_runs.whole(words, dict(os.environ, OMP_NUM_THREADS="2"), b"@ first step")
 
-    for who, ranks in DFT.items():
-        add(who, dft_runs.seed_program(options.dft, ranks, options.config))
-    add("dft 2×1 by dft-run", dft_runs.seed_program(options.dft, 2, options.config, f"{HERE}/../../../launch/dft-run"))
-    for who, framework in (("Keras", "keras"), ("eager", "torch")):
-        words = [f"{options.venvs}/{framework}/bin/python", f"{HERE}/{framework}_seed.py"]
-        add(who, dft_runs.whole(words, dict(os.environ, OMP_NUM_THREADS="2"), b"@ first step"))
+    def dft(ranks, *launcher):
+        return dft_runs.seed_program(options.dft, ranks, options.config, *launcher)
+
+    programs = {who: lambda r=ranks: dft(r) for who, ranks in DFT.items()}
+    programs["dft 2×1 by dft-run"] = lambda: dft(2, f"{HERE}/../../../launch/dft-run")
+    programs |= {"Keras": lambda: framework("keras"), "eager": lambda: framework("torch")}
+    for who in programs:
+        results.setdefault(who, [])
+    order = list(programs)
+    first = options.done % len(order)
+    for who in order[first:] + order[:first]:
+        results[who].append(programs[who]())
 
 
 def figure(value):

@@ -16,19 +16,15 @@ skip() {
   echo "SKIPPED: $*"
   exit 77
 }
-# np N ARGS...: dft under mpirun; its output in $work/out, its exit code returned. Never longer than 120 s.
-np() {
-  local ranks=$1
-  shift
-  timeout -k 5 120 mpirun --oversubscribe --bind-to none -np "$ranks" "$DFT" "$@" >"$work/out" 2>&1
-}
-# The same with the output left to the caller (for expect).
+# np_quiet N ARGS...: dft under mpirun, never longer than 120 s; its output is the caller's (for expect).
 np_quiet() {
   local ranks=$1
   shift
   timeout -k 5 120 mpirun --oversubscribe --bind-to none -np "$ranks" "$DFT" "$@"
 }
-# ok WORDS... -- COMMAND...: the command must succeed.
+# The same with the output in $work/out.
+np() { np_quiet "$@" >"$work/out" 2>&1; }
+# ok WHAT COMMAND...: the command must succeed.
 ok() {
   local what=$1
   shift

@@ -8,7 +8,7 @@
  * A bucket is one buffer [nodes][count] (reduce.h). dft_buckets_at gives the place of a tensor within node 0;
  * node j lies `stride` floats further each. A hash over the plan lets all ranks check that they plan the
  * same. Ownership: the buckets own their buffers, which are in the memory of the reducer's device if it has
- * one. Main thread. start/ready/wait are collective in the sense of reduce.h.
+ * one. Main thread. ready and wait are collective in the sense of reduce.h.
  */
 #ifndef DFT_BUCKETS_H
 #define DFT_BUCKETS_H

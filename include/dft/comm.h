@@ -38,7 +38,7 @@ typedef struct dft_comm dft_comm;
 /* Starts MPI if there may be a launcher. Collective over the world. Refuses (DFT_EUSAGE) a world of 1 inside
  * a Slurm step of several tasks. */
 dft_status dft_comm_open(dft_comm **comm);
-dft_comm *dft_comm_alone(void);
+dft_status dft_comm_alone(dft_comm **comm);
 /* Collective. Ends MPI when it was started; should that crash, the process exits with `code` all the same. A
  * broken communicator ends the whole job instead, with exit code 76, and does not return: MPI_Finalize would
  * wait for the lost peer. So close comes last, after the error is printed. NULL is fine. */
@@ -91,6 +91,8 @@ dft_status dft_comm_pause(dft_comm *comm, dft_pause *pause, bool progressed, int
 dft_status dft_comm_barrier(dft_comm *comm);
 dft_status dft_comm_bcast(dft_comm *comm, int root, void *data, size_t bytes);
 dft_status dft_comm_allgather(dft_comm *comm, const void *mine, size_t bytes, void *all);
+/* The same into memory of its own, which the caller frees: all ranks get it or none (NULL). */
+dft_status dft_comm_gather(dft_comm *comm, const void *mine, size_t bytes, void **all);
 dft_status dft_comm_min(dft_comm *comm, int64_t *value);
 dft_status dft_comm_max(dft_comm *comm, int64_t *value);
 /* Starts a plain MPI_Allreduce, in place: order and bits are MPI's own. All ranks start theirs in the same

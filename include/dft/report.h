@@ -53,7 +53,7 @@ int dft_report_verbose(const dft_report *r); /* 0, 1 or 2: auto resolved */
  * restart appends a further one). */
 dft_status dft_report_start(dft_report *r, const dft_fact *facts, int count);
 void dft_report_phase(dft_report *r, const char *text); /* a line between phases */
-void dft_report_epoch_begin(dft_report *r, int epoch_in_phase, int epochs, int steps);
+void dft_report_epoch_begin(dft_report *r, int epoch_in_phase, int epochs);
 dft_status dft_report_step(dft_report *r, const dft_step_report *step);
 /* For the next epoch's line in log.jsonl, over all ranks: images read and decoded, and bytes of rows that
  * came from other hosts (fetch.h). */
@@ -63,9 +63,6 @@ typedef struct dft_epoch_work {
 void dft_report_epoch_work(dft_report *r, dft_epoch_work work);
 /* Ends the epoch's line and appends to the files, report.html written anew. `seconds` of the epoch. */
 dft_status dft_report_epoch_end(dft_report *r, const dft_epoch *epoch, int steps, double seconds);
-/* A progress line for other long work ("cache", "evaluate", "check"), on a TTY with time left; done == total
- * ends it. */
-void dft_report_progress(dft_report *r, const char *what, int64_t done, int64_t total);
 
 /* True when people will see this process' stdout on a terminal (see above). */
 bool dft_stdout_is_terminal(void);

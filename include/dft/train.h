@@ -1,8 +1,8 @@
 /* The commands that need everything: training, evaluation, prediction, the plan. The only module that knows
  * all the others.
  *
- * Collective over the world of `comm`. Each returns the status all ranks agreed on, with the same message on
- * all.
+ * Collective over the world of `comm`, unless a comment says otherwise. Each returns the status all ranks
+ * agreed on, with the same message on all.
  */
 #ifndef DFT_TRAIN_H
 #define DFT_TRAIN_H
@@ -30,10 +30,10 @@ void dft_request_stop(void);
 
 /* Prints the plan of a config: per phase the layers' states, bytes exchanged per step, memory. Not
  * collective. */
-dft_status dft_plan(const dft_source *source);
+dft_status dft_plan(dft_comm *comm, const dft_source *source);
 
 /* Reads every sample once and lists what is unreadable. Not collective. */
-dft_status dft_check(const dft_source *source);
+dft_status dft_check(dft_comm *comm, const dft_source *source);
 
 /* Loss, accuracy, per-class table and confusion matrix on data.validation; json_path NULL or a file to write.
  */
@@ -53,8 +53,8 @@ typedef struct dft_prediction_request {
  * the others are predicted, and DFT_EDATA comes after the output was written. */
 dft_status dft_predict(dft_comm *comm, const dft_prediction_request *request);
 
-/* Writes a checkpoint's model as .h5, .weights.h5 or .pb, by the file's name, with or without its head. Not
- * collective. */
+/* Writes a checkpoint's model as .onnx, .safetensors, .weights.h5, .h5 or .pb, by the file's name, with or
+ * without its head. Not collective. */
 dft_status dft_export(const char *checkpoint, const char *output, bool head);
 
 #endif

@@ -210,9 +210,9 @@ dft_status dft_cache_rows(dft_cache *c, dft_set set, const int64_t *samples, int
                               .mix = mixes != NULL ? &mixes[first + i] : NULL,
                               .place = i};
     }
-    if (at_image) c->stats.decoded += w.count;
     DFT_TRY(at_image ? dft_images_read(&c->images, set, w.items, w.count, x + first * row, bad + first)
                      : rows_of_tile(c, set, &w, x + first * row, bad + first));
+    for (int i = 0; at_image && i < w.count; i++) c->stats.decoded += !bad[first + i];
   }
   return DFT_OK;
 }

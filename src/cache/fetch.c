@@ -52,27 +52,26 @@ dft_status dft_fetch_open(dft_comm *comm, dft_cache *cache, const dft_config *co
                           dft_fetch **fetch) {
   *fetch = NULL;
   if (dft_comm_hosts(comm) < 2) return DFT_OK;
-  int ranks = dft_comm_size(comm);
-  int64_t leader = dft_comm_rank(comm), *leaders = calloc((size_t)ranks, sizeof *leaders);
-  dft_fetch *f = calloc(1, sizeof *f);
-  dft_status status = f == NULL || leaders == NULL ? dft_fail_memory("fetch", sizeof *f) : DFT_OK;
-  status = dft_comm_agree(comm, status);
   const dft_share *share = dft_comm_share(comm);
-  if (status == DFT_OK) status = share->tell(share->context, &leader, sizeof leader);
-  if (status == DFT_OK) status = dft_comm_allgather(comm, &leader, sizeof leader, leaders);
-  if (status == DFT_OK) {
-    *f = (dft_fetch){.comm = comm, .cache = cache, .config = config, .shards = shards};
-    f->rank = dft_comm_rank(comm);
-    f->in.slots = calloc((size_t)ranks, sizeof *f->in.slots);
-    f->out.slots = calloc((size_t)ranks, sizeof *f->out.slots);
-    status = f->in.slots == NULL || f->out.slots == NULL ? dft_fail_memory("messages", (size_t)ranks)
-                                                         : dft_places_make(ranks, leaders, &f->places);
-    status = dft_comm_agree(comm, status);
-    *fetch = f;
-  } else
-    free(f);
+  int64_t leader = dft_comm_rank(comm);
+  void *leaders;
+  DFT_TRY(share->tell(share->context, &leader, sizeof leader));
+  DFT_TRY(dft_comm_gather(comm, &leader, sizeof leader, &leaders));
+  dft_status status = DFT_OK;
+  dft_fetch *f = *fetch = calloc(1, sizeof *f);
+  if (f == NULL)
+    status = dft_fail_memory("fetch", sizeof *f);
+  else {
+    const size_t ranks = (size_t)dft_comm_size(comm);
+    *f = (dft_fetch){
+        .comm = comm, .cache = cache, .config = config, .shards = shards, .rank = dft_comm_rank(comm)};
+    f->in.slots = calloc(ranks, sizeof *f->in.slots);
+    f->out.slots = calloc(ranks, sizeof *f->out.slots);
+    status = f->in.slots == NULL || f->out.slots == NULL ? dft_fail_memory("messages", ranks)
+                                                         : dft_places_make((int)ranks, leaders, &f->places);
+  }
   free(leaders);
-  return status;
+  return dft_comm_agree(comm, status);
 }
 
 /* Completes messages, as far as the communicator stands. */

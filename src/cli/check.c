@@ -1,10 +1,9 @@
 #include "cli.h"
 
 static dft_status run(dft_comm *comm, int argc, char **argv) {
-  (void)comm;
   dft_source source;
   DFT_TRY(dft_cli_source(&dft_command_check, argc, argv, &source));
-  return dft_check(&source);
+  return dft_check(comm, &source);
 }
 
 const dft_command dft_command_check = {

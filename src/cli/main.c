@@ -109,16 +109,12 @@ static dft_status print_help_on(const char *topic) {
 
 static int run(const dft_command *command, int argc, char **argv) {
   dft_comm *comm = NULL;
-  dft_status status = DFT_OK;
   signal(SIGXFSZ, SIG_IGN); /* beyond the limit on file sizes a write fails, as on a full disk */
   if (command->stops) {
     dft_cli_signals();
     signal(SIGPIPE, SIG_IGN); /* nobody reads the console any more: the run goes on */
   }
-  if (command->mpi)
-    status = dft_comm_open(&comm);
-  else
-    comm = dft_comm_alone();
+  dft_status status = (command->mpi ? dft_comm_open : dft_comm_alone)(&comm);
   int rank = comm != NULL ? dft_comm_rank(comm) : 0;
   if (comm != NULL) {
     dft_log_identity(rank, dft_comm_size(comm));

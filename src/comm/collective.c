@@ -2,17 +2,10 @@
 #include "comm_impl.h"
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const size_t bcast_piece_bytes = (size_t)1 << 30;
-
-dft_status dft_comm_barrier_on(dft_comm *comm, MPI_Comm group) {
-  DFT_TRY(dft_comm_alive(comm));
-  if (comm->size == 1) return DFT_OK;
-  MPI_Request request = MPI_REQUEST_NULL;
-  DFT_TRY(dft_comm_check(comm, MPI_Ibarrier(group, &request), "meeting at a barrier", -1));
-  return dft_comm_finish(comm, &request, "meeting at a barrier", -1);
-}
 
 dft_status dft_comm_bcast_on(dft_comm *comm, MPI_Comm group, int root, void *data, size_t bytes) {
   DFT_TRY(dft_comm_alive(comm));
@@ -54,7 +47,11 @@ dft_status dft_comm_agree_on(dft_comm *comm, MPI_Comm group, dft_status status) 
 }
 
 dft_status dft_comm_barrier(dft_comm *comm) {
-  return dft_comm_barrier_on(comm, comm->world);
+  DFT_TRY(dft_comm_alive(comm));
+  if (comm->size == 1) return DFT_OK;
+  MPI_Request request = MPI_REQUEST_NULL;
+  DFT_TRY(dft_comm_check(comm, MPI_Ibarrier(comm->world, &request), "meeting at a barrier", -1));
+  return dft_comm_finish(comm, &request, "meeting at a barrier", -1);
 }
 
 dft_status dft_comm_bcast(dft_comm *comm, int root, void *data, size_t bytes) {
@@ -84,6 +81,17 @@ dft_status dft_comm_allgather(dft_comm *comm, const void *mine, size_t bytes, vo
   int error = MPI_Iallgather(mine, (int)bytes, MPI_BYTE, all, (int)bytes, MPI_BYTE, comm->world, &request);
   DFT_TRY(dft_comm_check(comm, error, "gathering", -1));
   return dft_comm_finish(comm, &request, "gathering", -1);
+}
+
+dft_status dft_comm_gather(dft_comm *comm, const void *mine, size_t bytes, void **all) {
+  *all = calloc((size_t)comm->size, bytes);
+  dft_status status =
+      dft_comm_agree(comm, *all != NULL ? DFT_OK : dft_fail_memory("ranks", (size_t)comm->size * bytes));
+  if (status == DFT_OK) status = dft_comm_allgather(comm, mine, bytes, *all);
+  if (status == DFT_OK) return DFT_OK;
+  free(*all);
+  *all = NULL;
+  return status;
 }
 
 dft_status dft_comm_sum_f32(dft_comm *comm, float *data, size_t count) {

@@ -73,7 +73,6 @@ int dft_beats_lost(const dft_comm *comm, double now_s, double since_s, int *lowe
 bool dft_beats_all_wait(const dft_comm *comm, double now_s, double since_s);
 
 /* The collectives below any communicator of ours. */
-dft_status dft_comm_barrier_on(dft_comm *comm, MPI_Comm group);
 dft_status dft_comm_bcast_on(dft_comm *comm, MPI_Comm group, int root, void *data, size_t bytes);
 dft_status dft_comm_agree_on(dft_comm *comm, MPI_Comm group, dft_status status);
 

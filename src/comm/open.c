@@ -214,8 +214,8 @@ static dft_status open_world(dft_comm *comm) {
 
 dft_status dft_comm_open(dft_comm **out) {
   *out = NULL;
-  dft_comm *comm = comm_new();
-  if (comm == NULL) return dft_fail_memory("communicator", sizeof *comm);
+  dft_comm *comm;
+  DFT_TRY(dft_comm_alone(&comm));
   if (!launcher_possible()) { /* MPI's start would cost more than that of all the rest */
     *out = comm;
     return DFT_OK;
@@ -231,8 +231,9 @@ dft_status dft_comm_open(dft_comm **out) {
   return status;
 }
 
-dft_comm *dft_comm_alone(void) {
-  return comm_new();
+dft_status dft_comm_alone(dft_comm **comm) {
+  *comm = comm_new();
+  return *comm != NULL ? DFT_OK : dft_fail_memory("communicator", sizeof **comm);
 }
 
 void dft_comm_abort(dft_comm *comm, int code) {

@@ -244,7 +244,7 @@ static dft_status make_any(builder *b, dft_route route, int ranks, int shards) {
   if (status == DFT_OK) (route == DFT_ROUTE_TREE ? make_tree : make_pieces)(b, &o, ranks, shards, live);
   free(live);
   owned_free(&o);
-  return status;
+  return status != DFT_OK ? status : b->status;
 }
 
 dft_route dft_route_for(int ranks, bool large) {

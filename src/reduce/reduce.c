@@ -260,7 +260,7 @@ static dft_status start(dft_reducer *r, dft_dtype dtype, void *data, size_t coun
   dft_reduction_handle *h = take(r, here ? dft_reduction_scratch(plan, bytes) : 0,
                                  r->way == DFT_WAY_STAGED ? (size_t)r->nodes * bytes : 0);
   if (h == NULL) {
-    (void)dft_fail_memory("exchange", sizeof *h);
+    (void)dft_comm_give_up(r->comm, dft_fail_memory("exchange", sizeof *h));
     return DFT_EINTERNAL; /* spelled out for the static analyzer: DFT_OK always comes with a handle */
   }
   h->next = NULL;
@@ -275,7 +275,7 @@ static dft_status start(dft_reducer *r, dft_dtype dtype, void *data, size_t coun
   h->tag = DFT_TAG_REDUCE + (int)(r->started++ % DFT_TAGS_OF_REDUCE);
   *r->last = h; /* from here on the reducer owns it */
   r->last = &h->next;
-  DFT_TRY(begin(r, h, data));
+  DFT_TRY(dft_comm_give_up(r->comm, begin(r, h, data))); /* the others are in the midst of it */
   *out = h;
   return DFT_OK;
 }

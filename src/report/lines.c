@@ -14,13 +14,13 @@ __attribute__((format(printf, 2, 3))) static void append(char text[INFO_BYTES], 
   va_end(args);
 }
 
-static void append_per_unit(char text[INFO_BYTES], double seconds, const char *unit) {
+static void append_per_step(char text[INFO_BYTES], double seconds) {
   if (seconds >= 1 || seconds == 0)
-    append(text, " %.0fs/%s", seconds, unit);
+    append(text, " %.0fs/step", seconds);
   else if (seconds >= 1e-3)
-    append(text, " %.0fms/%s", seconds * 1e3, unit);
+    append(text, " %.0fms/step", seconds * 1e3);
   else
-    append(text, " %.0fus/%s", seconds * 1e6, unit);
+    append(text, " %.0fus/step", seconds * 1e6);
 }
 
 /* Python prints NaN without its sign. */
@@ -52,7 +52,6 @@ void dft_print_bar(FILE *out, const dft_bar *bar, int *width) {
   char time[INFO_BYTES] = "", info[INFO_BYTES] = "", count[64];
   for (int i = 0; i < *width; i++) fputc('\b', out);
   fputc('\r', out);
-  int label = bar->label ? fprintf(out, "%s ", bar->label) : 0;
   snprintf(count, sizeof count, "%*lld/%lld", digits(bar->target), bar->current, bar->target);
   fprintf(out, "\x1b[1m%s\x1b[0m ", count);
   int filled = (int)(BAR_COLUMNS * ((double)bar->current / (double)bar->target));
@@ -66,11 +65,11 @@ void dft_print_bar(FILE *out, const dft_bar *bar, int *width) {
     append(time, "%.0fs", bar->elapsed_s);
   else
     append_time_left(time, bar->per_step_s * (double)(bar->target - bar->current));
-  if (bar->unit != NULL) append_per_unit(info, bar->per_step_s, bar->unit);
+  append_per_step(info, bar->per_step_s);
   for (int i = 0; i < bar->metric_count; i++)
     append_metric(info, &bar->metrics[i], fabs(bar->metrics[i].value) > 1e-3);
   fprintf(out, " \x1b[1m%s\x1b[0m%s", time, info);
-  int now = label + (int)(strlen(count) + 1 + BAR_COLUMNS + 1 + strlen(time) + strlen(info));
+  int now = (int)(strlen(count) + 1 + BAR_COLUMNS + 1 + strlen(time) + strlen(info));
   if (*width > now) fprintf(out, "%*s", *width - now, "");
   if (bar->final) fputc('\n', out);
   *width = bar->final ? 0 : now;
@@ -79,7 +78,7 @@ void dft_print_bar(FILE *out, const dft_bar *bar, int *width) {
 void dft_print_line(FILE *out, const dft_bar *bar) {
   char info[INFO_BYTES] = "";
   append(info, "%*lld/%lld - %.0fs -", digits(bar->target), bar->current, bar->target, bar->elapsed_s);
-  append_per_unit(info, bar->per_step_s, "step");
+  append_per_step(info, bar->per_step_s);
   for (int i = 0; i < bar->metric_count; i++)
     append_metric(info, &bar->metrics[i], bar->metrics[i].value > 1e-3);
   fprintf(out, "%s\n", info);

@@ -17,9 +17,7 @@ typedef struct dft_bar {
   double per_step_s; /* estimate of one step */
   const dft_metric *metrics;
   int metric_count;
-  bool final;        /* elapsed time instead of time left, and a newline */
-  const char *label; /* before the count; NULL: none */
-  const char *unit;  /* "step"; NULL: no time per unit */
+  bool final; /* elapsed time instead of time left, and a newline */
 } dft_bar;
 
 /* verbose 1: redraws over a line of *width columns and sets *width to the new one's. */

@@ -20,14 +20,12 @@ struct dft_report {
   FILE *history, *log;
   dft_page *page;
   dft_events *events; /* NULL also without TensorBoard */
-  /* the epoch or other work that is running */
-  int steps, width;
-  int64_t seen;        /* steps or items reported since it began */
+  /* the epoch that is running */
+  int width;           /* of the bar on the terminal */
+  int64_t seen;        /* steps reported since it began */
   double begin_s;      /* when it began */
   double first_step_s; /* seconds until its first step was done */
   double redrawn_s;    /* when the bar was last drawn */
-  char progress[32];   /* what dft_report_progress is showing; empty: nothing */
-  int64_t progress_from;
   dft_epoch_work work; /* of the next epoch line */
 };
 
@@ -115,17 +113,12 @@ void dft_report_phase(dft_report *r, const char *text) {
   fflush(stdout);
 }
 
-static void begin(dft_report *r) {
+void dft_report_epoch_begin(dft_report *r, int epoch_in_phase, int epochs) {
   r->seen = 0;
   r->width = 0;
   r->first_step_s = 0;
   r->redrawn_s = -REDRAW_S;
   r->begin_s = dft_now_s();
-}
-
-void dft_report_epoch_begin(dft_report *r, int epoch_in_phase, int epochs, int steps) {
-  begin(r);
-  r->steps = steps;
   if (r->verbose > 0 && epochs > 1)
     printf("Epoch %d/%d\n", epoch_in_phase, epochs); /* as Keras: not for 1/1 */
   fflush(stdout);
@@ -147,8 +140,7 @@ dft_status dft_report_step(dft_report *r, const dft_step_report *s) {
                          .elapsed_s = elapsed,
                          .per_step_s = per_step(r, elapsed),
                          .metrics = metrics,
-                         .metric_count = 2,
-                         .unit = "step"};
+                         .metric_count = 2};
     dft_print_bar(stdout, &bar, &r->width);
     fflush(stdout);
     r->redrawn_s = elapsed;
@@ -170,8 +162,7 @@ static void print_epoch(dft_report *r, const dft_epoch *e, int steps, double sec
                  .elapsed_s = seconds,
                  .metrics = metrics,
                  .metric_count = validated ? 4 : 2,
-                 .final = true,
-                 .unit = "step"};
+                 .final = true};
   if (r->verbose == 1) {
     bar.per_step_s = per_step(r, seconds);
     dft_print_bar(stdout, &bar, &r->width);
@@ -196,31 +187,4 @@ dft_status dft_report_epoch_end(dft_report *r, const dft_epoch *epoch, int steps
   DFT_TRY(flush(r->log, r->log_path));
   if (r->events != NULL) DFT_TRY(dft_events_epoch(r->events, epoch));
   return dft_page_epoch(r->page, epoch);
-}
-
-/* The text of a bar is needed where people watch; elsewhere one line says what was done. */
-void dft_report_progress(dft_report *r, const char *what, int64_t done, int64_t total) {
-  if (r->verbose == 0 || total <= 0) return;
-  if (strncmp(r->progress, what, sizeof r->progress - 1) != 0) {
-    begin(r);
-    snprintf(r->progress, sizeof r->progress, "%s", what);
-    r->progress_from = done < total ? done : 0;
-  }
-  double elapsed = dft_now_s() - r->begin_s;
-  bool final = done >= total;
-  if (r->verbose == 1 && (final || elapsed - r->redrawn_s >= REDRAW_S)) {
-    int64_t since = done - r->progress_from;
-    const dft_bar bar = {.current = done,
-                         .target = total,
-                         .elapsed_s = elapsed,
-                         .final = final,
-                         .label = what,
-                         .per_step_s = since > 0 ? elapsed / (double)since : 0};
-    dft_print_bar(stdout, &bar, &r->width);
-    r->redrawn_s = elapsed;
-  } else if (r->verbose == 2 && final) {
-    printf("%s %lld/%lld - %.0fs\n", what, (long long)done, (long long)total, elapsed);
-  }
-  fflush(stdout);
-  if (final) r->progress[0] = '\0';
 }

@@ -159,7 +159,7 @@ static dft_status check_weights(const dft_config *c, dft_model *model, const cha
   return DFT_OK;
 }
 
-dft_status dft_check(const dft_source *source) {
+dft_status dft_check(dft_comm *comm, const dft_source *source) {
   dft_config *c = NULL;
   dft_model *model = NULL;
   dft_dataset *train = NULL, *validation = NULL;
@@ -167,7 +167,7 @@ dft_status dft_check(const dft_source *source) {
   char **own = NULL;
   int64_t bad = 0;
   bool weights_good = true;
-  DFT_TRY(dft_load_config(dft_comm_alone(), source, &c));
+  DFT_TRY(dft_load_config(comm, source, &c));
   c->data.on_corrupt = DFT_CORRUPT_SKIP; /* all are listed, not the first one only */
   dft_status status = check_phases(c, &model);
   if (status == DFT_OK) status = dft_data_open(c, dft_share_alone(), &train, &validation);

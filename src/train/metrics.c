@@ -103,6 +103,7 @@ static dft_status measure_all(dft_run *run, dft_set set, evaluation *e) {
   for (int64_t first = 0; first < most && !leave; first += TILE) {
     dft_ahead_at(run, set, first);
     dft_ahead_fill(run);
+    dft_save_poll(run);
     int left = e->map.samples - (int)first;
     if (first % (TILE * TILES_PER_QUESTION) == 0) {
       leave = status != DFT_OK || dft_stop_requested();

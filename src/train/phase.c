@@ -94,18 +94,16 @@ static dft_status compare_plans(dft_run *run) {
   int64_t n = dft_dataset_count(run->data[DFT_SET_TRAIN]);
   uint64_t plan = dft_buckets_hash(run->phase.buckets) ^ (uint64_t)run->phase.first << 48 ^ (uint64_t)n << 8 ^
                   run->fingerprint[DFT_SET_TRAIN] ^ (uint64_t)run->shards;
-  int ranks = dft_comm_size(run->comm);
-  uint64_t *plans = malloc((size_t)ranks * sizeof *plans);
-  dft_status status = dft_comm_agree(run->comm, plans == NULL ? dft_fail_memory("plans", 0) : DFT_OK);
-  if (status == DFT_OK) status = dft_comm_allgather(run->comm, &plan, sizeof plan, plans);
-  for (int r = 0; r < ranks && status == DFT_OK; r++)
-    if (plans[r] != plans[0])
-      status = dft_fail(
-          DFT_EDATA,
-          "rank %d (host %s) plans another exchange than rank 0: its data or its build of dft differs", r,
-          dft_comm_host(run->comm, r));
-  free(plans);
-  return status;
+  int ranks = dft_comm_size(run->comm), other = 0;
+  void *gathered;
+  DFT_TRY(dft_comm_gather(run->comm, &plan, sizeof plan, &gathered));
+  const uint64_t *plans = gathered;
+  while (other < ranks && plans[other] == plans[0]) other++;
+  free(gathered);
+  if (other == ranks) return DFT_OK;
+  return dft_fail(
+      DFT_EDATA, "rank %d (host %s) plans another exchange than rank 0: its data or its build of dft differs",
+      other, dft_comm_host(run->comm, other));
 }
 
 dft_status dft_phase_open(dft_run *run, int index) {
@@ -290,7 +288,7 @@ dft_status dft_phase_fit(dft_run *run) {
   dft_ahead_phase(run, epochs - at->phase_epoch);
   while (at->phase_epoch < epochs) {
     double start_s = dft_now_s();
-    if (run->report != NULL) dft_report_epoch_begin(run->report, at->phase_epoch + 1, epochs, steps);
+    if (run->report != NULL) dft_report_epoch_begin(run->report, at->phase_epoch + 1, epochs);
     while (at->position < n) DFT_TRY(one_step(run, steps));
     DFT_TRY(end_epoch(run, steps, start_s));
   }

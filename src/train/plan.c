@@ -182,11 +182,11 @@ static dft_status print_plan(const dft_config *c, dft_model *m, const dft_ops *o
   return DFT_OK;
 }
 
-dft_status dft_plan(const dft_source *source) {
+dft_status dft_plan(dft_comm *comm, const dft_source *source) {
   dft_config *c = NULL;
   dft_model *m = NULL;
   dft_kernels kernels;
-  DFT_TRY(dft_load_config(dft_comm_alone(), source, &c));
+  DFT_TRY(dft_load_config(comm, source, &c));
   dft_status status = dft_ops_best(&kernels);
   if (status == DFT_OK)
     status = dft_model_new(c->model.alpha, c->model.height, c->model.width, c->model.pooling,

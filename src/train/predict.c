@@ -179,17 +179,15 @@ static int64_t warn_lines(char *text) {
 /* Rank 0 says what all ranks found wrong, in the order of the images. */
 static dft_status gather_errors(prediction *p, char *mine, size_t bytes) {
   int rank = dft_comm_rank(p->comm), ranks = dft_comm_size(p->comm);
-  size_t *sizes = malloc((size_t)ranks * sizeof *sizes);
-  int64_t lines = 0;
-  dft_status status =
-      dft_comm_agree(p->comm, sizes != NULL ? DFT_OK : dft_fail_memory("sizes", (size_t)ranks));
-  if (status == DFT_OK) status = dft_comm_allgather(p->comm, &bytes, sizeof bytes, sizes);
+  void *gathered;
+  DFT_TRY(dft_comm_gather(p->comm, &bytes, sizeof bytes, &gathered));
+  const size_t *sizes = gathered;
   size_t most = 0;
-  for (int r = 1; r < ranks && status == DFT_OK; r++) most = sizes[r] > most ? sizes[r] : most;
-  char *text = status == DFT_OK && rank == 0 ? malloc(most + 1) : NULL;
-  if (status == DFT_OK)
-    status =
-        dft_comm_agree(p->comm, rank != 0 || text != NULL ? DFT_OK : dft_fail_memory("messages", most + 1));
+  int64_t lines = 0;
+  for (int r = 1; r < ranks; r++) most = sizes[r] > most ? sizes[r] : most;
+  char *text = rank == 0 ? malloc(most + 1) : NULL;
+  dft_status status =
+      dft_comm_agree(p->comm, rank != 0 || text != NULL ? DFT_OK : dft_fail_memory("messages", most + 1));
   if (status == DFT_OK && rank != 0) status = send_to_first(p, mine, bytes);
   if (status == DFT_OK && rank == 0) lines = warn_lines(mine);
   for (int r = 1; r < ranks && rank == 0 && status == DFT_OK; r++) {
@@ -198,7 +196,7 @@ static dft_status gather_errors(prediction *p, char *mine, size_t bytes) {
     if (status == DFT_OK) lines += warn_lines(text);
   }
   free(text);
-  free(sizes);
+  free(gathered);
   if (status == DFT_OK) status = dft_comm_bcast(p->comm, 0, &lines, sizeof lines);
   p->unreadable += lines;
   return dft_comm_agree(p->comm, status);

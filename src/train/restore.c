@@ -1,5 +1,7 @@
 /* A model out of a checkpoint, for evaluation, prediction and export. */
+#include "dft/file.h"
 #include "train.h"
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,16 +37,14 @@ dft_status dft_model_of_state(const dft_state *s, const char *path, bool head, d
 dft_status dft_read_checkpoint(dft_comm *comm, const char *path, dft_state *state) {
   unsigned char *bytes = NULL;
   size_t count = 0;
-  bool reads = dft_comm_rank(comm) == 0;
-  dft_status status = reads ? dft_state_read(path, state) : DFT_OK;
-  if (reads && status == DFT_OK) status = dft_state_encode(state, &bytes, &count);
-  status = dft_comm_agree(comm, status);
+  const bool reads = dft_comm_rank(comm) == 0;
+  dft_status status = dft_comm_agree(comm, reads ? dft_read_file(path, INT32_MAX, &bytes, &count) : DFT_OK);
   if (status == DFT_OK) status = dft_comm_bcast(comm, 0, &count, sizeof count);
-  if (status == DFT_OK && !reads && (bytes = malloc(count)) == NULL)
+  if (status == DFT_OK && !reads && (bytes = malloc(count + 1)) == NULL)
     status = dft_fail_memory("checkpoint", count);
   status = dft_comm_agree(comm, status);
   if (status == DFT_OK) status = dft_comm_bcast(comm, 0, bytes, count);
-  if (status == DFT_OK && !reads) status = dft_state_decode(path, bytes, count, state);
+  if (status == DFT_OK) status = dft_state_decode(path, bytes, count, state);
   free(bytes);
   return dft_comm_agree(comm, status);
 }

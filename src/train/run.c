@@ -191,19 +191,12 @@ static dft_status run_phase(dft_run *run, int index, const dft_weights *slots, i
   return status;
 }
 
-static dft_status run_phases(dft_run *run, bool resumed, const dft_weights *slots, int64_t iterations) {
+/* From where run->at says; slots are those of a resumed optimizer, or NULL. */
+static dft_status run_phases(dft_run *run, const dft_weights *slots, int64_t iterations) {
   const dft_config *c = run->config;
-  for (int p = run->at.phase; p < c->phase_count; p++) {
-    bool here = resumed && p == run->at.phase;
-    if (here && run->at.phase_epoch >= c->phases[p].epochs && p < c->phase_count - 1) {
-      resumed = false; /* stopped between two phases: the next one starts afresh */
-      run->at.phase = p + 1;
-      run->at.phase_epoch = 0;
-      continue;
-    }
-    if (!here) run->at.phase_epoch = 0;
-    DFT_TRY(run_phase(run, p, here ? slots : NULL, iterations));
-    resumed = false;
+  for (int p = run->at.phase; p < c->phase_count; p++, run->at.phase_epoch = 0, slots = NULL) {
+    const bool over = run->at.phase_epoch >= c->phases[p].epochs; /* stopped between two phases */
+    if (!over || p == c->phase_count - 1) DFT_TRY(run_phase(run, p, slots, iterations));
   }
   return DFT_OK;
 }
@@ -296,7 +289,7 @@ dft_status dft_train(dft_comm *comm, const dft_source *source) {
   if (status == DFT_OK && !nothing_left(&run)) {
     run.at.finished = 0;
     status = dft_trace_start(&run);
-    if (status == DFT_OK) status = run_phases(&run, resumed, &slots, iterations);
+    if (status == DFT_OK) status = run_phases(&run, resumed ? &slots : NULL, iterations);
     if (status == DFT_OK) status = dft_trace_finish(&run);
   }
   if (status == DFT_OK) print_result(&run);

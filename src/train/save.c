@@ -51,7 +51,7 @@ static void give_back(dft_writer *w) {
 }
 
 /* Gives signs of life: a slow disk is no lost rank. */
-void dft_save_settle(dft_run *run) {
+static void settle(dft_run *run) {
   dft_writer *w = run->writer;
   if (w == NULL || !w->running) return;
   while (!atomic_load(&w->done)) {
@@ -64,15 +64,14 @@ void dft_save_settle(dft_run *run) {
 }
 
 void dft_save_take_back(dft_run *run) {
-  if (run->writer != NULL && (run->writer->state.phase != run->at.phase || run->at.finished))
-    dft_save_settle(run);
+  if (run->writer != NULL && (run->writer->state.phase != run->at.phase || run->at.finished)) settle(run);
 }
 
 /* Waits for the write under way, if there is one, and tells how it went. */
 static dft_status finish(dft_run *run) {
   dft_writer *w = run->writer;
   if (w == NULL) return DFT_OK;
-  dft_save_settle(run);
+  settle(run);
   const dft_status status = w->status;
   w->status = DFT_OK;
   return status == DFT_OK ? DFT_OK : dft_fail(status, "%s", w->error);
@@ -123,7 +122,7 @@ void dft_save_poll(dft_run *run) {
 
 void dft_save_close(dft_run *run) {
   if (run->writer == NULL) return;
-  dft_save_settle(run);
+  settle(run);
   dft_state_free(&run->writer->state);
   free(run->writer);
   run->writer = NULL;

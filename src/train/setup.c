@@ -39,15 +39,13 @@ static dft_status cores_per_rank(dft_comm *comm, int *cores) {
   int available = sched_getaffinity(0, sizeof mask, &mask) == 0 ? CPU_COUNT(&mask) : 1;
   const char *host = dft_comm_host(comm, dft_comm_rank(comm));
   uint64_t mine = hash_bytes(hash_bytes(14695981039346656037u, host, strlen(host)), &mask, sizeof mask);
-  int n = dft_comm_size(comm), sharing = 0;
-  uint64_t *all = malloc((size_t)n * sizeof *all);
-  if (all == NULL) return dft_fail_memory("affinity masks", 0);
-  dft_status status = dft_comm_allgather(comm, &mine, sizeof mine, all);
-  for (int r = 0; r < n; r++) sharing += all[r] == mine;
+  void *all;
+  int sharing = 0;
+  DFT_TRY(dft_comm_gather(comm, &mine, sizeof mine, &all));
+  for (int r = 0; r < dft_comm_size(comm); r++) sharing += ((const uint64_t *)all)[r] == mine;
   free(all);
-  *cores = available / (sharing > 0 ? sharing : 1);
-  if (*cores < 1) *cores = 1;
-  return status;
+  *cores = available > sharing ? available / sharing : 1;
+  return DFT_OK;
 }
 
 static dft_status choose_threads(dft_comm *comm, const dft_config *config, int *threads) {
@@ -98,12 +96,6 @@ static dft_rank_facts facts_of(const dft_comm *comm, const dft_module **module) 
   return mine;
 }
 
-static dft_status gather_facts(dft_comm *comm, const dft_rank_facts *mine, dft_rank_facts **all) {
-  *all = calloc((size_t)dft_comm_size(comm), sizeof **all);
-  dft_status status = dft_comm_agree(comm, *all == NULL ? dft_fail_memory("ranks", 0) : DFT_OK);
-  return status != DFT_OK ? status : dft_comm_allgather(comm, mine, sizeof *mine, *all);
-}
-
 /* Different GPUs may round differently: not per rank count then, but for each way to hand out the ranks. */
 static dft_status compare_names(dft_comm *comm, const dft_device *device) {
   char first[sizeof device->name];
@@ -136,9 +128,9 @@ static dft_status choose_kernels(dft_comm *comm, dft_backend backend, dft_precis
   compute->ops = compute->host_ops;
   const dft_module *module = NULL;
   const dft_rank_facts mine = facts_of(comm, &module);
-  dft_rank_facts *all = NULL;
-  dft_status status = gather_facts(comm, &mine, &all);
-  if (status == DFT_OK) status = dft_choose(all, dft_comm_size(comm), backend, precision, &compute->choice);
+  void *all;
+  DFT_TRY(dft_comm_gather(comm, &mine, sizeof mine, &all));
+  const dft_status status = dft_choose(all, dft_comm_size(comm), backend, precision, &compute->choice);
   free(all);
   if (status != DFT_OK || !compute->choice.cuda) return status;
   return open_device(comm, module, mine.device, precision, compute);
@@ -203,14 +195,13 @@ void dft_class_names_free(char **names, int count) {
 
 dft_status dft_same_data(dft_comm *comm, const dft_dataset *data, const char *what, uint64_t *fingerprint) {
   int n = dft_comm_size(comm), other = 0;
-  uint64_t *all = malloc((size_t)n * sizeof *all);
-  dft_status status = dft_comm_agree(comm, all == NULL ? dft_fail_memory("fingerprints", 0) : DFT_OK);
+  void *gathered;
   *fingerprint = dft_dataset_fingerprint(data);
-  if (status == DFT_OK) status = dft_comm_allgather(comm, fingerprint, sizeof *fingerprint, all);
-  if (status == DFT_OK)
-    while (other < n && all[other] == all[0]) other++;
-  free(all);
-  if (status != DFT_OK || other == n) return status;
+  DFT_TRY(dft_comm_gather(comm, fingerprint, sizeof *fingerprint, &gathered));
+  const uint64_t *all = gathered;
+  while (other < n && all[other] == all[0]) other++;
+  free(gathered);
+  if (other == n) return DFT_OK;
   return dft_fail(
       DFT_EDATA,
       "the %s data differ between host %s and host %s (rank %d): other names, labels or sizes; all "

@@ -77,13 +77,12 @@ static dft_status write_events(dft_run *run, events *e, const int64_t *all, dft_
 
 static dft_status gather(dft_run *run, events *e) {
   const int rank = dft_comm_rank(run->comm);
-  int64_t *all = malloc((size_t)dft_comm_size(run->comm) * sizeof *all);
+  void *all;
   dft_output *out = NULL;
-  dft_status status =
-      dft_comm_agree(run->comm, all != NULL ? make_events(run, e) : dft_fail_memory("trace", 0));
+  DFT_TRY(dft_comm_agree(run->comm, make_events(run, e)));
   const int64_t mine = (int64_t)e->bytes;
-  if (status == DFT_OK) status = dft_comm_allgather(run->comm, &mine, sizeof mine, all);
-  if (status == DFT_OK) status = dft_comm_agree(run->comm, rank == 0 ? open_file(run, e, all, &out) : DFT_OK);
+  DFT_TRY(dft_comm_gather(run->comm, &mine, sizeof mine, &all));
+  dft_status status = dft_comm_agree(run->comm, rank == 0 ? open_file(run, e, all, &out) : DFT_OK);
   if (status == DFT_OK)
     status = dft_comm_agree(run->comm, rank == 0 ? write_events(run, e, all, out) : send_events(run, e));
   free(all);

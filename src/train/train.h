@@ -38,9 +38,8 @@ typedef struct dft_device_run dft_device_run;
 
 /* What is open during a phase. */
 typedef struct dft_phase {
-  int index;              /* in config->phases */
-  int first;              /* first unit of the tail */
-  dft_folded_net *prefix; /* images -> boundary rows; NULL when the tail starts at the image */
+  int index; /* in config->phases */
+  int first; /* first unit of the tail */
   dft_tail *tail;
   dft_buckets *buckets;
   dft_optimizer *optimizer;
@@ -166,7 +165,8 @@ dft_status dft_class_names(const dft_config *config, const dft_dataset *data, co
                            char ***own);
 void dft_class_names_free(char **names, int count);
 
-/* weights.c: rank 0 reads weights into the model; dft_broadcast_model hands them out. */
+/* weights.c: initial weights into the model, read from a file on rank 0, which dft_broadcast_model hands out,
+ * or random ones, the same wherever they are made. */
 dft_status dft_load_weights(const dft_config *config, dft_model *model, const char *const *class_names);
 dft_status dft_broadcast_model(dft_comm *comm, dft_model *model);
 
@@ -182,9 +182,9 @@ dft_status dft_restore_optimizer(dft_run *run, const dft_weights *slots, int64_t
 dft_status dft_save(dft_run *run, unsigned names);
 dft_status dft_save_wait(dft_run *run); /* until everything is on disk. Collective */
 void dft_save_poll(dft_run *run);       /* defers the error of a save that has ended meanwhile */
-/* Until no write is under way; until none is that was lent what this phase changes or ends with. They tell no
- * error. */
-void dft_save_settle(dft_run *run);
+/* Waits until no write is under way that was lent what this phase changes, or what ends with it. Tells no
+ * error.
+ */
 void dft_save_take_back(dft_run *run);
 void dft_save_close(dft_run *run); /* after an error: waits, and keeps that error */
 

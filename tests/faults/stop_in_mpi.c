@@ -2,11 +2,12 @@
  * rank watches it: before MPI starts (STOP_IN=init), after the last of MPI_Finalize (STOP_IN=finalize), when
  * the other ranks are free to leave, or after all exit handlers (STOP_IN=exit). Or in the barrier before the
  * goodbyes (STOP_IN=goodbye), where the others wait. Or it crashes where it would stop (STOP_IN=crash, in
- * MPI_Finalize). SLOW_FSYNC_S: the fsync of a checkpoint takes so long; SLOW_WRITE_MS: each write to it. By
- * test_slurm.sh: each rank that
- * MPI_Init has let go writes its number as a line of the file MPI_STARTED. Through MPI's profiling interface
- * (MPI 3.1, chapter 14). */
+ * MPI_Finalize). Or it gets no aligned block of NO_MEMORY_BYTES. SLOW_FSYNC_S: the fsync of a checkpoint
+ * takes so long; SLOW_WRITE_MS: each write to it. By test_slurm.sh: each rank that MPI_Init has let go writes
+ * its number as a line of the file MPI_STARTED. Through MPI's profiling interface (MPI 3.1, chapter 14). */
+#include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <mpi.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -16,9 +17,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+static bool is_the_rank(void) {
+  const char *rank = getenv("STOP_RANK"), *mine = getenv("OMPI_COMM_WORLD_RANK");
+  return rank != NULL && mine != NULL && strcmp(rank, mine) == 0;
+}
+
 static bool stops_here(const char *place) {
-  const char *in = getenv("STOP_IN"), *rank = getenv("STOP_RANK"), *mine = getenv("OMPI_COMM_WORLD_RANK");
-  return in != NULL && rank != NULL && mine != NULL && strcmp(in, place) == 0 && strcmp(rank, mine) == 0;
+  const char *in = getenv("STOP_IN");
+  return in != NULL && strcmp(in, place) == 0 && is_the_rank();
 }
 
 static bool stops_at_exit; /* the environment is gone by then */
@@ -49,6 +55,13 @@ int MPI_Init_thread(int *argc, char ***argv, int required, int *provided) {
 int MPI_Ibarrier(MPI_Comm comm, MPI_Request *request) {
   if (stops_here("goodbye")) raise(SIGSTOP);
   return PMPI_Ibarrier(comm, request);
+}
+
+int posix_memalign(void **block, size_t alignment, size_t bytes) {
+  const char *refused = getenv("NO_MEMORY_BYTES");
+  if (refused != NULL && strtoull(refused, NULL, 10) == bytes && is_the_rank()) return ENOMEM;
+  *block = memalign(alignment, bytes);
+  return *block != NULL ? 0 : ENOMEM;
 }
 
 static bool is_checkpoint(int fd) {

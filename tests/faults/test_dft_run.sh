@@ -131,6 +131,15 @@ expect 2 "dft-run -np 4" "$dft_run"
 printf '#!/bin/sh\ncat\n' >"$work/bin/mpirun"
 [ -z "$("$dft_run" -np 1 dft <&-)" ] || fail "a closed standard input"
 [ "$(echo "a path" | "$dft_run" -np 1 dft predict a.pb -)" = "a path" ] || fail "standard input does not reach mpirun"
+# dft's own exit code 1 stays that, also after a stop was asked for; mpirun's after TERM is a stop
+printf '#!/bin/sh\ntrap "exit 1" USR1\nwhile :; do sleep 0.1; done\n' >"$work/bin/mpirun"
+for signal in USR1 TERM; do
+  start "$dft_run" -np 4 dft a.yaml
+  sleep 0.5
+  kill -$signal "$job"
+  [ $signal = TERM ] && code=75 || code=1
+  ended $code "exit code 1 after $signal"
+done
 # an mpirun that does not listen: the second TERM ends it, when it comes 2 s later
 printf '#!/bin/sh\ntrap "" USR1\ntrap "exit 1" TERM\nwhile :; do sleep 0.1; done\n' >"$work/bin/mpirun"
 start "$dft_run" -np 4 dft a.yaml

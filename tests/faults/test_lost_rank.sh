@@ -55,6 +55,11 @@ start mpirun --oversubscribe --bind-to none -np 2 -x LD_PRELOAD="$DFT_BUILD/test
 ended 70 "an error beside a slow checkpoint"
 says "not finite" "an error beside a slow checkpoint"
 ls "$work"/disk/ckpt-*.pb >/dev/null || broken "the checkpoint is lost"
+# A rank without memory for an exchange that the others are in: they hear it from that rank, and wait for nothing
+start mpirun --oversubscribe --bind-to none -np 2 -x LD_PRELOAD="$DFT_BUILD/tests/libstop_in_mpi.so" -x STOP_RANK=1 -x NO_MEMORY_BYTES=494720 \
+  "$DFT" "$work/config.yaml" run_dir="$work/memory" distributed.timeout_s=100
+ended 76 "no memory for an exchange"
+says "rank 1 \\(host $host\\) in step [789]: out of memory \\(exchange, 494720 bytes\\)" "no memory for an exchange"
 # A job that is suspended as a whole, as Slurm can do it, goes on
 start_np 3 "${run[@]}" run_dir="$work/suspended" distributed.timeout_s=$timeout_s
 until_step "$work/suspended" 5

@@ -126,8 +126,8 @@ static void a_host_shares_one_block(void) {
 
 static void one_process_needs_no_mpi(void) {
   dft_comm *with = world;
-  world = dft_comm_alone();
-  CHECK(world != NULL && dft_comm_size(world) == 1 && dft_comm_rank(world) == 0, " ");
+  OK(dft_comm_alone(&world));
+  CHECK(dft_comm_size(world) == 1 && dft_comm_rank(world) == 0, " ");
   CHECK(dft_comm_hosts(world) == 1 && dft_comm_local_size(world) == 1, " ");
   int64_t value = 5, all = 0;
   float f = 2;

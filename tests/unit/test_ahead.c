@@ -27,8 +27,9 @@ static void open_fixture(fixture *f, const char *cache, const char *augment, int
       "data: {format: random, batch_size: %d, train: {samples: %d}, validation: {samples: %d}, augment: %s}\n"
       "phases: [{name: a, epochs: %d}]\ncache: %s\n",
       BATCH, SAMPLES, VALIDATION, augment, EPOCHS, cache);
-  *f = (fixture){.run = {.comm = dft_comm_alone(), .shards = 8}};
+  *f = (fixture){.run = {.shards = 8}};
   dft_run *run = &f->run;
+  assert_int_equal(dft_comm_alone(&run->comm), DFT_OK);
   assert_int_equal(dft_config_parse("test.yaml", text, NULL, 0, &run->config), DFT_OK);
   assert_int_equal(dft_model_new(0.35, 32, 32, DFT_POOL_AVG, 3, &run->model), DFT_OK);
   dft_model_init(run->model, 3);

@@ -252,6 +252,34 @@ static void impossible_worlds_are_refused(void **state) {
   assert_int_equal(dft_reduce_bytes(9, 8, 100), 0);
 }
 
+static int reallocs_left = -1; /* until one fails; -1: none does */
+
+void *__real_realloc(void *block, size_t bytes);
+void *__wrap_realloc(void *block, size_t bytes);
+void *__wrap_realloc(void *block, size_t bytes) {
+  return reallocs_left >= 0 && reallocs_left-- == 0 ? NULL : __real_realloc(block, bytes);
+}
+
+/* However far it has come, no plan that lacks its end is called good. */
+static void out_of_memory_is_told(void **state) {
+  (void)state;
+  for (int i = 0; i < 4; i++) {
+    const dft_route route = (dft_route)i;
+    const int ranks = route == DFT_ROUTE_DOUBLING || route == DFT_ROUTE_HALVING ? 4 : 3;
+    int lacking = 0;
+    for (bool enough = false; !enough; lacking++) {
+      dft_plan plan;
+      reallocs_left = lacking;
+      const dft_status status = dft_plan_make(&plan, route, ranks, 8, 0);
+      enough = reallocs_left >= 0; /* none has failed */
+      reallocs_left = -1;
+      assert_int_equal(status, enough ? DFT_OK : DFT_EINTERNAL);
+      dft_plan_free(&plan);
+    }
+    assert_true(lacking > 5);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_rank_gets_the_bits_of_the_tree),
@@ -259,6 +287,7 @@ int main(void) {
       cmocka_unit_test(the_routes_chosen_are_those_of_the_design),
       cmocka_unit_test(large_buckets_cost_what_a_ring_costs),
       cmocka_unit_test(impossible_worlds_are_refused),
+      cmocka_unit_test(out_of_memory_is_told),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -31,16 +31,15 @@ static void test_epoch_line(void **state) {
     dft_bar bar;
     const char *line;
   } cases[] = {
-      {{10, 10, .3, .022, validated, 4, true, NULL, "step"}, "10/10 - 0s - 22ms/step" VALIDATED},
-      {{10, 10, .005, 5e-4, validated, 4, true, NULL, "step"}, "10/10 - 0s - 500us/step" VALIDATED},
-      {{10, 10, 5e-5, 5e-6, validated, 4, true, NULL, "step"}, "10/10 - 0s - 5us/step" VALIDATED},
-      {{10, 10, 900, 90, validated, 4, true, NULL, "step"}, "10/10 - 900s - 90s/step" VALIDATED},
-      {{10, 10, 15, 1.5, validated, 4, true, NULL, "step"}, "10/10 - 15s - 2s/step" VALIDATED},
-      {{10, 10, 37000, 3700, validated, 4, true, NULL, "step"}, "10/10 - 37000s - 3700s/step" VALIDATED},
-      {{1, 1, .7, .7, validated, 4, true, NULL, "step"}, "1/1 - 1s - 700ms/step" VALIDATED},
-      {{3, 3, .7, .1, strange, 2, true, NULL, "step"}, "3/3 - 1s - 100ms/step - accuracy: nan - loss: inf\n"},
-      {{3, 3, .7, 0, negative, 2, true, NULL, "step"},
-       "3/3 - 1s - 0s/step - accuracy: nan - loss: -1.5000e+00\n"},
+      {{10, 10, .3, .022, validated, 4, true}, "10/10 - 0s - 22ms/step" VALIDATED},
+      {{10, 10, .005, 5e-4, validated, 4, true}, "10/10 - 0s - 500us/step" VALIDATED},
+      {{10, 10, 5e-5, 5e-6, validated, 4, true}, "10/10 - 0s - 5us/step" VALIDATED},
+      {{10, 10, 900, 90, validated, 4, true}, "10/10 - 900s - 90s/step" VALIDATED},
+      {{10, 10, 15, 1.5, validated, 4, true}, "10/10 - 15s - 2s/step" VALIDATED},
+      {{10, 10, 37000, 3700, validated, 4, true}, "10/10 - 37000s - 3700s/step" VALIDATED},
+      {{1, 1, .7, .7, validated, 4, true}, "1/1 - 1s - 700ms/step" VALIDATED},
+      {{3, 3, .7, .1, strange, 2, true}, "3/3 - 1s - 100ms/step - accuracy: nan - loss: inf\n"},
+      {{3, 3, .7, 0, negative, 2, true}, "3/3 - 1s - 0s/step - accuracy: nan - loss: -1.5000e+00\n"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     char text[512] = "";
@@ -66,28 +65,27 @@ static void test_bar(void **state) {
   int width = 0;
   const dft_metric first[] = {{"accuracy", .1}, {"loss", 2}},
                    second[] = {{"accuracy", .1188}, {"loss", 9876.9424}};
-  check_bar((dft_bar){1, 10, .1, .1, first, 2, false, NULL, "step"}, &width, 0,
+  check_bar((dft_bar){1, 10, .1, .1, first, 2, false}, &width, 0,
             "\r\x1b[1m 1/10\x1b[0m \x1b[32m━━\x1b[0m\x1b[37m" B10 B5 "━━━\x1b[0m \x1b[1m0s\x1b[0m 100ms/step"
             " - accuracy: 0.1000 - loss: 2.0000");
-  check_bar((dft_bar){5, 10, .2, .025, second, 2, false, NULL, "step"}, &width, 74,
+  check_bar((dft_bar){5, 10, .2, .025, second, 2, false}, &width, 74,
             "\r\x1b[1m 5/10\x1b[0m \x1b[32m" B10 "\x1b[0m\x1b[37m" B10 "\x1b[0m \x1b[1m0s\x1b[0m 25ms/step"
             " - accuracy: 0.1188 - loss: 9876.9424");
-  check_bar((dft_bar){10, 10, .3, .02222, validated, 4, true, NULL, "step"}, &width, 76,
+  check_bar((dft_bar){10, 10, .3, .02222, validated, 4, true}, &width, 76,
             "\r\x1b[1m10/10\x1b[0m \x1b[32m" B20
             "\x1b[0m\x1b[37m\x1b[0m \x1b[1m0s\x1b[0m 22ms/step" VALIDATED);
   width = 0;
-  check_bar((dft_bar){1, 200, 1, 1, first, 2, false, NULL, "step"}, &width, 0,
+  check_bar((dft_bar){1, 200, 1, 1, first, 2, false}, &width, 0,
             "\r\x1b[1m  1/200\x1b[0m \x1b[37m" B20
             "\x1b[0m \x1b[1m3:19\x1b[0m 1s/step - accuracy: 0.1000 - loss: 2.0000");
   width = 0;
-  check_bar((dft_bar){1, 100000, 10, 10, first, 2, false, NULL, "step"}, &width, 0,
+  check_bar((dft_bar){1, 100000, 10, 10, first, 2, false}, &width, 0,
             "\r\x1b[1m     1/100000\x1b[0m \x1b[37m" B20 "\x1b[0m \x1b[1m277:46:30\x1b[0m 10s/step"
             " - accuracy: 0.1000 - loss: 2.0000");
   int wider = width; /* a shorter line wipes out what is left of the longer one */
-  check_bar((dft_bar){1, 2, 1, 1, NULL, 0, true, "cache", NULL}, &width, wider,
-            "\r"
-            "cache \x1b[1m1/2\x1b[0m \x1b[32m" B10 "\x1b[0m\x1b[37m" B10 "\x1b[0m \x1b[1m1s\x1b[0m"
-            "                                                      \n");
+  check_bar((dft_bar){1, 2, 1, 1, NULL, 0, true}, &width, wider,
+            "\r\x1b[1m1/2\x1b[0m \x1b[32m" B10 "\x1b[0m\x1b[37m" B10 "\x1b[0m \x1b[1m1s\x1b[0m 1s/step"
+            "                                                    \n");
 }
 
 static char directory[] = "/tmp/dft-report-XXXXXX";
@@ -204,11 +202,9 @@ static void test_console(void **state) {
   if (status == DFT_OK) {
     dft_report_start(r, facts, 2);
     dft_report_phase(r, "phase head");
-    dft_report_progress(r, "cache", 50, 100);
-    dft_report_progress(r, "cache", 100, 100);
-    dft_report_epoch_begin(r, 1, 3, 10);
+    dft_report_epoch_begin(r, 1, 3);
     dft_report_epoch_end(r, &epoch, 10, .22);
-    dft_report_epoch_begin(r, 1, 1, 10);
+    dft_report_epoch_begin(r, 1, 1);
     epoch.val_accuracy = epoch.val_loss = NAN;
     dft_report_epoch_end(r, &epoch, 10, .22);
     dft_report_close(r);
@@ -218,10 +214,9 @@ static void test_console(void **state) {
   close(file);
   assert_int_equal(status, DFT_OK);
   assert_int_equal(verbose, 2); /* a file is no terminal */
-  assert_string_equal(slurp("console"),
-                      "ranks    2\nkernels  avx2\nphase head\ncache 100/100 - 0s\nEpoch 1/3\n"
-                      "10/10 - 0s - 22ms/step" VALIDATED
-                      "10/10 - 0s - 22ms/step - accuracy: 0.2000 - loss: 1.7041\n");
+  assert_string_equal(slurp("console"), "ranks    2\nkernels  avx2\nphase head\nEpoch 1/3\n"
+                                        "10/10 - 0s - 22ms/step" VALIDATED
+                                        "10/10 - 0s - 22ms/step - accuracy: 0.2000 - loss: 1.7041\n");
 }
 
 static int make_directory(void **state) {

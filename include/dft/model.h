@@ -115,10 +115,12 @@ typedef struct dft_bind_result {
   int bound;            /* tensors of the base that were loaded */
   bool by_order;        /* names did not fit, order did */
   bool head;            /* the head was loaded */
+  char head_layer[64];  /* from this layer of the file */
   const char *head_why; /* else why not: a constant sentence */
 } dft_bind_result;
 /* Copies tensors from a file: by layer and variable name, or, when few of the base's names fit, by order
- * within each kind of tensor, unless the file has none; shapes always checked. The head is taken when its
+ * within each kind of tensor, unless the file has none; shapes always checked. The head is the file's
+ * `predictions`, else its last Dense layer, or its only one where order means nothing; it is taken when its
  * shape fits and class names, where the file knows them and `class_names` is not NULL, are equal. DFT_EDATA
  * naming the tensor when something is missing or misshapen. */
 dft_status dft_model_bind(dft_model *model, const dft_weights *file, const char *path,

@@ -93,11 +93,31 @@ static bool classes_fit(const dft_model *m, const dft_weights *file, const char 
   return true;
 }
 
+/* The layer of the head's name; else, as Keras names a Dense that has none given "dense" or "dense_4", the
+ * last one of the file, or its only one where order means nothing. */
+static void find_head(const dft_model *m, const dft_weights *file, const dft_tensor *head[2]) {
+  const char *layer = m->layers[m->base_layers].name;
+  int dense = 0;
+  head[0] = dft_weights_find(file, layer, "kernel");
+  head[1] = dft_weights_find(file, layer, "bias");
+  if (head[0] != NULL || head[1] != NULL) return;
+  for (int i = 0; i < file->count; i++) {
+    const dft_tensor *t = &file->tensors[i];
+    if (kind_of(t->variable, t->rank, t->shape) != DENSE_KERNEL) continue;
+    head[0] = t;
+    dense++;
+  }
+  if (file->unordered && dense > 1) head[0] = NULL;
+  if (head[0] != NULL) head[1] = dft_weights_find(file, head[0]->layer, "bias");
+}
+
 static void bind_head(dft_model *m, const dft_weights *file, const char *const *class_names,
                       const dft_tensor *kernel, const dft_tensor *bias, dft_bind_result *result) {
   dft_param *k = &m->params[m->head_kernel], *b = &m->params[m->head_bias];
-  if (kernel == NULL || bias == NULL)
+  if (kernel == NULL)
     result->head_why = "the file has no head";
+  else if (bias == NULL)
+    result->head_why = "the file's head has no bias";
   else if (!same_shape(k, kernel) || !same_shape(b, bias))
     result->head_why = "the file's head has another shape";
   else if (!classes_fit(m, file, class_names))
@@ -105,6 +125,7 @@ static void bind_head(dft_model *m, const dft_weights *file, const char *const *
   else {
     memcpy(k->data, kernel->data, (size_t)k->elements * sizeof(float));
     memcpy(b->data, bias->data, (size_t)b->elements * sizeof(float));
+    snprintf(result->head_layer, sizeof result->head_layer, "%s", kernel->layer);
     result->head = true;
   }
 }
@@ -121,7 +142,7 @@ dft_status dft_model_bind(dft_model *model, const dft_weights *file, const char 
     dft_param *p = &model->params[i];
     const dft_tensor *t = find(model, p, file, result->by_order, nth);
     if (is_head(model, p)) {
-      head[i - model->head_kernel] = t;
+      head[i - model->head_kernel] = t; /* by order; else find_head's */
       continue;
     }
     if (t == NULL)
@@ -131,6 +152,7 @@ dft_status dft_model_bind(dft_model *model, const dft_weights *file, const char 
     memcpy(p->data, t->data, (size_t)p->elements * sizeof(float));
     result->bound++;
   }
+  if (!result->by_order) find_head(model, file, head);
   bind_head(model, file, class_names, head[0], head[1], result);
   return DFT_OK;
 }

@@ -107,7 +107,8 @@ dft_status dft_load_weights(const dft_config *config, dft_model *model, const ch
   dft_weights_free(&file);
   DFT_TRY(status);
   dft_note("weights: %s: %d tensors by %s; head: %s%s", path, bound.bound, bound.by_order ? "order" : "name",
-           bound.head ? "from the file" : "starts fresh, ", bound.head ? "" : bound.head_why);
+           bound.head ? "from the file's " : "starts fresh, ",
+           bound.head ? bound.head_layer : bound.head_why);
   return DFT_OK;
 }
 

@@ -134,6 +134,55 @@ static void binding(void **state) {
   dft_model_free(other);
 }
 
+static void rename_layer(dft_weights *w, const char *from, const char *name) {
+  for (int i = 0; i < w->count; i++) {
+    if (strcmp(w->tensors[i].layer, from) != 0) continue;
+    free(w->tensors[i].layer);
+    w->tensors[i].layer = strdup(name);
+    assert_non_null(w->tensors[i].layer);
+  }
+}
+
+/* Keras names a Dense by its number, the user by what it is for. */
+static void a_head_may_have_any_name(void **state) {
+  (void)state;
+  dft_model *a = new_model(0.35), *b = new_model(0.35);
+  const dft_param *kernel = &b->params[b->head_kernel];
+  const size_t bytes = (size_t)kernel->elements * sizeof(float);
+  dft_weights w = {0};
+  dft_bind_result r;
+  dft_model_init(a, 1);
+  assert_int_equal(dft_model_export(a, 0, &w), DFT_OK);
+  rename_layer(&w, "predictions", "dense_7");
+  for (int unordered = 0; unordered < 2; unordered++) {
+    w.unordered = unordered != 0;
+    dft_model_init(b, 2);
+    assert_int_equal(dft_model_bind(b, &w, "w", NULL, &r), DFT_OK);
+    assert_true(r.head && !r.by_order);
+    assert_string_equal(r.head_layer, "dense_7");
+    assert_memory_equal(kernel->data, a->params[a->head_kernel].data, bytes);
+  }
+  /* two of them: the last, where order means something */
+  const int64_t shape[] = {kernel->shape[0], kernel->shape[1]};
+  assert_int_equal(dft_weights_add(&w, "dense_8", "kernel", 2, shape, NULL), DFT_OK);
+  assert_int_equal(dft_model_bind(b, &w, "w", NULL, &r), DFT_OK);
+  assert_false(r.head);
+  assert_string_equal(r.head_why, "the file has no head");
+  w.unordered = false;
+  assert_int_equal(dft_model_bind(b, &w, "w", NULL, &r), DFT_OK);
+  assert_string_equal(r.head_why, "the file's head has no bias");
+  assert_int_equal(dft_weights_add(&w, "dense_8", "bias", 1, shape + 1, NULL), DFT_OK);
+  assert_int_equal(dft_model_bind(b, &w, "w", NULL, &r), DFT_OK);
+  assert_string_equal(r.head_layer, "dense_8");
+  /* one of the head's own name comes before all others */
+  rename_layer(&w, "dense_7", "predictions");
+  assert_int_equal(dft_model_bind(b, &w, "w", NULL, &r), DFT_OK);
+  assert_string_equal(r.head_layer, "predictions");
+  dft_weights_free(&w);
+  dft_model_free(a);
+  dft_model_free(b);
+}
+
 static void foreign_classes_start_a_fresh_head(void **state) {
   (void)state;
   dft_model *a = new_model(0.35);
@@ -179,6 +228,7 @@ int main(void) {
       cmocka_unit_test(head_only_needs_pooled_features),
       cmocka_unit_test(globs_and_names),
       cmocka_unit_test(binding),
+      cmocka_unit_test(a_head_may_have_any_name),
       cmocka_unit_test(foreign_classes_start_a_fresh_head),
       cmocka_unit_test(initialisers),
   };

@@ -35,6 +35,23 @@ for signal in TERM INT; do
   ended 75 "$signal to dft-run"
   says "stopped by a signal after step" "$signal to dft-run"
 done
+# asked before there is a rank: on this host, and while mpirun still reaches for another
+for delay_s in 0.02 0.05 0.1 0.2; do
+  rm -rf "$dir"
+  start "$dft_run" "${run[@]}"
+  sleep $delay_s
+  kill -TERM "$job"
+  ended 75 "TERM after $delay_s s"
+done
+printf '#!/bin/bash\nwhile [[ $1 == -* ]]; do shift; done\nshift\nsleep 2\nexec sh -c "$*"\n' >"$work/slow_ssh"
+chmod +x "$work/slow_ssh"
+rm -rf "$dir"
+OMPI_MCA_plm_rsh_agent=$work/slow_ssh start "$dft_run" --host 127.0.0.2:2 "${run[@]}" phases.2.epochs=9000
+sleep 1
+kill -TERM "$job"
+ended 75 "TERM while mpirun reaches for a host"
+says "stopped by a signal after step" "TERM while mpirun reaches for a host"
+rm -rf "$dir"
 # a killed rank: started again by itself, once
 start "$dft_run" "${run[@]}"
 until_step "$dir" 6

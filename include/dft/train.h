@@ -35,8 +35,8 @@ dft_status dft_plan(dft_comm *comm, const dft_source *source);
 /* Reads every sample once and lists what is unreadable. Not collective. */
 dft_status dft_check(dft_comm *comm, const dft_source *source);
 
-/* Loss, accuracy, per-class table and confusion matrix on data.validation; json_path NULL or a file to write.
- */
+/* Loss, accuracy, per-class table and confusion matrix on data.validation; json_path NULL or a file to write,
+ * or "-": standard output gets it in the place of the table. */
 dft_status dft_evaluate(dft_comm *comm, const char *checkpoint, const dft_source *source,
                         const char *json_path);
 

@@ -26,6 +26,7 @@ const dft_command dft_command_eval = {
     .help = "Prints loss, accuracy, precision, recall and F1 per class and their averages, and the confusion "
             "matrix. Each "
             "sample is counted\n"
-            "once; the counts are the same for every number of ranks. --json writes the same as JSON.",
+            "once; the counts are the same for every number of ranks. --json writes the same as JSON; "
+            "with --json - it is all that is\nprinted.",
     .mpi = true,
     .run = run};

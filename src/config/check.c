@@ -22,8 +22,9 @@ static dft_status check_validation(const checking *c) {
   bool own = v->path != NULL || v->images != NULL || v->labels != NULL || v->samples > 0;
   if (own == (v->split > 0))
     return REFUSE(c, "data.validation", "%s",
-                  own ? "give either data of its own or a split, not both"
-                      : "give data of its own, or split: a fraction of the training data");
+                  own ? "give either data of its own or a split, not both (data.validation.split=0 for none)"
+                      : "give data of its own, or split: a fraction of the training data; without validation "
+                        "data.validation=null");
   if ((v->images != NULL) != (v->labels != NULL))
     return REFUSE(c, "data.validation", "%s is missing", v->images ? "labels" : "images");
   return DFT_OK;

@@ -64,7 +64,8 @@ const dft_key dft_keys[] = {
      .keras = "image_dataset_from_directory",
      .help =
          "How an image of another size becomes input_shape, bilinear: stretch changes the proportions, crop "
-         "cuts the longer side, pad adds zeros (crop_to_aspect_ratio, pad_to_aspect_ratio)."},
+         "cuts the longer side, pad adds zeros (crop_to_aspect_ratio, pad_to_aspect_ratio of "
+         "keras.ops.image.resize)."},
     {"data.train.path", DFT_KEY_PATH, AT(data.train.path), .required = true, .when = FOLDERS, DECIDES,
      .keras = "image_dataset_from_directory(directory)",
      .help = "Training data: a folder with a folder of images per class, sorted by name as in Keras; or tar "

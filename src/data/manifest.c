@@ -74,10 +74,12 @@ dft_status dft_listing_shard(dft_listing *l, const char *path) {
 }
 
 dft_status dft_listing_join(dft_listing *l, const dft_listing *part, int32_t shard) {
-  if (part->count == 0) return DFT_OK;
+  if (part->count == 0 && part->passed_over == 0) return DFT_OK;
   int64_t base;
   DFT_TRY(grow(&l->entries, &l->room, l->count + part->count, sizeof *l->entries));
   DFT_TRY(add_bytes(l, part->text, part->text_bytes, &base));
+  if (l->passed_over == 0) l->passed_over_name = base + part->passed_over_name;
+  l->passed_over += part->passed_over;
   for (int64_t i = 0; i < part->count; i++) {
     dft_entry *e = &l->entries[l->count++];
     *e = part->entries[i];

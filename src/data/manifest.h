@@ -39,7 +39,8 @@ typedef struct dft_listing {
   char *text; /* strings, each ended by 0 */
   int64_t class_count, class_room, *classes;
   int64_t shard_count, shard_room, *shards;
-  int64_t passed_over, passed_over_name; /* folder: files whose names are not images', and one of them */
+  int64_t passed_over,
+      passed_over_name; /* files and members whose names or places are no sample's; one of them */
 } dft_listing;
 
 void dft_listing_free(dft_listing *l);

@@ -116,6 +116,11 @@ static bool is_image_ending(const char *ending) {
   return false;
 }
 
+/* IMG_1.edited.jpg looks like an image of the sample IMG_1.edited, and is the part "edited.jpg" of IMG_1. */
+static dft_status pass_over(dft_listing *l, const char *name) {
+  return l->passed_over++ == 0 ? dft_listing_text(l, name, &l->passed_over_name) : DFT_OK;
+}
+
 static dft_status take_member(dft_tar *t, const dft_member *m, group *g, dft_listing *l) {
   const char *base = dft_basename(m->name), *dot = strchr(base, '.');
   if ((!m->regular && !m->link) || dot == NULL || dot == base) return DFT_OK;
@@ -131,7 +136,7 @@ static dft_status take_member(dft_tar *t, const dft_member *m, group *g, dft_lis
   }
   if (strcasecmp(dot, ".cls") == 0) return set_part(t, m, &g->cls_at, &g->cls_bytes);
   if (strcasecmp(dot, ".json") == 0) return set_part(t, m, &g->json_at, &g->json_bytes);
-  if (!is_image_ending(dot)) return DFT_OK;
+  if (!is_image_ending(dot)) return dft_image_name(base) ? pass_over(l, m->name) : DFT_OK;
   strcpy(g->image_name, m->name);
   return set_part(t, m, &g->image_at, &g->image_bytes);
 }
@@ -271,8 +276,15 @@ dft_status dft_list_shards(const char *path, const dft_share *share, dft_listing
   *l = (dft_listing){0};
   dft_status status = dft_shard_paths(path, &paths);
   if (status == DFT_OK) status = list_all(&paths, share, l);
+  const bool some = status == DFT_OK && l->passed_over > 0;
   if (status == DFT_OK && l->count == 0)
-    status = dft_fail(DFT_EDATA, "%s: no samples: an image and its .cls or .json side by side", path);
+    status = dft_fail(DFT_EDATA, "%s: no samples: an image and its .cls or .json side by side%s%s%s", path,
+                      some ? "; a sample's name ends at its first dot, which " : "",
+                      some ? l->text + l->passed_over_name : "", some ? " has too early" : "");
+  else if (some)
+    dft_warn("%s: %lld %s passed over, as %s: a sample's name ends at its first dot", path,
+             (long long)l->passed_over, l->passed_over == 1 ? "image was" : "images were",
+             l->text + l->passed_over_name);
   if (status == DFT_OK) status = read_class_names(paths.items[0], l);
   dft_strings_free(&paths);
   if (status != DFT_OK) dft_listing_free(l);

@@ -198,6 +198,10 @@ static dft_status warn_of_split(dft_run *run, const dft_state *state, const char
   return DFT_OK;
 }
 
+static bool is_stdout(const char *path) {
+  return strcmp(path, "-") == 0;
+}
+
 static dft_status try_json(const char *path, const char *checkpoint, const dft_source *source,
                            const dft_config *config) {
   DFT_TRY(dft_spare_input(path, checkpoint));
@@ -241,8 +245,10 @@ static dft_status evaluate(dft_run *run, dft_state *state, const char *checkpoin
     status =
         dft_fail(DFT_EDATA, "none of the %lld validation samples can be read", (long long)metrics.left_out);
   if (status == DFT_OK && dft_comm_rank(run->comm) == 0) {
-    print_table(run, &metrics);
-    if (json_path != NULL) status = write_json(run, checkpoint, &metrics, json_path);
+    const bool only_json = json_path != NULL && is_stdout(json_path);
+    if (!only_json) print_table(run, &metrics);
+    if (json_path != NULL)
+      status = write_json(run, checkpoint, &metrics, only_json ? "/dev/stdout" : json_path);
   }
   free(metrics.confusion);
   return dft_comm_agree(run->comm, status);
@@ -255,7 +261,7 @@ dft_status dft_evaluate(dft_comm *comm, const char *checkpoint, const dft_source
   dft_status status = dft_load_config(comm, source, &run.config);
   if (status == DFT_OK) status = dft_read_checkpoint(comm, checkpoint, &state);
   if (status == DFT_OK) status = check_fit(run.config, &state, checkpoint);
-  const bool writes = json_path != NULL && dft_comm_rank(comm) == 0;
+  const bool writes = json_path != NULL && !is_stdout(json_path) && dft_comm_rank(comm) == 0;
   if (status == DFT_OK)
     status = dft_comm_agree(comm, writes ? try_json(json_path, checkpoint, source, run.config) : DFT_OK);
   if (status == DFT_OK) status = evaluate(&run, &state, checkpoint, json_path);

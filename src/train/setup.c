@@ -158,12 +158,22 @@ dft_status dft_setup_decoding(dft_comm *comm, const dft_config *config, const df
   return DFT_OK;
 }
 
+static bool unfreezes_in_vain(const dft_model *m, const dft_config_phase *phase) {
+  const bool asks = phase->unfreeze_last > 0 || phase->unfreeze_from != NULL || phase->unfreeze_count > 0;
+  const int64_t head = m->params[m->head_kernel].elements + m->params[m->head_bias].elements;
+  return asks && dft_model_count(m, true) == head;
+}
+
 dft_status dft_phase_starts(const dft_config *config, dft_model *model, int *starts) {
   if (config->phase_count > DFT_CACHE_LEVELS)
     return dft_fail(DFT_EUSAGE, "phases: %d, at most %d are possible", config->phase_count, DFT_CACHE_LEVELS);
   for (int p = 0; p < config->phase_count; p++) {
     DFT_TRY(dft_model_freeze(model, &config->phases[p], config->batch_norm));
     starts[p] = dft_model_tail_start(model);
+    if (unfreezes_in_vain(model, &config->phases[p]))
+      dft_note("phase '%s' unfreezes no layer with weights%s: only the head trains", config->phases[p].name,
+               config->batch_norm == DFT_BN_FROZEN ? ", but for those that batch_norm: frozen keeps out"
+                                                   : "");
   }
   return DFT_OK;
 }
@@ -184,6 +194,10 @@ dft_status dft_class_names(const dft_config *config, const dft_dataset *data, co
   }
   *own = numbers;
   *names = (const char *const *)numbers;
+  if (config->data.classes_subset_count > 0)
+    dft_note(
+        "data.classes_subset: classes 0, 1, … are the data's %lld, %lld, …; model.class_names names them",
+        (long long)config->data.classes_subset[0], (long long)config->data.classes_subset[1]);
   return DFT_OK;
 }
 

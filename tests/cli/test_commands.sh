@@ -34,6 +34,12 @@ expect 0 "rows per image over the phase: 2.00 on 2 hosts, 3.50 on 8 hosts" "$DFT
 
 expect 0 "training: 24 samples, 0 unreadable" "$DFT" check "$config"
 expect 0 "tensors by name; head: from the file" "$DFT" check "$config" model.weights="$final"
+# what would surprise is told
+expect 0 "phase 'tail' unfreezes no layer with weights, but for those that batch_norm: frozen keeps out: only the head trains" \
+  "$DFT" check "$config" batch_norm=frozen phases.1.unfreeze_last=0 "phases.1.unfreeze=[bn_*]"
+! grep -q "phase 'all' unfreezes" "$work/out" || fail "check: a phase that trains is said to train nothing"
+expect 0 "classes 0, 1, … are the data's 1, 3, …; model.class_names names them" "$DFT" check "$DFT_SOURCE/configs/5class.yaml" \
+  model.class_names=null data.limit_per_class=2 data.validation=null
 # what training refuses is refused before any data is read
 for command in plan check train; do
   data=()

@@ -108,6 +108,9 @@ for words in "eval $work/heard/final.pb $config --json" "predict $work/heard/fin
   expect 74 "dir.csv: cannot write: Is a directory" "$DFT" $words "$work/dir.csv"
   ! grep -qE "samples|not finite" "$work/out" || fail "the work was done first: $words"
 done
+expect 0 "" "$DFT" eval "$work/heard/final.pb" "$config" --json -
+[ "$(head -c 1 "$work/out")" = "{" ] && grep -q '"samples": 11' "$work/out" && ! grep -q "confusion matrix" "$work/out" ||
+  { cat "$work/out" >&2; fail "--json - prints something else"; }
 mkfifo "$work/pipe"
 timeout 20 cat "$work/pipe" >"$work/piped" &
 expect 0 "" timeout 20 "$DFT" eval "$work/heard/final.pb" "$config" --json "$work/pipe"

@@ -124,6 +124,7 @@ static void samples_that_are_no_samples_are_refused(void **state) {
       {"a.bmp b.bmp a.cls", {"a.bmp has no label"}},
       {"a.bmp a.png a.cls", {"a.png: the sample has two members of this kind"}},
       {"a.txt", {"no samples"}},
+      {"a.new.bmp a.new.cls", {"no samples", "ends at its first dot, which a.new.bmp has too early"}},
       {"a.bmp word.cls", {"a.bmp has no label"}},
       {"word.bmp word.cls", {"word.cls: a .cls is one number"}},
       {"large.bmp large.cls", {"large.cls: the label 100000 is no class number"}},
@@ -135,10 +136,11 @@ static void samples_that_are_no_samples_are_refused(void **state) {
       {"minus.bmp minus.json", {"minus.json: the label -1"}},
       {"twice.bmp twice.json", {"twice.json: line 1", "duplicate"}},
   };
-  static const char *const images[] = {"a.bmp",     "a.png",     "b.bmp",     "word.bmp",
-                                       "large.bmp", "three.bmp", "bad.bmp",   "list.bmp",
-                                       "text.bmp",  "minus.bmp", "twice.bmp", "many.bmp"};
+  static const char *const images[] = {"a.new.bmp", "a.bmp",     "a.png",   "b.bmp",    "word.bmp",
+                                       "large.bmp", "three.bmp", "bad.bmp", "list.bmp", "text.bmp",
+                                       "minus.bmp", "twice.bmp", "many.bmp"};
   static const char *const texts[][2] = {{"a.cls", "1"},
+                                         {"a.new.cls", "1"},
                                          {"a.txt", "1"},
                                          {"word.cls", "ant"},
                                          {"large.cls", "100000"},
@@ -163,6 +165,24 @@ static void samples_that_are_no_samples_are_refused(void **state) {
     REFUSED(&c, DFT_EDATA, "odd.tar");
   }
   assert_int_equal(chdir(".."), 0);
+}
+
+/* What has a dot before its ending is no sample: it is counted, and not in silence. */
+static void images_with_other_dots_are_counted(void **state) {
+  (void)state;
+  const char *example;
+  for (int k = 0; k < 3; k++) save_sample("dots", (const char *[]){"0", "1", "2"}[k], k, false);
+  save_sample("dots", "0.edited", 1, false);
+  save_sample("dots", "3.edited", 1, true);
+  run_command(
+      "mkdir -p dotted && tar -cf dotted/0.tar --sort=name -C dots 0.bmp 0.cls 0.edited.bmp 0.edited.cls && "
+      "tar -cf dotted/1.tar --sort=name -C dots 1.bmp 1.cls 2.bmp 2.cls 3.edited.bmp 3.edited.json");
+  expect_samples("dotted", 3);
+  dft_config c = folder_config(DFT_DATA_TAR, "dotted", 3);
+  dft_dataset *d = open_train_only(&c);
+  assert_int_equal(dft_dataset_passed_over(d, &example), 2);
+  assert_string_equal(example, "0.edited.bmp");
+  dft_dataset_free(d);
 }
 
 static void class_names_lie_beside(void **state) {
@@ -411,6 +431,7 @@ int main(void) {
       cmocka_unit_test(shards_follow_the_pattern),
       cmocka_unit_test(patterns_that_fit_nothing_are_refused),
       cmocka_unit_test(samples_that_are_no_samples_are_refused),
+      cmocka_unit_test(images_with_other_dots_are_counted),
       cmocka_unit_test(class_names_lie_beside),
       cmocka_unit_test(packed_and_foreign_files_are_refused),
       cmocka_unit_test(hostile_sizes_are_refused),

@@ -74,6 +74,8 @@ bool dft_dataset_augments(const dft_dataset *d); /* whether there are other view
 /* Different views of a sample: 1 where nothing is augmented, cache.views, or 0: as many as there are epochs.
  */
 int dft_dataset_views(const dft_dataset *d);
+/* The number of a sample's view among all that the dataset has. */
+int64_t dft_dataset_row(const dft_dataset *d, int64_t sample, int64_t view);
 
 /* mixup and cutmix: what is mixed into the image at one place of a batch. */
 typedef struct dft_mix {

@@ -172,6 +172,7 @@ void dft_tail_free(dft_tail *tail);
 /* Bytes that dft_tail_new would allocate for the current trainable set. */
 size_t dft_tail_plan_bytes(dft_model *model, const dft_ops *ops, int max_samples, int max_nodes,
                            double dropout);
+enum { DFT_MAX_TRAVELLING = 64 }; /* 52 kernels and the head's two */
 /* Parameters whose gradient travels through `gradient`/`ready`, in the order they become ready (backward
  * order): kernels and the head. BatchNorm's gamma and beta are summed with the statistics and are not among
  * them. */

@@ -11,10 +11,6 @@ static int64_t samples_of(const dft_cache *c, int set) {
   return c->images.data[set] != NULL ? dft_dataset_count(c->images.data[set]) : 0;
 }
 
-static int64_t row_of(const dft_cache *c, int set, int64_t sample, int64_t view) {
-  return view < 0 ? sample : sample * dft_dataset_views(c->images.data[set]) + view;
-}
-
 /* What this rank has for itself; NULL when out of memory. */
 static dft_cache *new_cache(const dft_config *config, const dft_model *model, const dft_ops *ops,
                             const dft_share *share, const int *starts, int phases) {
@@ -102,7 +98,9 @@ void dft_cache_use(dft_cache *c, dft_prefetch *ahead) {
 void dft_cache_ahead(dft_cache *c, dft_set set, int64_t sample, int64_t view, const dft_mix *mix,
                      int64_t turn, bool later) {
   if (dft_images_corrupt(&c->images, set, sample)) return;
-  if (dft_cache_rows_of(c, set) > 0 && dft_cache_has_row(c, set, row_of(c, set, sample, view), later)) return;
+  if (dft_cache_rows_of(c, set) > 0 &&
+      dft_cache_has_row(c, set, dft_dataset_row(c->images.data[set], sample, view), later))
+    return;
   dft_prefetch_ask(c->images.ahead, turn, c->images.data[set], sample, view, mix);
 }
 
@@ -206,7 +204,7 @@ dft_status dft_cache_rows(dft_cache *c, dft_set set, const int64_t *samples, int
       int64_t sample = samples[first + i];
       w.items[i] = (dft_item){.sample = sample,
                               .view = view,
-                              .number = row_of(c, set, sample, view),
+                              .number = dft_dataset_row(c->images.data[set], sample, view),
                               .mix = mixes != NULL ? &mixes[first + i] : NULL,
                               .place = i};
     }

@@ -385,7 +385,7 @@ dft_status dft_fetch_next(dft_fetch *f, int64_t next) {
 bool dft_fetch_expects(const dft_fetch *f, dft_set set, int64_t sample, int64_t view) {
   if (f == NULL || !f->active || set != DFT_SET_TRAIN) return false;
   int level;
-  int64_t row = view < 0 ? sample : sample * dft_dataset_views(train_of(f)) + view;
+  int64_t row = dft_dataset_row(train_of(f), sample, view);
   return dft_held_source(&f->held, row, f->places.host[f->rank], &level) >= 0;
 }
 

@@ -74,6 +74,10 @@ int dft_dataset_views(const dft_dataset *d) {
   return d->augments ? d->views : 1;
 }
 
+int64_t dft_dataset_row(const dft_dataset *d, int64_t sample, int64_t view) {
+  return view == DFT_VIEW_PLAIN ? sample : sample * dft_dataset_views(d) + view;
+}
+
 int64_t dft_dataset_view_of(const dft_dataset *d, int64_t epoch) {
   if (!d->augments) return DFT_VIEW_PLAIN;
   return d->views > 0 ? epoch % d->views : epoch;

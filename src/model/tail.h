@@ -4,8 +4,6 @@
 
 #include "dft/model.h"
 
-enum { MAX_TRAVELLING = 64 }; /* 52 kernels and the head's two */
-
 /* One unit of the tail and its BatchNorm. Only the convolution's output
  * z is kept; whoever reads it applies `norm` on the way (ops.h). Where a block ends, and where a residual
  * needs it, y = norm(z) + residual is stored beside it. */
@@ -39,7 +37,7 @@ struct dft_tail {
   double *sums;               /* [nodes][2][c], and room for a number per node */
   double global;              /* samples of the global batch; -1: not yet known */
   float *scratch;             /* [nodes][elements] of one kernel, where a rank owns several nodes */
-  int travelling[MAX_TRAVELLING], travelling_count;
+  int travelling[DFT_MAX_TRAVELLING], travelling_count;
 };
 
 /* Packs the head. */

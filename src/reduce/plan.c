@@ -150,10 +150,10 @@ static dft_status owned_make(owned *o, int ranks, int shards) {
 }
 
 /* All sums that complete parents of owned nodes, from the leaves up: calls `combine` with the indices of the
- * left and the right node. A parent keeps the index of its left child. `live` is the caller's memory for
- * `count` indices. */
+ * left and the right node, and whether the parent is the root. A parent keeps the index of its left child.
+ * `live` is the caller's memory for `count` indices. */
 static void for_each_parent(builder *b, const owned *o, int shards, int *live,
-                            void (*combine)(builder *b, const owned *o, int left, int right)) {
+                            void (*combine)(builder *b, const owned *o, int left, int right, bool root)) {
   int count = o->count;
   for (int i = 0; i < count; ++i) live[i] = i;
   for (int size = 1; size < shards; size *= 2) {
@@ -162,7 +162,7 @@ static void for_each_parent(builder *b, const owned *o, int shards, int *live,
       const int at = o->first_shard[live[i]];
       const bool left_child = at % (2 * size) == 0;
       if (left_child && i + 1 < count && o->first_shard[live[i + 1]] == at + size)
-        combine(b, o, live[i], live[i + 1]);
+        combine(b, o, live[i], live[i + 1], 2 * size == shards);
       if (left_child) live[kept++] = live[i];
     }
     count = kept;
@@ -170,7 +170,8 @@ static void for_each_parent(builder *b, const owned *o, int shards, int *live,
   }
 }
 
-static void combine_at_owner(builder *b, const owned *o, int left, int right) {
+static void combine_at_owner(builder *b, const owned *o, int left, int right, bool root) {
+  (void)root;
   const int to = o->rank[left], from = o->rank[right];
   if (b->rank == from && from != to) send(b, to, o->row[right], 0, 1);
   if (b->rank != to) return;
@@ -202,10 +203,14 @@ static int row_of(const builder *b, const owned *o, int i) {
   return o->rank[i] == b->rank ? o->row[i] : scratch(i);
 }
 
-static void combine_here(builder *b, const owned *o, int left, int right) {
-  const int to = row_of(b, o, left);
-  sum(b, (dft_plan_sum){
-             .to = to, .left = to, .right = row_of(b, o, right), .first = b->rank, .last = b->rank + 1});
+/* The root comes to row 0, wherever the first node lies. */
+static void combine_here(builder *b, const owned *o, int left, int right, bool root) {
+  const int at = row_of(b, o, left);
+  sum(b, (dft_plan_sum){.to = root ? 0 : at,
+                        .left = at,
+                        .right = row_of(b, o, right),
+                        .first = b->rank,
+                        .last = b->rank + 1});
 }
 
 static void make_pieces(builder *b, const owned *o, int ranks, int shards, int *live) {
@@ -222,10 +227,6 @@ static void make_pieces(builder *b, const owned *o, int ranks, int shards, int *
   }
   /* The sums belong to the stage of the messages: end_stage inside comes after the first level's. */
   for_each_parent(b, o, shards, live, combine_here);
-  if (b->rank != 0) { /* the root grew in the scratch of rank 0's node */
-    dft_plan *p = b->plan;
-    if (b->status == DFT_OK) p->sum[p->sums - 1].to = 0;
-  }
   end_part(b, b->rank, b->rank + 1);
   for (int step = 1; step < ranks; ++step) {
     const int from = (b->rank + ranks - step) % ranks;

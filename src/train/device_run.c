@@ -66,13 +66,10 @@ static dft_status open_tensors(const dft_run *run, dft_device_run *d) {
   if (list == NULL) return dft_fail_memory("device tensors", (size_t)m->param_count * sizeof *list);
   for (int p = 0; p < m->param_count; p++) {
     if (!m->params[p].trainable) continue;
-    size_t stride = 0;
-    const float *gradient = ph->tensor_of[p] >= 0 ? dft_buckets_at(ph->buckets, ph->tensor_of[p], &stride)
-                                                  : dft_tail_bn_gradient(ph->tail, p);
     list[d->tensor_count++] =
         (dft_update_tensor){.w = m->params[p].live,
                             .slots = {dft_mirror_slot(d->mirror, p, 0), dft_mirror_slot(d->mirror, p, 1)},
-                            .gradient = gradient,
+                            .gradient = dft_gradient_of(ph, p),
                             .count = m->params[p].elements};
   }
   const size_t bytes = (size_t)d->tensor_count * sizeof *list;

@@ -64,7 +64,7 @@ static dft_status open_buckets(dft_run *run) {
   dft_phase *ph = &run->phase;
   const int *params = NULL;
   int tensors = dft_tail_travelling(ph->tail, &params);
-  int64_t elements[64];
+  int64_t elements[DFT_MAX_TRAVELLING];
   for (int p = 0; p < run->model->param_count; p++) ph->tensor_of[p] = -1;
   for (int t = 0; t < tensors; t++) {
     ph->tensor_of[params[t]] = t;

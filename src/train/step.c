@@ -79,8 +79,7 @@ static bool may_skip(dft_run *run, dft_status status) {
   return true;
 }
 
-/* The summed gradient of a trainable parameter. */
-static const float *gradient_of(const dft_phase *ph, int param) {
+const float *dft_gradient_of(const dft_phase *ph, int param) {
   size_t stride = 0;
   return ph->tensor_of[param] >= 0 ? dft_buckets_at(ph->buckets, ph->tensor_of[param], &stride)
                                    : dft_tail_bn_gradient(ph->tail, param);
@@ -92,7 +91,8 @@ static dft_status check_gradients(dft_run *run) {
     int64_t first, count;
     if (!m->params[p].trainable) continue;
     count = dft_host_part(run, p, &first);
-    if (!run->ops->all_finite(gradient_of(&run->phase, p) + first, count)) return not_finite(run, "gradient");
+    if (!run->ops->all_finite(dft_gradient_of(&run->phase, p) + first, count))
+      return not_finite(run, "gradient");
   }
   return DFT_OK;
 }
@@ -105,7 +105,7 @@ static void apply_gradients(dft_run *run, float scale) {
     int64_t first, count;
     if (!m->params[p].trainable) continue;
     count = dft_host_part(run, p, &first);
-    dft_optimizer_apply(ph->optimizer, p, gradient_of(ph, p), scale, first, count);
+    dft_optimizer_apply(ph->optimizer, p, dft_gradient_of(ph, p), scale, first, count);
   }
   if (dft_host_writes(run)) dft_tail_commit_statistics(ph->tail, NULL);
 }

@@ -266,6 +266,8 @@ typedef struct dft_step_result {
   double data_s, compute_s, communication_s;
 } dft_step_result;
 dft_status dft_train_step(dft_run *run, dft_step_result *result);
+/* Where the summed gradient of a trainable parameter is after backward. */
+const float *dft_gradient_of(const dft_phase *phase, int param);
 /* Tells the communicator what is being done, for the words about a lost rank: "what N", N counted in steps.
  */
 void dft_at(dft_run *run, const char *what, int ahead);

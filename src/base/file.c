@@ -140,8 +140,8 @@ dft_status dft_replace_file(const char *path, const void *data, size_t bytes) {
 /* /dev/stdout may lead to a file, which is then the shell's to have made. */
 static bool stays_in_place(const char *path) {
   struct stat s;
-  if (stat(path, &s) != 0 || S_ISDIR(s.st_mode)) return false;
-  return !S_ISREG(s.st_mode) || strncmp(path, "/dev/", 5) == 0;
+  if (strncmp(path, "/dev/", 5) == 0) return lstat(path, &s) == 0; /* a link there may lead nowhere */
+  return stat(path, &s) == 0 && !S_ISDIR(s.st_mode) && !S_ISREG(s.st_mode);
 }
 
 static dft_status write_in_place(const char *path, const void *data, size_t bytes) {

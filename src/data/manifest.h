@@ -40,7 +40,7 @@ typedef struct dft_listing {
   int64_t class_count, class_room, *classes;
   int64_t shard_count, shard_room, *shards;
   int64_t passed_over,
-      passed_over_name; /* files and members whose names or places are no sample's; one of them */
+      passed_over_name; /* files or members whose name or place is no sample's; one of them */
 } dft_listing;
 
 void dft_listing_free(dft_listing *l);

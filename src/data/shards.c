@@ -57,7 +57,9 @@ typedef struct group {
   char key[DFT_PATH_BYTES], image_name[DFT_PATH_BYTES];
   int64_t image_at, image_bytes, cls_at, cls_bytes, json_at, json_bytes;
   bool linked; /* a member is a link to another one, or to a file elsewhere: the image or a label ... */
-  bool sample_linked; /* ... that makes it a sample */
+  bool sample_linked;         /* ... that makes it a sample */
+  char other[DFT_PATH_BYTES]; /* a member that ends like an image, but not at the first dot */
+  int64_t others;
 } group;
 
 static void start_group(group *g, const char *name, size_t key_bytes) {
@@ -65,6 +67,7 @@ static void start_group(group *g, const char *name, size_t key_bytes) {
   g->key[key_bytes] = '\0';
   g->image_bytes = g->cls_bytes = g->json_bytes = -1;
   g->linked = g->sample_linked = false;
+  g->others = 0;
 }
 
 static dft_status read_label(dft_tar *t, const group *g, const char *ending, int64_t at, int64_t bytes,
@@ -84,10 +87,19 @@ static dft_status read_label(dft_tar *t, const group *g, const char *ending, int
   return status;
 }
 
+/* IMG_1.edited.jpg is the image of a sample IMG_1.edited in no one's eyes but its owner's: it is the part
+ * "edited.jpg" of IMG_1. Where that has no image, it is counted. */
+static dft_status pass_over(const group *g, dft_listing *l) {
+  if (g->others == 0) return DFT_OK;
+  if (l->passed_over == 0) DFT_TRY(dft_listing_text(l, g->other, &l->passed_over_name));
+  l->passed_over += g->others;
+  return DFT_OK;
+}
+
 /* What has no image and no .cls is something else than a sample. */
 static dft_status end_group(dft_tar *t, const group *g, dft_listing *l) {
   dft_entry e = {.offset = g->image_at, .bytes = g->image_bytes};
-  if (g->image_bytes < 0 && g->cls_bytes < 0 && !g->sample_linked) return DFT_OK;
+  if (g->image_bytes < 0 && g->cls_bytes < 0 && !g->sample_linked) return pass_over(g, l);
   const char *why = g->linked ? " (links are not followed: pack with tar --hard-dereference -h)" : "";
   if (g->image_bytes < 0)
     return dft_fail(DFT_EDATA, "%s: %s%s%s", t->path, g->key,
@@ -116,11 +128,6 @@ static bool is_image_ending(const char *ending) {
   return false;
 }
 
-/* IMG_1.edited.jpg looks like an image of the sample IMG_1.edited, and is the part "edited.jpg" of IMG_1. */
-static dft_status pass_over(dft_listing *l, const char *name) {
-  return l->passed_over++ == 0 ? dft_listing_text(l, name, &l->passed_over_name) : DFT_OK;
-}
-
 static dft_status take_member(dft_tar *t, const dft_member *m, group *g, dft_listing *l) {
   const char *base = dft_basename(m->name), *dot = strchr(base, '.');
   if ((!m->regular && !m->link) || dot == NULL || dot == base) return DFT_OK;
@@ -136,7 +143,10 @@ static dft_status take_member(dft_tar *t, const dft_member *m, group *g, dft_lis
   }
   if (strcasecmp(dot, ".cls") == 0) return set_part(t, m, &g->cls_at, &g->cls_bytes);
   if (strcasecmp(dot, ".json") == 0) return set_part(t, m, &g->json_at, &g->json_bytes);
-  if (!is_image_ending(dot)) return dft_image_name(base) ? pass_over(l, m->name) : DFT_OK;
+  if (!is_image_ending(dot)) {
+    if (dft_image_name(base) && g->others++ == 0) strcpy(g->other, m->name);
+    return DFT_OK;
+  }
   strcpy(g->image_name, m->name);
   return set_part(t, m, &g->image_at, &g->image_bytes);
 }

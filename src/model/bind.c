@@ -137,14 +137,11 @@ dft_status dft_model_bind(dft_model *model, const dft_weights *file, const char 
     return dft_fail(DFT_EDATA, "%s: no tensor is named like one of MobileNetV2's in Keras, as Conv1/kernel",
                     path);
   int nth[KINDS] = {0};
-  const dft_tensor *head[2] = {NULL, NULL};
+  const dft_tensor *head[2];
   for (int i = 0; i < model->param_count; i++) {
     dft_param *p = &model->params[i];
+    if (is_head(model, p)) continue;
     const dft_tensor *t = find(model, p, file, result->by_order, nth);
-    if (is_head(model, p)) {
-      head[i - model->head_kernel] = t; /* by order; else find_head's */
-      continue;
-    }
     if (t == NULL)
       return dft_fail(DFT_EDATA, "%s: no tensor for %s/%s: not the weights of a MobileNetV2", path,
                       model->layers[p->layer].name, p->variable);
@@ -152,7 +149,7 @@ dft_status dft_model_bind(dft_model *model, const dft_weights *file, const char 
     memcpy(p->data, t->data, (size_t)p->elements * sizeof(float));
     result->bound++;
   }
-  if (!result->by_order) find_head(model, file, head);
+  find_head(model, file, head);
   bind_head(model, file, class_names, head[0], head[1], result);
   return DFT_OK;
 }

@@ -260,8 +260,9 @@ static dft_status start(dft_reducer *r, dft_dtype dtype, void *data, size_t coun
   dft_reduction_handle *h = take(r, here ? dft_reduction_scratch(plan, bytes) : 0,
                                  r->way == DFT_WAY_STAGED ? (size_t)r->nodes * bytes : 0);
   if (h == NULL) {
-    (void)dft_comm_give_up(r->comm, dft_fail_memory("exchange", sizeof *h));
-    return DFT_EINTERNAL; /* spelled out for the static analyzer: DFT_OK always comes with a handle */
+    const dft_status status = dft_comm_give_up(r->comm, dft_fail_memory("exchange", sizeof *h));
+    return status != DFT_OK ? status
+                            : DFT_EINTERNAL; /* for the static analyzer: DFT_OK comes with a handle */
   }
   h->next = NULL;
   h->plan = plan;

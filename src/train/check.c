@@ -19,7 +19,7 @@ typedef struct finding {
 typedef struct checking {
   const dft_dataset *data;
   const char *what; /* "training" */
-  bool is_split;    /* of the training data: about their files all is said */
+  bool told;        /* what was passed over: said already, or of the other part of a split */
   int threads, classes, width;
   const char *const *names;
   int64_t samples, unreadable, suspicious;
@@ -86,7 +86,7 @@ static dft_status tell_block(checking *k, int64_t first, int count) {
 static void print_totals(const checking *k) {
   const char *example;
   int64_t passed_over = dft_dataset_passed_over(k->data, &example);
-  if (passed_over > 0 && !k->is_split)
+  if (passed_over > 0 && !k->told)
     printf("note: %lld file%s passed over for %s, as %s\n", (long long)passed_over,
            passed_over == 1 ? " was" : "s were",
            passed_over == 1 ? "its name or place" : "their names or places", example);
@@ -123,7 +123,7 @@ static dft_status check_dataset(const dft_config *c, const dft_dataset *data, bo
                                 const char *const *names, int64_t *unreadable) {
   checking k = {.data = data,
                 .what = validation ? "validation" : "training",
-                .is_split = validation && c->data.validation.split > 0,
+                .told = c->data.format == DFT_DATA_TAR || (validation && c->data.validation.split > 0),
                 .threads = c->data.threads > 0 ? c->data.threads : omp_get_max_threads(),
                 .classes = c->model.classes,
                 .width = c->model.width,

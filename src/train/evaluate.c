@@ -125,6 +125,10 @@ static void json(FILE *f, const dft_run *run, const char *checkpoint, const dft_
   fprintf(f, "]}\n");
 }
 
+static bool is_stdout(const char *path) {
+  return strcmp(path, "-") == 0;
+}
+
 static dft_status write_json(const dft_run *run, const char *checkpoint, const dft_metrics *m,
                              const char *path) {
   char *text = NULL;
@@ -132,7 +136,11 @@ static dft_status write_json(const dft_run *run, const char *checkpoint, const d
   FILE *f = open_memstream(&text, &bytes);
   if (f == NULL) return dft_fail_memory("json", 0);
   json(f, run, checkpoint, m);
-  dft_status status = fclose(f) == 0 ? dft_write_result(path, text, bytes) : dft_fail_memory("json", 0);
+  dft_status status = fclose(f) == 0 ? DFT_OK : dft_fail_memory("json", 0);
+  if (status == DFT_OK && is_stdout(path))
+    (void)fwrite(text, 1, bytes, stdout); /* the command's end looks whether that went well */
+  else if (status == DFT_OK)
+    status = dft_write_result(path, text, bytes);
   free(text);
   return status;
 }
@@ -198,10 +206,6 @@ static dft_status warn_of_split(dft_run *run, const dft_state *state, const char
   return DFT_OK;
 }
 
-static bool is_stdout(const char *path) {
-  return strcmp(path, "-") == 0;
-}
-
 static dft_status try_json(const char *path, const char *checkpoint, const dft_source *source,
                            const dft_config *config) {
   DFT_TRY(dft_spare_input(path, checkpoint));
@@ -245,10 +249,8 @@ static dft_status evaluate(dft_run *run, dft_state *state, const char *checkpoin
     status =
         dft_fail(DFT_EDATA, "none of the %lld validation samples can be read", (long long)metrics.left_out);
   if (status == DFT_OK && dft_comm_rank(run->comm) == 0) {
-    const bool only_json = json_path != NULL && is_stdout(json_path);
-    if (!only_json) print_table(run, &metrics);
-    if (json_path != NULL)
-      status = write_json(run, checkpoint, &metrics, only_json ? "/dev/stdout" : json_path);
+    if (json_path == NULL || !is_stdout(json_path)) print_table(run, &metrics);
+    if (json_path != NULL) status = write_json(run, checkpoint, &metrics, json_path);
   }
   free(metrics.confusion);
   return dft_comm_agree(run->comm, status);

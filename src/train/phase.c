@@ -162,6 +162,7 @@ static void report_step(dft_run *run, const dft_step_result *s, int steps, doubl
 static dft_status stop(dft_run *run) {
   DFT_TRY(dft_save(run, DFT_SAVE_NUMBERED));
   DFT_TRY(dft_save_wait(run));
+  DFT_TRY(dft_agree_pending(run)); /* of a save that ended during an evaluation, perhaps */
   DFT_TRY(dft_trace_finish(run));
   return dft_fail(DFT_ESTOPPED,
                   "stopped by a signal after step %" PRId64

@@ -25,8 +25,7 @@ struct dft_writer {
   int threads;    /* of the steps, while it has one of them; else 0 */
   double began_s; /* when it took it */
   unsigned names;
-  dft_state
-      state; /* stays: the next copy finds its memory there. It is lent what its phase does not change */
+  dft_state state;   /* stays, memory for the next copy; it is lent what its phase does not change */
   dft_status status; /* of the write before, until it is told */
   char error[1024];
 };

@@ -40,9 +40,10 @@ static dft_status cores_per_rank(dft_comm *comm, int *cores) {
   const char *host = dft_comm_host(comm, dft_comm_rank(comm));
   uint64_t mine = hash_bytes(hash_bytes(14695981039346656037u, host, strlen(host)), &mask, sizeof mask);
   void *all;
-  int sharing = 0;
+  int sharing = 1;
   DFT_TRY(dft_comm_gather(comm, &mine, sizeof mine, &all));
-  for (int r = 0; r < dft_comm_size(comm); r++) sharing += ((const uint64_t *)all)[r] == mine;
+  for (int r = 0; r < dft_comm_size(comm); r++)
+    sharing += r != dft_comm_rank(comm) && ((const uint64_t *)all)[r] == mine;
   free(all);
   *cores = available > sharing ? available / sharing : 1;
   return DFT_OK;

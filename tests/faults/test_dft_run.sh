@@ -149,13 +149,34 @@ printf '#!/bin/sh\ncat\n' >"$work/bin/mpirun"
 [ -z "$("$dft_run" -np 1 dft <&-)" ] || fail "a closed standard input"
 [ "$(echo "a path" | "$dft_run" -np 1 dft predict a.pb -)" = "a path" ] || fail "standard input does not reach mpirun"
 # dft's own exit code 1 stays that, also after a stop was asked for; mpirun's after TERM is a stop
-printf '#!/bin/sh\ntrap "exit 1" USR1\nwhile :; do sleep 0.1; done\n' >"$work/bin/mpirun"
+printf '#!/bin/sh\ntrap "exit 1" USR1\nOMPI_COMM_WORLD_RANK=0 sleep 3 &\nwhile :; do sleep 0.1; done\n' >"$work/bin/mpirun"
 for signal in USR1 TERM; do
   start "$dft_run" -np 4 dft a.yaml
   sleep 0.5
   kill -$signal "$job"
   [ $signal = TERM ] && code=75 || code=1
   ended $code "exit code 1 after $signal"
+done
+# while mpirun ends it is not told any more, which would kill it and hide the ranks' exit code
+cat >"$work/bin/mpirun" <<'END'
+#!/bin/bash
+OMPI_COMM_WORLD_RANK=0 sleep 9 &
+rank=$!
+trap 'trap - USR1; kill $rank; wait $rank; sleep 1.5; exit 74' USR1
+while :; do sleep 0.1; done
+END
+start "$dft_run" -np 4 dft a.yaml
+sleep 0.3
+kill -USR1 "$job"
+ended 74 "the ranks' own exit code after a stop"
+# a TERM to all of dft-run's process group, as timeout sends it, twice
+printf '#!/bin/sh\ntrap "exit 75" USR1\nOMPI_COMM_WORLD_RANK=0 sleep 1 &\nwhile :; do sleep 0.1; done\n' >"$work/bin/mpirun"
+for _ in 1 2 3 4 5 6 7 8; do
+  start "$dft_run" -np 4 dft a.yaml
+  sleep 0.2
+  kill -TERM "$job"
+  kill -TERM -- "-$job"
+  ended 75 "TERM to the process group"
 done
 # an mpirun that does not listen: the second TERM ends it, when it comes 2 s later
 printf '#!/bin/sh\ntrap "" USR1\ntrap "exit 1" TERM\nwhile :; do sleep 0.1; done\n' >"$work/bin/mpirun"

@@ -178,6 +178,11 @@ static void a_head_may_have_any_name(void **state) {
   rename_layer(&w, "dense_7", "predictions");
   assert_int_equal(dft_model_bind(b, &w, "w", NULL, &r), DFT_OK);
   assert_string_equal(r.head_layer, "predictions");
+  /* by order, too */
+  for (int i = 0; i < w.count; i++) w.tensors[i].layer[0] = '_';
+  assert_int_equal(dft_model_bind(b, &w, "w", NULL, &r), DFT_OK);
+  assert_true(r.by_order);
+  assert_string_equal(r.head_layer, "_ense_8");
   dft_weights_free(&w);
   dft_model_free(a);
   dft_model_free(b);

@@ -36,9 +36,11 @@ for signal in TERM INT; do
   says "stopped by a signal after step" "$signal to dft-run"
 done
 # asked before there is a rank: on this host, and while mpirun still reaches for another
-for delay_s in 0.02 0.05 0.1 0.2; do
+has_child() { pgrep -P "$job" >/dev/null; } # it hears signals by then
+for delay_s in 0 0.02 0.05 0.1 0.2; do
   rm -rf "$dir"
   start "$dft_run" "${run[@]}"
+  until_true 20 "a child of dft-run" has_child
   sleep $delay_s
   kill -TERM "$job"
   ended 75 "TERM after $delay_s s"
@@ -152,6 +154,7 @@ printf '#!/bin/sh\ncat\n' >"$work/bin/mpirun"
 printf '#!/bin/sh\ntrap "exit 1" USR1\nOMPI_COMM_WORLD_RANK=0 sleep 3 &\nwhile :; do sleep 0.1; done\n' >"$work/bin/mpirun"
 for signal in USR1 TERM; do
   start "$dft_run" -np 4 dft a.yaml
+  until_true 20 "a child of dft-run" has_child
   sleep 0.5
   kill -$signal "$job"
   [ $signal = TERM ] && code=75 || code=1
@@ -166,6 +169,7 @@ trap 'trap - USR1; kill $rank; wait $rank; sleep 1.5; exit 74' USR1
 while :; do sleep 0.1; done
 END
 start "$dft_run" -np 4 dft a.yaml
+until_true 20 "a child of dft-run" has_child
 sleep 0.3
 kill -USR1 "$job"
 ended 74 "the ranks' own exit code after a stop"
@@ -173,6 +177,7 @@ ended 74 "the ranks' own exit code after a stop"
 printf '#!/bin/sh\ntrap "exit 75" USR1\nOMPI_COMM_WORLD_RANK=0 sleep 1 &\nwhile :; do sleep 0.1; done\n' >"$work/bin/mpirun"
 for _ in 1 2 3 4 5 6 7 8; do
   start "$dft_run" -np 4 dft a.yaml
+  until_true 20 "a child of dft-run" has_child
   sleep 0.2
   kill -TERM "$job"
   kill -TERM -- "-$job"

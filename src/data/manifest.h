@@ -39,8 +39,8 @@ typedef struct dft_listing {
   char *text; /* strings, each ended by 0 */
   int64_t class_count, class_room, *classes;
   int64_t shard_count, shard_room, *shards;
-  int64_t passed_over,
-      passed_over_name; /* files or members whose name or place is no sample's; one of them */
+  /* files or members whose name or place is no sample's, and one of them */
+  int64_t passed_over, passed_over_name;
 } dft_listing;
 
 void dft_listing_free(dft_listing *l);

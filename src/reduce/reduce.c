@@ -261,8 +261,8 @@ static dft_status start(dft_reducer *r, dft_dtype dtype, void *data, size_t coun
                                  r->way == DFT_WAY_STAGED ? (size_t)r->nodes * bytes : 0);
   if (h == NULL) {
     const dft_status status = dft_comm_give_up(r->comm, dft_fail_memory("exchange", sizeof *h));
-    return status != DFT_OK ? status
-                            : DFT_EINTERNAL; /* for the static analyzer: DFT_OK comes with a handle */
+    /* said to the static analyzer: DFT_OK comes with a handle */
+    return status != DFT_OK ? status : DFT_EINTERNAL;
   }
   h->next = NULL;
   h->plan = plan;

@@ -94,13 +94,9 @@ static dft_status compare_plans(dft_run *run) {
   int64_t n = dft_dataset_count(run->data[DFT_SET_TRAIN]);
   uint64_t plan = dft_buckets_hash(run->phase.buckets) ^ (uint64_t)run->phase.first << 48 ^ (uint64_t)n << 8 ^
                   run->fingerprint[DFT_SET_TRAIN] ^ (uint64_t)run->shards;
-  int ranks = dft_comm_size(run->comm), other = 0;
-  void *gathered;
-  DFT_TRY(dft_comm_gather(run->comm, &plan, sizeof plan, &gathered));
-  const uint64_t *plans = gathered;
-  while (other < ranks && plans[other] == plans[0]) other++;
-  free(gathered);
-  if (other == ranks) return DFT_OK;
+  int other;
+  DFT_TRY(dft_first_other(run->comm, plan, &other));
+  if (other == 0) return DFT_OK;
   return dft_fail(
       DFT_EDATA, "rank %d (host %s) plans another exchange than rank 0: its data or its build of dft differs",
       other, dft_comm_host(run->comm, other));

@@ -208,15 +208,22 @@ void dft_class_names_free(char **names, int count) {
   free(names);
 }
 
+dft_status dft_first_other(dft_comm *comm, uint64_t value, int *other) {
+  void *all;
+  DFT_TRY(dft_comm_gather(comm, &value, sizeof value, &all));
+  const uint64_t *values = all;
+  *other = 0;
+  for (int r = dft_comm_size(comm) - 1; r > 0; r--)
+    if (values[r] != values[0]) *other = r;
+  free(all);
+  return DFT_OK;
+}
+
 dft_status dft_same_data(dft_comm *comm, const dft_dataset *data, const char *what, uint64_t *fingerprint) {
-  int n = dft_comm_size(comm), other = 0;
-  void *gathered;
+  int other;
   *fingerprint = dft_dataset_fingerprint(data);
-  DFT_TRY(dft_comm_gather(comm, fingerprint, sizeof *fingerprint, &gathered));
-  const uint64_t *all = gathered;
-  while (other < n && all[other] == all[0]) other++;
-  free(gathered);
-  if (other == n) return DFT_OK;
+  DFT_TRY(dft_first_other(comm, *fingerprint, &other));
+  if (other == 0) return DFT_OK;
   return dft_fail(
       DFT_EDATA,
       "the %s data differ between host %s and host %s (rank %d): other names, labels or sizes; all "

@@ -150,6 +150,8 @@ dft_status dft_trace_finish(dft_run *run);
  * agree. Opens the device; where nothing trains distributed.backend and compute.precision have no say.
  * Collective. */
 dft_status dft_setup_compute(dft_comm *comm, const dft_config *config, bool trains, dft_compute *compute);
+/* The first rank whose value is not rank 0's; 0: there is none. Collective. */
+dft_status dft_first_other(dft_comm *comm, uint64_t value, int *other);
 /* The fingerprint of a dataset, which must be the same on all ranks: each host has listed its own files.
  * Collective. */
 dft_status dft_same_data(dft_comm *comm, const dft_dataset *data, const char *what, uint64_t *fingerprint);

@@ -229,6 +229,7 @@ static void run_panel(const panel_call *whole, int64_t row, int64_t rows, int fi
   call.n = panel_columns(whole->n - first, whole->pairs);
   if (call.bias) call.bias += first;
   if (call.residual) call.residual += at;
+  if (call.far) call.far += at;
   call.y += at;
   if (call.rounded) call.rounded += row * whole->rounded_stride + first;
   DFT_SIMD(dft_gemm_panel)(&call, (int)rows);

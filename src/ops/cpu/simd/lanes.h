@@ -20,22 +20,6 @@ INLINE void vf_put(float *p, vf a, int lanes) {
     vf_store_n(p, a, lanes);
 }
 
-/* vf_put, with `far` past the caches: for whole vectors on their boundary that will have left the caches by
- * the time they are read. Who has put some calls vf_end_far before others read them. */
-INLINE void vf_put_far(float *p, vf a, int lanes, bool far) {
-#if defined(DFT_ISA_avx512)
-  if (far && lanes == VF_LANES) {
-    _mm512_stream_ps(p, a);
-    return;
-  }
-#endif
-  (void)far;
-  vf_put(p, a, lanes);
-}
-INLINE void vf_end_far(void) {
-  _mm_sfence();
-}
-
 /* A NaN stays one: min and max give their second operand then. */
 INLINE vf vf_relu6(vf a) {
   return vf_min(vf_set1(6), vf_max(vf_zero(), a));

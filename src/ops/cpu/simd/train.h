@@ -10,20 +10,6 @@
 #include "lanes.h"
 #include <math.h>
 
-/* Whether a tensor of so many floats, rows of c channels that `threads` threads make, is best written past
- * the caches (vf_put_far): most of a thread's part would have left its L2 when the next layer comes to read
- * it, and a line that is not fetched before it is written costs half the traffic. */
-static inline bool dft_goes_far(const float *to, int64_t floats, int c, int threads) {
-  enum { FAR_BYTES = 3 << 20, LINE_BYTES = 64 }; /* a vector of half a line would go to memory by halves */
-  return sizeof(vf) == LINE_BYTES && c % VF_LANES == 0 && (uintptr_t)to % sizeof(vf) == 0 &&
-         floats * (int64_t)sizeof *to > (int64_t)FAR_BYTES * threads;
-}
-
-/* A strip made in L1, on its way there. */
-static inline void dft_put_far(const float *from, int64_t count, float *to) {
-  for (int64_t i = 0; i < count; i += VF_LANES) vf_put_far(to + i, vf_load(from + i), VF_LANES, true);
-}
-
 /* Runs `wide` (three whole vectors) and `single` (one, maybe not whole) over channels i of c. */
 #define OVER_CHANNELS(c, wide, single)                                                                       \
   do {                                                                                                       \

@@ -2,14 +2,17 @@
  * L1, output rows summed on their way out. */
 #include "train_depthwise.h"
 
-/* `count` outputs of a row from output `at` on; sums[2] of them and of their squares. */
-INLINE void run(const float *const in[3], const vf w[9], float *z, int c, int at, int stride, int count,
-                int lanes, bool far, vf sums[2]) {
+/* `count` outputs of a row from output `at` on; sums[2] of them and of their squares. `soon`: the same of the
+ * row below, fetched for writing: z is larger than L2, and a store that waits for its line holds up the rest.
+ */
+INLINE void run(const float *const in[3], const vf w[9], float *z, const float *soon, int c, int at,
+                int stride, int count, int lanes, vf sums[2]) {
   vf out[SIDE];
   nine_taps(in, w, at, stride, count, lanes, out);
 #pragma GCC unroll 4
   for (int o = 0; o < count; o++) {
-    vf_put_far(z + (ptrdiff_t)(at + o) * c, out[o], lanes, far);
+    __builtin_prefetch(soon + (ptrdiff_t)(at + o) * c, 1);
+    vf_put(z + (ptrdiff_t)(at + o) * c, out[o], lanes);
     sums[0] = vf_add(sums[0], out[o]);
     sums[1] = vf_fma(out[o], out[o], sums[1]);
   }
@@ -17,17 +20,17 @@ INLINE void run(const float *const in[3], const vf w[9], float *z, int c, int at
 
 /* One output row of one vector of channels. */
 INLINE void row_vector(const float *const in[3], const float *w, int c, float *z, int out_w, int stride,
-                       int lanes, bool far, float (*sums)[GROUP]) {
+                       int lanes, float (*sums)[GROUP]) {
   vf weights[9], sum[2] = {vf_get(sums[0], lanes), vf_get(sums[1], lanes)};
   for (int k = 0; k < 9; k++) weights[k] = vf_get(w + (ptrdiff_t)k * c, lanes);
-  IN_RUNS(out_w, run(in, weights, z, c, at, stride, count, lanes, far, sum));
+  IN_RUNS(out_w, run(in, weights, z, z + (ptrdiff_t)out_w * c, c, at, stride, count, lanes, sum));
   vf_put(sums[0], sum[0], lanes);
   vf_put(sums[1], sum[1], lanes);
 }
 
 /* One sample, channels [ch, ch + width), of what t->x stores or `e` makes. */
 void DFT_SIMD(dft_depthwise_group)(const dft_train_conv *t, const expansion *e, int s, int ch, int width,
-                                   float *z, bool far, double *part) {
+                                   float *z, double *part) {
   const dft_conv *g = &t->conv;
   const int c = g->channels, flush = flush_rows(g);
   _Alignas(64) float rows[RING_FLOATS];
@@ -50,13 +53,12 @@ void DFT_SIMD(dft_depthwise_group)(const dft_train_conv *t, const expansion *e, 
                                   ring_row(&x, top + 2) + i};
       float(*to)[GROUP] = (float(*)[GROUP])(void *)(sums[0] + i);
       if (g->stride == 1)
-        WITH_LANES(width - i, row_vector(in, t->weight + ch + i, c, z + i, g->out_w, 1, lanes, far, to));
+        WITH_LANES(width - i, row_vector(in, t->weight + ch + i, c, z + i, g->out_w, 1, lanes, to));
       else
-        WITH_LANES(width - i, row_vector(in, t->weight + ch + i, c, z + i, g->out_w, 2, lanes, far, to));
+        WITH_LANES(width - i, row_vector(in, t->weight + ch + i, c, z + i, g->out_w, 2, lanes, to));
     }
     if ((oh + 1) % flush == 0 || oh + 1 == g->out_h) flush_sums(sums, totals, 2, width);
   }
-  if (far) vf_end_far();
   memcpy(part + ch, totals[0], (size_t)width * sizeof *part);
   memcpy(part + c + ch, totals[1], (size_t)width * sizeof *part);
 }
@@ -67,7 +69,6 @@ bool DFT_SIMD(dft_train_depthwise)(const dft_train_conv *t, float *z, double *su
   if (t->kind != DFT_DEPTHWISE) return false;
   if ((int64_t)3 * ring_columns(g) * GROUP > RING_FLOATS || g->pad_top > 1 || g->pad_left > 1) return false;
   const int threads = dft_threads_for((int64_t)samples * g->in_h * g->in_w * c);
-  const bool far = dft_goes_far(z, (int64_t)samples * g->out_h * g->out_w * c, c, threads);
   double *parts = (double *)(void *)t->work;
   const bool tiny = DFT_SIMD(dft_depthwise_is_3x3)(g);
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
@@ -78,7 +79,7 @@ bool DFT_SIMD(dft_train_depthwise)(const dft_train_conv *t, float *z, double *su
       if (tiny)
         DFT_SIMD(dft_depthwise_3x3_group)(t, s, ch, width, z, part);
       else
-        DFT_SIMD(dft_depthwise_group)(t, NULL, s, ch, width, z, far, part);
+        DFT_SIMD(dft_depthwise_group)(t, NULL, s, ch, width, z, part);
     }
   if (sums != NULL) DFT_SIMD(dft_fold_doubles)(parts, 2 * c, t->map, sums);
   return true;

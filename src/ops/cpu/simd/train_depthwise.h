@@ -86,10 +86,9 @@ static inline void ring_expand(const ring *r, const dft_conv *g, const expansion
          (size_t)(r->columns - g->pad_left - g->in_w) * GROUP * sizeof *to);
 }
 
-/* Forward of one group of a sample's channels, [ch, ch + width), of what t->x stores or `e` makes; z goes
- * `far` (dft_goes_far) or not. */
+/* Forward of one group of a sample's channels, [ch, ch + width), of what t->x stores or `e` makes. */
 void DFT_SIMD(dft_depthwise_group)(const dft_train_conv *t, const expansion *e, int s, int ch, int width,
-                                   float *z, bool far, double *part);
+                                   float *z, double *part);
 /* The same of images of 3x3 pixels that are stored; and backward, as backward_group in
  * train_depthwise_backward.c. */
 bool DFT_SIMD(dft_depthwise_is_3x3)(const dft_conv *g);

@@ -10,11 +10,11 @@
 typedef struct below {
   const float *y;       /* of the row's first pixel and the vector's first channel, GROUP apart, or NULL */
   ptrdiff_t stride;     /* of the others */
+  ptrdiff_t row;        /* to the next row of dx, fetched for writing */
   const dft_norm *norm; /* NULL: no sums */
   const float *z;       /* of the row's first pixel and the vector's first channel, as dx and skip */
   const float *skip;
   float *dx;
-  bool far;            /* dx, as dft_goes_far says */
   float *beta, *gamma; /* sums of the vector */
 } below;
 
@@ -43,7 +43,8 @@ INLINE void below_put(const below *b, below_vectors *v, int column, vf dx, int l
     return;
   }
   if (b->skip != NULL) dx = vf_add(dx, vf_get(b->skip + at, lanes));
-  vf_put_far(b->dx + at, dx, lanes, b->far);
+  __builtin_prefetch(b->dx + b->row + at, 1);
+  vf_put(b->dx + at, dx, lanes);
   if (b->norm == NULL) return;
   const vf z = vf_get(b->z + at, lanes);
   const vf g = b->norm->relu6 ? vf_gate6(vf_fma(z, v->scale, v->shift), dx) : dx;
@@ -144,7 +145,6 @@ typedef struct group {
   const expansion *e; /* or NULL, and where g of input rows from `first` on goes: [pixels][channels] */
   float *gated;
   int first;
-  bool far; /* dx, where there is no expansion */
   ring x, dz;
   ptrdiff_t in, out; /* the group's first value of the sample in x and in z */
   int next, ih;      /* the next rows of x to fetch and of dx to make */
@@ -182,7 +182,7 @@ static below below_row(group *p, int ih, int i) {
                  .z = g->below_sums == NULL ? NULL : g->below_z + at,
                  .skip = g->skip == NULL ? NULL : g->skip + at,
                  .dx = g->dx + at,
-                 .far = p->far,
+                 .row = (ptrdiff_t)p->t->conv.in_w * p->t->conv.channels,
                  .beta = p->below[0] + i,
                  .gamma = p->below[1] + i};
 }
@@ -361,15 +361,13 @@ bool DFT_SIMD(dft_depthwise_fits)(const dft_conv *g) {
 }
 
 static void backward_group(const dft_train_conv *t, const dft_train_gradient *g, int s, int ch, int width,
-                           bool far, float *taps, double *sums) {
+                           float *taps, double *sums) {
   const int c = t->conv.channels;
   _Alignas(64) float rows[RING_FLOATS];
   group p;
   totals sums_of;
   open_group(&p, t, g, NULL, s, ch, width, rows, &sums_of);
-  p.far = far;
   run_group(&p, 0, t->conv.out_h);
-  if (far) vf_end_far();
   close_group(&p, taps, sums, sums == NULL ? NULL : sums + c);
 }
 
@@ -377,8 +375,6 @@ bool DFT_SIMD(dft_train_depthwise_backward)(const dft_train_conv *t, const dft_t
   const int c = t->conv.channels, samples = t->map->samples, groups = (c + GROUP - 1) / GROUP;
   if (t->kind != DFT_DEPTHWISE || !DFT_SIMD(dft_depthwise_fits)(&t->conv)) return false;
   const int threads = dft_threads_for((int64_t)samples * t->conv.in_h * t->conv.in_w * c);
-  const bool far =
-      g->dx != NULL && dft_goes_far(g->dx, (int64_t)samples * t->conv.in_h * t->conv.in_w * c, c, threads);
   double *below_parts = (double *)(void *)t->work;
   float *weights = (float *)(below_parts + (size_t)samples * 2 * (size_t)c);
   const bool tiny = DFT_SIMD(dft_depthwise_is_3x3)(&t->conv);
@@ -391,7 +387,7 @@ bool DFT_SIMD(dft_train_depthwise_backward)(const dft_train_conv *t, const dft_t
       if (tiny)
         DFT_SIMD(dft_depthwise_3x3_backward_group)(t, g, s, ch, width, taps, sums);
       else
-        backward_group(t, g, s, ch, width, far, taps, sums);
+        backward_group(t, g, s, ch, width, taps, sums);
     }
   if (g->below_sums != NULL) DFT_SIMD(dft_fold_doubles)(below_parts, 2 * c, t->map, g->below_sums);
   if (g->dw != NULL) DFT_SIMD(dft_fold_floats)(weights, 9 * c, t->map, g->dw);

@@ -103,7 +103,8 @@ static void by_blocks(const product *p, const dft_norm *norm, float *packed, int
                              .k = p->k,
                              .n = p->n,
                              .y = p->y + row * p->n,
-                             .y_stride = p->n};
+                             .y_stride = p->n,
+                             .far = p->y + row * p->n};
     DFT_SIMD(dft_gemm_whole)(&call, rows);
     if (p->parts != NULL) sum_samples(p, from, to, 0, p->n);
   }

@@ -151,13 +151,12 @@ void DFT_SIMD(dft_train_pair_forward)(const dft_train_conv *expand, const dft_tr
                                       double *sums) {
   const int c = t->conv.channels, samples = t->map->samples, threads = pair_threads(expand);
   const pair_work work = plan(&expand->conv, samples, t->work);
-  const bool far = dft_goes_far(z, (int64_t)samples * t->conv.out_h * t->conv.out_w * c, c, threads);
   pack(expand, t->x_norm, &work, false);
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
   for (int s = 0; s < samples; s++)
     for (int ch = 0; ch < c; ch += GROUP) {
       const expansion e = expansion_of(expand, t->x_norm, &work, s);
-      DFT_SIMD(dft_depthwise_group)(t, &e, s, ch, GROUP, z, far, work.sums + (ptrdiff_t)s * 2 * c);
+      DFT_SIMD(dft_depthwise_group)(t, &e, s, ch, GROUP, z, work.sums + (ptrdiff_t)s * 2 * c);
     }
   if (sums != NULL) DFT_SIMD(dft_fold_doubles)(work.sums, 2 * c, t->map, sums);
 }

@@ -46,28 +46,27 @@ void DFT_SIMD(dft_train_pointwise)(const dft_train_conv *t, float *z, double *su
   const int k = t->conv.in_channels, n = t->conv.channels, pixels = t->conv.in_h * t->conv.in_w;
   const int samples = t->map->samples, step = strip_rows(FORWARD_FLOATS, k, n);
   const int threads = dft_threads_for((int64_t)samples * pixels * (k + n));
-  const bool far = dft_goes_far(z, (int64_t)samples * pixels * n, n, threads);
   double *parts = (double *)(void *)(t->work + dft_train_packed_floats(&t->conv));
   DFT_SIMD(dft_gemm_pack)(t->weight, k, n, false, t->work);
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
   for (int s = 0; s < samples; s++) {
-    _Alignas(64) float buffer[BUFFER], made[BUFFER];
+    _Alignas(64) float buffer[BUFFER];
     double *part = parts + (size_t)s * 2 * (size_t)n;
     memset(part, 0, 2 * (size_t)n * sizeof *part);
     for (int row = 0; row < pixels; row += step) {
       const int rows = pixels - row < step ? pixels - row : step;
       const int64_t at = (int64_t)s * pixels + row;
       const float *x = t->x + at * k;
-      float *out = far ? made : z + at * n;
+      float *out = z + at * n;
       if (t->x_norm != NULL) {
         normalise(x, k, t->x_norm, 0, rows, k, buffer, k);
         x = buffer;
       }
-      DFT_SIMD(dft_gemm_serial)(x, t->work, out, rows, k, n, &(dft_epilogue){0});
+      const panel_call call = {
+          .x = x, .x_stride = k, .w = t->work, .k = k, .n = n, .y = out, .y_stride = n, .far = out};
+      DFT_SIMD(dft_gemm_whole)(&call, rows);
       if (sums != NULL) DFT_SIMD(dft_strip_sums)(out, NULL, NULL, 0, n, rows, n, part);
-      if (far) dft_put_far(made, (int64_t)rows * n, z + at * n);
     }
-    if (far) vf_end_far();
   }
   if (sums != NULL) DFT_SIMD(dft_fold_doubles)(parts, 2 * n, t->map, sums);
 }
@@ -161,8 +160,8 @@ void DFT_SIMD(dft_strip_sums)(const float *z, const float *dy, const dft_norm *n
 
 /* One sample's part of everything. weights[k][n], or [n][k] where k is the wider: the wider side makes the
  * vectors. */
-static void backward_sample(const dft_train_conv *t, const dft_train_gradient *g, int s, bool far,
-                            float *weights, double *below) {
+static void backward_sample(const dft_train_conv *t, const dft_train_gradient *g, int s, float *weights,
+                            double *below) {
   _Alignas(64) float dz[BUFFER], x_read[BUFFER];
   const int k = t->conv.in_channels, n = t->conv.channels, pixels = t->conv.in_h * t->conv.in_w;
   const int step = strip_rows(STRIP_FLOATS, k, n);
@@ -184,14 +183,20 @@ static void backward_sample(const dft_train_conv *t, const dft_train_gradient *g
         DFT_SIMD(dft_outer)(x, k, dz, n, rows, weights);
     }
     if (g->dx == NULL) continue;
-    float *dx = far ? x_read : g->dx + at * k; /* x is not read any more */
-    DFT_SIMD(dft_gemm_serial)
-    (dz, t->work, dx, rows, n, k, &(dft_epilogue){.residual = g->skip == NULL ? NULL : g->skip + at * k});
+    float *dx = g->dx + at * k;
+    const panel_call call = {.x = dz,
+                             .x_stride = n,
+                             .w = t->work,
+                             .k = n,
+                             .n = k,
+                             .residual = g->skip == NULL ? NULL : g->skip + at * k,
+                             .y = dx,
+                             .y_stride = k,
+                             .far = dx};
+    DFT_SIMD(dft_gemm_whole)(&call, rows);
     if (g->below_sums != NULL)
       DFT_SIMD(dft_strip_sums)(g->below_z + at * k, dx, g->below_norm, 0, k, rows, k, below);
-    if (far) dft_put_far(dx, (int64_t)rows * k, g->dx + at * k);
   }
-  if (far) vf_end_far();
 }
 
 /* [n][k] -> [k][n], in place. */
@@ -206,14 +211,12 @@ void DFT_SIMD(dft_train_pointwise_backward)(const dft_train_conv *t, const dft_t
   const int k = t->conv.in_channels, n = t->conv.channels, samples = t->map->samples;
   const size_t weights = (size_t)k * (size_t)n, sums = 2 * (size_t)k;
   const int threads = dft_threads_for((int64_t)samples * t->conv.in_h * t->conv.in_w * (k + n));
-  const bool far =
-      g->dx != NULL && dft_goes_far(g->dx, (int64_t)samples * t->conv.in_h * t->conv.in_w * k, k, threads);
   double *below = (double *)(void *)(t->work + dft_train_packed_floats(&t->conv));
   if (g->dx != NULL) DFT_SIMD(dft_gemm_pack)(t->weight, n, k, true, t->work);
   float *parts = (float *)(below + (size_t)samples * sums);
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
   for (int s = 0; s < samples; s++)
-    backward_sample(t, g, s, far, parts + (size_t)s * weights, below + (size_t)s * sums);
+    backward_sample(t, g, s, parts + (size_t)s * weights, below + (size_t)s * sums);
   if (g->below_sums != NULL) DFT_SIMD(dft_fold_doubles)(below, (int)sums, t->map, g->below_sums);
   if (g->dw == NULL) return;
   DFT_SIMD(dft_fold_floats)(parts, (int)weights, t->map, g->dw);

@@ -20,21 +20,18 @@ static int step_rows(const dft_conv *g) {
   return most < 1 ? 1 : fit < most ? fit : most;
 }
 
-static void forward_sample(const dft_train_conv *t, int s, bool far, float *z, double *part) {
-  _Alignas(64) float buffer[ROWS_FLOATS];
+static void forward_sample(const dft_train_conv *t, int s, float *z, double *part) {
   const dft_conv *g = &t->conv;
   const int c = g->channels, step = step_rows(g);
   const float *x = t->x + (ptrdiff_t)s * g->in_h * g->in_w * 3;
   memset(part, 0, 2 * (size_t)c * sizeof *part);
   for (int oh = 0; oh < g->out_h; oh += step) {
     const int rows = g->out_h - oh < step ? g->out_h - oh : step;
-    float *out = z + ((ptrdiff_t)s * g->out_h + oh) * g->out_w * c, *to = far ? buffer : out;
+    float *to = z + ((ptrdiff_t)s * g->out_h + oh) * g->out_w * c;
     for (int r = 0; r < rows; r++)
       DFT_SIMD(dft_stem_row)(x, t->weight, g, &(dft_epilogue){0}, oh + r, (int64_t)r * g->out_w * c, to);
     DFT_SIMD(dft_strip_sums)(to, NULL, NULL, 0, c, rows * g->out_w, c, part);
-    if (far) dft_put_far(buffer, (int64_t)rows * g->out_w * c, out);
   }
-  if (far) vf_end_far();
 }
 
 bool DFT_SIMD(dft_train_stem)(const dft_train_conv *t, float *z, double *sums) {
@@ -42,10 +39,9 @@ bool DFT_SIMD(dft_train_stem)(const dft_train_conv *t, float *z, double *sums) {
   const int c = t->conv.channels, samples = t->map->samples;
   const int64_t floats = (int64_t)samples * t->conv.out_h * t->conv.out_w * c;
   const int threads = dft_threads_for(floats);
-  const bool far = dft_goes_far(z, floats, c, threads);
   double *parts = (double *)(void *)t->work;
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-  for (int s = 0; s < samples; s++) forward_sample(t, s, far, z, parts + (size_t)s * 2 * (size_t)c);
+  for (int s = 0; s < samples; s++) forward_sample(t, s, z, parts + (size_t)s * 2 * (size_t)c);
   if (sums != NULL) DFT_SIMD(dft_fold_doubles)(parts, 2 * c, t->map, sums);
   return true;
 }

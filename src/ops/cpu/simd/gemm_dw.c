@@ -4,6 +4,7 @@
  * A tile has some rows, whose factors are broadcast, and the vectors of one panel of columns (gemm_panel.h).
  * Either x or dy gives the columns, whichever wastes fewer lanes: products commute, so the bits do not depend
  * on it. */
+#include "gemm_dw.h"
 #include "../gemm.h"
 #include "../kernels.h"
 #include "register_tiles.h"
@@ -30,13 +31,7 @@ typedef struct segment {
   bool begins, ends;
 } segment;
 
-/* The two factors, with their number of columns, which is their stride. */
-typedef struct factors {
-  const float *a, *b; /* a gives the tile's rows, b its columns */
-  int a_columns, b_columns;
-  bool transposed;      /* a is dy and b is x: tiles are stored transposed */
-  const dft_norm *norm; /* of b, applied as it is packed; or NULL */
-} factors;
+typedef dft_dw_factors factors;
 
 /* One tile: its rows' factors begin at `a`, its columns at `b`, both at the group's first row. */
 typedef struct tile_call {
@@ -220,13 +215,8 @@ static int64_t vectors_of(int rows, int columns) {
   return (int64_t)((rows + most - 1) / most) * most * ((columns + VF_LANES - 1) / VF_LANES);
 }
 
-void DFT_SIMD(dft_gemm_dw)(const float *x, const float *dy, int pixels, int k, int n,
-                           const dft_shard_map *map, float *dw) {
-  DFT_SIMD(dft_gemm_dw_normed)(x, NULL, dy, pixels, k, n, map, dw);
-}
-
-void DFT_SIMD(dft_gemm_dw_normed)(const float *x, const dft_norm *x_norm, const float *dy, int pixels, int k,
-                                  int n, const dft_shard_map *map, float *dw) {
+dft_dw_job DFT_SIMD(dft_dw_plan)(const float *x, const dft_norm *x_norm, const float *dy, int pixels, int k,
+                                 int n, const dft_shard_map *map, float *dw) {
   factors f = {x, dy, k, n, false, NULL};
   /* Tiles that are stored transposed have to save a tenth. */
   if (x_norm != NULL || 10 * vectors_of(n, k) < 9 * vectors_of(k, n))
@@ -244,14 +234,30 @@ void DFT_SIMD(dft_gemm_dw_normed)(const float *x, const dft_norm *x_norm, const 
     height /= 2;
   }
   const int blocks = (f.a_columns + height - 1) / height;
-  height = (f.a_columns + blocks - 1) / blocks; /* all as high */
-  for (int node = 0; node < map->nodes; node++, dw += (size_t)k * n) {
-#pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
-    for (int row = 0; row < f.a_columns; row += height)
-      for (int panel = 0; panel < panels; panel += wide) {
-        const block area = {row, row + height < f.a_columns ? row + height : f.a_columns,
-                            panel_first(f.b_columns, panel), panel_first(f.b_columns, panel + wide)};
-        run_block(&f, &area, pixels, map, node, dw);
-      }
-  }
+  return (dft_dw_job){.factors = f,
+                      .pixels = pixels,
+                      .map = map,
+                      .dw = dw,
+                      .height = (f.a_columns + blocks - 1) / blocks, /* all as high */
+                      .wide = wide,
+                      .across = (panels + wide - 1) / wide,
+                      .tasks = map->nodes * blocks * ((panels + wide - 1) / wide)};
+}
+
+void DFT_SIMD(dft_dw_task)(const void *context, int task) {
+  const dft_dw_job *job = context;
+  const factors *f = &job->factors;
+  const int down = job->tasks / job->map->nodes / job->across; /* blocks below each other */
+  const int node = task / (down * job->across), row = task / job->across % down * job->height;
+  const int panel = task % job->across * job->wide;
+  const block area = {row, row + job->height < f->a_columns ? row + job->height : f->a_columns,
+                      panel_first(f->b_columns, panel), panel_first(f->b_columns, panel + job->wide)};
+  run_block(f, &area, job->pixels, job->map, node, job->dw + (size_t)node * f->a_columns * f->b_columns);
+}
+
+void DFT_SIMD(dft_gemm_dw)(const float *x, const float *dy, int pixels, int k, int n,
+                           const dft_shard_map *map, float *dw) {
+  const dft_dw_job job = DFT_SIMD(dft_dw_plan)(x, NULL, dy, pixels, k, n, map, dw);
+  const dft_tasks tasks = {DFT_SIMD(dft_dw_task), &job, job.tasks};
+  dft_run_tasks(&tasks, 1, dft_threads_for_product((int64_t)map->samples * pixels, k, n));
 }

@@ -93,9 +93,6 @@ void DFT_SIMD(dft_outer)(const float *a, int a_columns, const float *b, int b_co
  */
 void DFT_SIMD(dft_strip_sums)(const float *z, const float *dy, const dft_norm *norm, int ch, ptrdiff_t c,
                               int rows, int width, double *sums);
-/* gemm_dw of norm(x), x being what is stored. */
-void DFT_SIMD(dft_gemm_dw_normed)(const float *x, const dft_norm *x_norm, const float *dy, int pixels, int k,
-                                  int n, const dft_shard_map *map, float *dw);
 
 /* False where a shape is not theirs: nothing has been done. */
 void DFT_SIMD(dft_train_pointwise)(const dft_train_conv *t, float *z, double *sums);

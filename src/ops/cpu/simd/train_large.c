@@ -4,6 +4,7 @@
  * as the weight gradient's product packs it; forward, a block of rows at a time where the kernel is the
  * smaller. */
 #include "../gemm.h"
+#include "gemm_dw.h"
 #include "gemm_panel.h"
 #include "train.h"
 #include <string.h>
@@ -25,6 +26,7 @@ typedef struct product {
   const float *below_z; /* y is dx: sums through below_norm; else of y */
   const dft_norm *below_norm;
   double *parts; /* [samples][2][n], or NULL: no sums */
+  int panels, panel_parts;
 } product;
 
 /* Sums of columns [first, first + width) of samples [from, to). */
@@ -50,37 +52,40 @@ static bool lies_in_panels(const product *p) {
   return !p->transposed && p->n % VF_LANES == 0;
 }
 
-/* Panel by panel; with few of them a half of the samples each, so that threads have as much to do. */
-static void by_panels(const product *p, int threads) {
-  const int panels = panel_count(p->n);
-  const int parts = panels % threads == 0 || panels >= 8 * threads ? 1 : 2; /* each packs its panel */
-#pragma omp parallel for schedule(static, 1) num_threads(threads) if (threads > 1)
-  for (int task = 0; task < panels * parts; task++) {
-    _Alignas(64) float packed[DEEPEST * PANEL];
-    const int first = panel_first(p->n, task / parts), part = task % parts;
-    const int next = panel_first(p->n, (task + threads) / parts); /* this thread's */
-    const int width = panel_columns(p->n - first, false);
-    const int from = p->samples * part / parts, to = p->samples * (part + 1) / parts;
-    if (from == to) continue;
-    const int rows = (to - from) * p->pixels;
-    const bool as_it_lies = lies_in_panels(p);
-    if (!as_it_lies) DFT_SIMD(dft_gemm_pack_panel)(p->w, p->k, p->n, p->transposed, first, packed);
-    const ptrdiff_t row = (ptrdiff_t)from * p->pixels, at = row * p->n + first;
-    const panel_call call = {.x = p->x + row * p->k,
-                             .x_stride = p->k,
-                             .w = as_it_lies ? p->w + first : packed,
-                             .w_stride = as_it_lies ? p->n : 0,
-                             .k = p->k,
-                             .n = width,
-                             .residual = p->residual == NULL ? NULL : p->residual + at,
-                             .y = p->y + at,
-                             .y_stride = p->n,
-                             .next = p->w + next * (ptrdiff_t)(p->transposed ? p->k : 1),
-                             .next_stride = p->transposed ? width : p->n,
-                             .far = (p->below_z == NULL ? p->y : p->below_z) + at};
-    DFT_SIMD(dft_gemm_panel)(&call, rows);
-    if (p->parts != NULL) sum_samples(p, from, to, first, width);
-  }
+/* One panel; with few of them half of the samples each, so that threads have as much to do. */
+static void panel_task(const void *job, int task) {
+  const product *p = job;
+  _Alignas(64) float packed[DEEPEST * PANEL];
+  const int panel = task % p->panels, part = task / p->panels, parts = p->panel_parts;
+  const int first = panel_first(p->n, panel), next = panel_first(p->n, panel + 1);
+  const int width = panel_columns(p->n - first, false);
+  const int from = p->samples * part / parts, to = p->samples * (part + 1) / parts;
+  if (from == to) return;
+  const int rows = (to - from) * p->pixels;
+  const bool as_it_lies = lies_in_panels(p);
+  if (!as_it_lies) DFT_SIMD(dft_gemm_pack_panel)(p->w, p->k, p->n, p->transposed, first, packed);
+  const ptrdiff_t row = (ptrdiff_t)from * p->pixels, at = row * p->n + first;
+  const panel_call call = {.x = p->x + row * p->k,
+                           .x_stride = p->k,
+                           .w = as_it_lies ? p->w + first : packed,
+                           .w_stride = as_it_lies ? p->n : 0,
+                           .k = p->k,
+                           .n = width,
+                           .residual = p->residual == NULL ? NULL : p->residual + at,
+                           .y = p->y + at,
+                           .y_stride = p->n,
+                           .next = p->w + next * (ptrdiff_t)(p->transposed ? p->k : 1),
+                           .next_stride = p->transposed ? width : p->n,
+                           .far = (p->below_z == NULL ? p->y : p->below_z) + at};
+  DFT_SIMD(dft_gemm_panel)(&call, rows);
+  if (p->parts != NULL) sum_samples(p, from, to, first, width);
+}
+
+/* All panels of p, whose panels and panel_parts it sets. */
+static dft_tasks panel_tasks(product *p, int threads) {
+  p->panels = panel_count(p->n);
+  p->panel_parts = p->panels % threads == 0 || p->panels >= 8 * threads ? 1 : 2; /* each packs its panel */
+  return (dft_tasks){panel_task, p, p->panels * p->panel_parts};
 }
 
 /* Block by block of whole samples, whose rows are normalised; the packed kernel stays in L2. */
@@ -146,7 +151,8 @@ bool DFT_SIMD(dft_train_large)(const dft_ops *ops, const dft_train_conv *t, floa
     by_blocks(&p, t->x_norm, t->work, threads);
   } else {
     p.x = dft_train_input(ops, t);
-    by_panels(&p, threads);
+    const dft_tasks tasks = panel_tasks(&p, threads);
+    dft_run_tasks(&tasks, 1, threads);
   }
   if (sums != NULL) DFT_SIMD(dft_fold_doubles)(p.parts, 2 * p.n, t->map, sums);
   return true;
@@ -157,12 +163,17 @@ bool DFT_SIMD(dft_train_large_backward)(const dft_ops *ops, const dft_train_conv
   if (!fits(t)) return false;
   const int k = t->conv.in_channels, n = t->conv.channels, pixels = t->conv.in_h * t->conv.in_w;
   const float *dz = dft_train_dz(ops, t, g);
-  if (g->dw != NULL && normalise_late(t))
-    DFT_SIMD(dft_gemm_dw_normed)(t->x, t->x_norm, dz, pixels, k, n, t->map, g->dw);
-  else if (g->dw != NULL)
-    ops->gemm_dw(dft_train_input(ops, t), dz, pixels, k, n, t->map, g->dw);
-  if (g->dx == NULL) return true;
-  const product p = {.x = dz,
+  const int threads = dft_threads_for_product((int64_t)t->map->samples * pixels, k, n);
+  dft_tasks lists[2];
+  int count = 0;
+  dft_dw_job weights;
+  if (g->dw != NULL) {
+    const bool late = normalise_late(t);
+    weights = DFT_SIMD(dft_dw_plan)(late ? t->x : dft_train_input(ops, t), late ? t->x_norm : NULL, dz, pixels,
+                                    k, n, t->map, g->dw);
+    lists[count++] = (dft_tasks){DFT_SIMD(dft_dw_task), &weights, weights.tasks};
+  }
+  product p = {.x = dz,
                      .w = t->weight,
                      .transposed = true,
                      .y = g->dx,
@@ -174,7 +185,8 @@ bool DFT_SIMD(dft_train_large_backward)(const dft_ops *ops, const dft_train_conv
                      .below_z = g->below_z,
                      .below_norm = g->below_norm,
                      .parts = g->below_sums == NULL ? NULL : parts_of(t)};
-  by_panels(&p, dft_threads_for_product((int64_t)t->map->samples * pixels, k, n));
-  if (p.parts != NULL) DFT_SIMD(dft_fold_doubles)(p.parts, 2 * k, t->map, g->below_sums);
+  if (g->dx != NULL) lists[count++] = panel_tasks(&p, threads);
+  dft_run_tasks(lists, count, threads);
+  if (g->dx != NULL && p.parts != NULL) DFT_SIMD(dft_fold_doubles)(p.parts, 2 * k, t->map, g->below_sums);
   return true;
 }

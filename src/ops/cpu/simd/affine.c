@@ -1,31 +1,43 @@
 /* BatchNorm's maps from values to values, one pass over the rows: a strip of them goes through a few vectors
  * of channels at a time, whose coefficients stay in registers. */
 #include "../kernels.h"
+#include "../tasks.h"
 #include "lanes.h"
 #include <math.h>
 
 enum { VECTORS = 3, STRIP_FLOATS = 4096 };
 
-/* Calls strip(job, row, rows, c, channel, vectors, lanes) for all of rows x c; threads take runs of rows. */
-#define OVER_STRIPS(all, c, strip, job)                                                                      \
-  do {                                                                                                       \
-    const int threads = dft_threads_for((all) * (c)), step = (c) < STRIP_FLOATS ? STRIP_FLOATS / (c) : 1;    \
-    _Pragma("omp parallel for schedule(static) num_threads(threads) if (threads > 1)") for (int t = 0;       \
-                                                                                            t < threads;     \
-                                                                                            t++) {           \
-      int64_t from, to;                                                                                      \
-      dft_part(all, 1, t, threads, &from, &to);                                                              \
-      for (; from < to; from += step) {                                                                      \
-        const int count = (int)(to - from < step ? to - from : step);                                        \
-        int i = 0;                                                                                           \
-        for (; (c)-i >= VECTORS * VF_LANES; i += VECTORS * VF_LANES)                                         \
-          strip(job, from, count, c, i, VECTORS, VF_LANES);                                                  \
-        for (; i < (c); i += VF_LANES) WITH_LANES((c)-i, strip(job, from, count, c, i, 1, lanes));           \
-      }                                                                                                      \
-    }                                                                                                        \
-  } while (0)
+/* What a pass goes over: the first member of its job. */
+typedef struct strips {
+  int64_t rows;
+  int c, step; /* channels; rows of a strip */
+} strips;
+
+static strips strips_of(int64_t rows, int c) {
+  return (strips){rows, c, c < STRIP_FLOATS ? STRIP_FLOATS / c : 1};
+}
+
+/* The task of a pass: strip(job, row, rows, c, channel, vectors, lanes) over the channels of a strip of rows.
+ */
+#define STRIP_TASK(name, job_type, strip)                                                                    \
+  static void name(const void *context, int task) {                                                          \
+    const job_type *job = context;                                                                           \
+    const int c = job->over.c, step = job->over.step;                                                        \
+    const int64_t from = (int64_t)task * step, left = job->over.rows - from;                                 \
+    const int count = (int)(left < step ? left : step);                                                      \
+    int i = 0;                                                                                               \
+    for (; c - i >= VECTORS * VF_LANES; i += VECTORS * VF_LANES)                                             \
+      strip(job, from, count, c, i, VECTORS, VF_LANES);                                                      \
+    for (; i < c; i += VF_LANES) WITH_LANES(c - i, strip(job, from, count, c, i, 1, lanes));                 \
+  }
+
+static void run_strips(const strips *over, void (*task)(const void *, int)) {
+  const dft_tasks tasks = {task, over, (int)((over->rows + over->step - 1) / over->step)};
+  dft_run_tasks(&tasks, 1, dft_threads_for(over->rows * over->c));
+}
 
 typedef struct forward_job {
+  strips over;
   const float *z, *scale, *shift, *residual;
   float *y;
   bool relu6;
@@ -50,13 +62,16 @@ INLINE void forward_vectors(const forward_job *job, int64_t row, int rows, int c
     }
 }
 
+STRIP_TASK(forward_task, forward_job, forward_vectors)
+
 void DFT_SIMD(dft_scale_shift)(const float *z, const float *scale, const float *shift, const float *residual,
                                bool relu6, float *y, int64_t rows, int c) {
-  const forward_job job = {z, scale, shift, residual, y, relu6};
-  OVER_STRIPS(rows, c, forward_vectors, &job);
+  const forward_job job = {strips_of(rows, c), z, scale, shift, residual, y, relu6};
+  run_strips(&job.over, forward_task);
 }
 
 typedef struct backward_job {
+  strips over;
   const float *dy, *z;
   const dft_norm *norm;
   float *dz;
@@ -89,7 +104,8 @@ INLINE void backward_vectors(const backward_job *job, int64_t row, int rows, int
 #define BACKWARD(name, relu6, batch)                                                                         \
   INLINE void name(const backward_job *job, int64_t row, int rows, int c, int ch, int vectors, int lanes) {  \
     backward_vectors(job, row, rows, c, ch, vectors, lanes, relu6, batch);                                   \
-  }
+  }                                                                                                          \
+  STRIP_TASK(name##_task, backward_job, name)
 BACKWARD(backward_relu6_batch, true, true)
 BACKWARD(backward_relu6, true, false)
 BACKWARD(backward_batch, false, true)
@@ -97,13 +113,9 @@ BACKWARD(backward_scale, false, false)
 
 void DFT_SIMD(dft_bn_backward)(const float *dy, const float *z, const dft_norm *norm, float *dz, int64_t rows,
                                int c) {
-  const backward_job job = {dy, z, norm, dz};
-  if (norm->relu6 && norm->b != NULL)
-    OVER_STRIPS(rows, c, backward_relu6_batch, &job);
-  else if (norm->relu6)
-    OVER_STRIPS(rows, c, backward_relu6, &job);
-  else if (norm->b != NULL)
-    OVER_STRIPS(rows, c, backward_batch, &job);
+  const backward_job job = {strips_of(rows, c), dy, z, norm, dz};
+  if (norm->relu6)
+    run_strips(&job.over, norm->b != NULL ? backward_relu6_batch_task : backward_relu6_task);
   else
-    OVER_STRIPS(rows, c, backward_scale, &job);
+    run_strips(&job.over, norm->b != NULL ? backward_batch_task : backward_scale_task);
 }

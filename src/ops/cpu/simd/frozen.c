@@ -1,4 +1,5 @@
-/* Cuts a run of folded layers into stages, packs their weights, and runs them on tiles of samples. */
+/* Cuts a run of folded layers into stages, packs their weights, and has memory for the threads that run them.
+ */
 #include "frozen.h"
 
 #include "../bfloat16.h"
@@ -10,35 +11,13 @@
 #include <string.h>
 
 enum {
-  TILE_SAMPLES = 8,        /* through the stages with few pixels, whose weights are many */
   WHOLE_PIXELS = 128,      /* a bordered group of at most so many stays in L1 as a whole */
   STACK_PIXELS = 200,      /* of several such groups together */
   BATCH_PIXELS = 48,       /* of rows that the source makes together, at least (fewer stay in L1), ... */
   BATCH_PIXELS_PAIRS = 96, /* ... or for the squares of AMX, but for ... */
   MOST_ROWS = 4,           /* ... so many */
   STRIP_BYTES = 384 << 10, /* of the wide tensor, to stay in L2: of one image, ... */
-  PASS_BYTES = 320 << 10,  /* ... or of some (with 660 KB a twentieth slower) */
-  NARROW = 2               /* tensors between stages: input and output */
-};
-
-/* What one thread works with. */
-typedef struct worker {
-  dft_arena *memory;
-  workspace space;
-  tensor sample[NARROW]; /* between the stages that take one sample at a time */
-  tensor tile[NARROW];   /* between those that take a tile; tile[0] also is what the former hand over */
-  uint16_t *input;       /* roundings of what no product gave */
-} worker;
-
-struct dft_frozen {
-  dft_arena *memory;
-  stage *stages;
-  int count;
-  int early; /* stages that take one sample at a time */
-  int in_floats, out_floats;
-  bool bfloat16; /* there is such a product */
-  worker *workers;
-  int worker_count;
+  PASS_BYTES = 320 << 10   /* ... or of some (with 660 KB a twentieth slower) */
 };
 
 /* Copies or packs. They return NULL when memory is short. */
@@ -282,8 +261,7 @@ static bool make_worker(const dft_frozen *f, worker *w) {
   return good;
 }
 
-/* Workers for up to `wanted` threads, as far as memory goes; returns how many there are. */
-static int workers_for(dft_frozen *f, int wanted) {
+int DFT_SIMD(dft_frozen_workers)(dft_frozen *f, int wanted) {
   if (wanted <= f->worker_count) return wanted;
   worker *grown = realloc(f->workers, (size_t)wanted * sizeof *grown);
   if (!grown) return f->worker_count;
@@ -331,75 +309,13 @@ dft_status DFT_SIMD(dft_frozen_new)(const dft_folded *layers, int count, dft_fro
   dft_status status =
       room != NULL ? make_stages(f, layers, count, room) : dft_fail_memory("folded weights", sizeof *room);
   free(room);
-  if (status == DFT_OK && workers_for(f, 1) < 1)
+  if (status == DFT_OK && DFT_SIMD(dft_frozen_workers)(f, 1) < 1)
     status = dft_fail_memory("frozen activations", sizeof(worker));
   if (status != DFT_OK)
     DFT_SIMD(dft_frozen_free)(f);
   else
     *frozen = f;
   return status;
-}
-
-static void round_rows(const float *x, uint16_t *rounded, size_t rows, int channels) {
-  const int padded = rounded_channels(channels);
-  for (; rows > 0; rows--, x += channels, rounded += padded) {
-    for (int i = 0; i < channels; i += VF_LANES) {
-      const int lanes = channels - i < VF_LANES ? channels - i : VF_LANES;
-      vf_store_rounded(rounded + i, vf_load_n(x + i, lanes), lanes);
-    }
-    for (int i = channels; i < padded; i++) rounded[i] = 0;
-  }
-}
-
-/* Stages [from, to) on `samples` samples, from x to y, by way of the two buffers. x.rounded may be NULL. */
-static void run_stages(const dft_frozen *f, const worker *w, int from, int to, const float *x,
-                       const uint16_t *rounded, tensor y, const tensor buffers[NARROW], int samples) {
-  for (int i = from; i < to; i++) {
-    const stage *s = &f->stages[i];
-    tensor out = i == to - 1 ? y : x == buffers[0].values ? buffers[1] : buffers[0];
-    if (!s->product || s->layout != WIDE_ROUNDED || i == f->count - 1 || !stage_reads_rounded(s + 1))
-      out.rounded = NULL;
-    out.only_rounded = out.rounded && !s[1].residual;
-    if (stage_reads_rounded(s) && !rounded) {
-      round_rows(x, w->input, (size_t)samples * (size_t)(s->in_floats / s->in_channels), s->in_channels);
-      rounded = w->input;
-    }
-    DFT_SIMD(dft_stage_run)(s, &w->space, x, rounded, out, samples);
-    x = out.values;
-    rounded = out.rounded;
-  }
-}
-
-static void run_tile(const dft_frozen *f, const worker *w, const float *x, float *y, int samples) {
-  tensor last = {.values = y}, handed = f->early == f->count ? last : w->tile[0];
-  const uint16_t *rounded = NULL;
-  if (f->early > 0) {
-    const stage *s = &f->stages[f->early - 1];
-    for (int i = 0; i < samples; i++) {
-      tensor sample = handed;
-      sample.values += (size_t)i * (size_t)s->out_floats;
-      if (handed.rounded) sample.rounded += (size_t)i * (size_t)s->out_rounded;
-      run_stages(f, w, 0, f->early, x + (size_t)i * f->in_floats, NULL, sample, w->sample, 1);
-    }
-    x = handed.values;
-    if (s->layout == WIDE_ROUNDED) rounded = handed.rounded;
-  }
-  run_stages(f, w, f->early, f->count, x, rounded, last, w->tile, samples);
-}
-
-void DFT_SIMD(dft_frozen_run)(dft_frozen *f, const float *x, float *y, int samples) {
-  int threads = dft_ops_threads() < samples ? dft_ops_threads() : samples;
-  if (samples == 0) return;
-  threads = workers_for(f, threads);
-#pragma omp parallel for schedule(static, 1) num_threads(threads)
-  for (int t = 0; t < threads; t++) {
-    unsigned before = f->bfloat16 ? vf_begin_bfloat16() : 0;
-    int end = (int)((int64_t)samples * (t + 1) / threads);
-    for (int at = (int)((int64_t)samples * t / threads); at < end; at += TILE_SAMPLES)
-      run_tile(f, &f->workers[t], x + (size_t)at * f->in_floats, y + (size_t)at * f->out_floats,
-               end - at < TILE_SAMPLES ? end - at : TILE_SAMPLES);
-    if (f->bfloat16) vf_end_bfloat16(before);
-  }
 }
 
 void DFT_SIMD(dft_frozen_free)(dft_frozen *f) {

@@ -12,6 +12,7 @@
 #ifndef DFT_SIMD_FROZEN_H
 #define DFT_SIMD_FROZEN_H
 
+#include "dft/arena.h"
 #include "frozen_twins.h"
 #include "gemm_panel.h"
 
@@ -81,6 +82,34 @@ typedef struct tensor {
   uint16_t *rounded;
   bool only_rounded;
 } tensor;
+
+enum {
+  TILE_SAMPLES = 8, /* through the stages with few pixels, whose weights are many */
+  NARROW = 2        /* tensors between stages: input and output */
+};
+
+/* What one thread works with. */
+typedef struct worker {
+  dft_arena *memory;
+  workspace space;
+  tensor sample[NARROW]; /* between the stages that take one sample at a time */
+  tensor tile[NARROW];   /* between those that take a tile; tile[0] also is what the former hand over */
+  uint16_t *input;       /* roundings of what no product gave */
+} worker;
+
+struct dft_frozen {
+  dft_arena *memory;
+  stage *stages;
+  int count;
+  int early; /* stages that take one sample at a time */
+  int in_floats, out_floats;
+  bool bfloat16; /* there is such a product */
+  worker *workers;
+  int worker_count;
+};
+
+/* Workers for up to `wanted` threads, as far as memory goes; returns how many there are. */
+int DFT_SIMD(dft_frozen_workers)(dft_frozen *f, int wanted);
 
 /* Whether the stage reads its input's roundings. */
 static inline bool stage_reads_rounded(const stage *s) {

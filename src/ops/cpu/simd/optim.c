@@ -1,35 +1,50 @@
 /* Optimizer steps and other passes over flat arrays. The formulas stand in plain_optim.c; here too every
  * operation is rounded by itself, so all kernel sets step alike, bit for bit. */
 #include "../kernels.h"
+#include "../tasks.h"
 #include "lanes.h"
+#include <stdatomic.h>
 
-/* Threads take runs of whole vectors, with `flush` denormals as zero; call sees `i` and `lanes`. */
-#define EACH_VECTOR(count, flush, call)                                                                      \
-  do {                                                                                                       \
-    const int threads = dft_threads_for(count);                                                              \
-    _Pragma("omp parallel for schedule(static) num_threads(threads) if (threads > 1)") for (int t = 0;       \
-                                                                                            t < threads;     \
-                                                                                            t++) {           \
-      const uint64_t before = (flush) ? dft_begin_flush() : 0;                                               \
-      int64_t i, to;                                                                                         \
-      dft_part(count, VF_LANES, t, threads, &i, &to);                                                        \
-      for (; i < to; i += VF_LANES) WITH_LANES((int)(to - i < VF_LANES ? to - i : VF_LANES), call);          \
-      if (flush) dft_end_flush(before);                                                                      \
-    }                                                                                                        \
-  } while (0)
+enum { RUN = 8192 }; /* values of a task */
+
+/* The task of a pass over job->count values: `call` sees job, `i` and `lanes`. With `flush`, denormals are
+ * zero. */
+#define RUN_TASK(name, job_type, flush, call)                                                                \
+  static void name(const void *context, int task) {                                                          \
+    const job_type *job = context;                                                                           \
+    const uint64_t before = (flush) ? dft_begin_flush() : 0;                                                 \
+    int64_t i = (int64_t)task * RUN;                                                                         \
+    const int64_t to = job->count - i < RUN ? job->count : i + RUN;                                          \
+    for (; i < to; i += VF_LANES) WITH_LANES((int)(to - i < VF_LANES ? to - i : VF_LANES), call);            \
+    if (flush) dft_end_flush(before);                                                                        \
+  }
+
+static void run_all(void (*task)(const void *, int), const void *job, int64_t count) {
+  const dft_tasks tasks = {task, job, (int)((count + RUN - 1) / RUN)};
+  dft_run_tasks(&tasks, 1, dft_threads_for(count));
+}
+
+typedef struct add_job {
+  const float *x;
+  float *y;
+  int64_t count;
+} add_job;
 
 INLINE void add_lanes(const float *x, float *y, int lanes) {
   vf_put(y, vf_add(vf_get(y, lanes), vf_get(x, lanes)), lanes);
 }
 
+RUN_TASK(add_task, add_job, false, add_lanes(job->x + i, job->y + i, lanes))
+
 void DFT_SIMD(dft_add)(const float *x, float *y, int64_t count) {
-  EACH_VECTOR(count, false, add_lanes(x + i, y + i, lanes));
+  run_all(add_task, &(add_job){x, y, count}, count);
 }
 
 typedef struct adam_job {
   float *w, *m, *v;
   const float *grad;
   float scale, alpha_t, rest_1, rest_2, epsilon, decay;
+  int64_t count;
 } adam_job;
 
 INLINE void adam_lanes(const adam_job *job, int64_t i, int lanes) {
@@ -45,11 +60,13 @@ INLINE void adam_lanes(const adam_job *job, int64_t i, int lanes) {
   vf_put(job->w + i, w, lanes);
 }
 
+RUN_TASK(adam_task, adam_job, true, adam_lanes(job, i, lanes))
+
 void DFT_SIMD(dft_adam)(float *w, float *m, float *v, const float *grad, float scale, float alpha_t,
                         double beta_1, double beta_2, float epsilon, float decay, int64_t count) {
-  const adam_job job = {w,       m,    v, grad, scale, alpha_t, (float)(1 - beta_1), (float)(1 - beta_2),
-                        epsilon, decay};
-  EACH_VECTOR(count, true, adam_lanes(&job, i, lanes));
+  const adam_job job = {w,       m,     v,    grad, scale, alpha_t, (float)(1 - beta_1), (float)(1 - beta_2),
+                        epsilon, decay, count};
+  run_all(adam_task, &job, count);
 }
 
 typedef struct sgd_job {
@@ -57,6 +74,7 @@ typedef struct sgd_job {
   const float *grad;
   float scale, learning_rate, momentum, decay;
   bool nesterov;
+  int64_t count;
 } sgd_job;
 
 INLINE void sgd_lanes(const sgd_job *job, int64_t i, int lanes) {
@@ -75,10 +93,12 @@ INLINE void sgd_lanes(const sgd_job *job, int64_t i, int lanes) {
   vf_put(job->w + i, vf_add(w, move), lanes);
 }
 
+RUN_TASK(sgd_task, sgd_job, true, sgd_lanes(job, i, lanes))
+
 void DFT_SIMD(dft_sgd)(float *w, float *velocity, const float *grad, float scale, float learning_rate,
                        float momentum, bool nesterov, float decay, int64_t count) {
-  const sgd_job job = {w, velocity, grad, scale, learning_rate, momentum, decay, nesterov};
-  EACH_VECTOR(count, true, sgd_lanes(&job, i, lanes));
+  const sgd_job job = {w, velocity, grad, scale, learning_rate, momentum, decay, nesterov, count};
+  run_all(sgd_task, &job, count);
 }
 
 /* 0*x is 0 for a finite x and NaN for any other. */
@@ -98,14 +118,20 @@ static bool finite_part(const float *x, int64_t count) {
   return true;
 }
 
+typedef struct finite_job {
+  const float *x;
+  int64_t count;
+  atomic_bool *finite;
+} finite_job;
+
+static void finite_task(const void *context, int task) {
+  const finite_job *job = context;
+  const int64_t from = (int64_t)task * RUN, left = job->count - from;
+  if (!finite_part(job->x + from, left < RUN ? left : RUN)) atomic_store(job->finite, false);
+}
+
 bool DFT_SIMD(dft_all_finite)(const float *x, int64_t count) {
-  const int threads = dft_threads_for(count);
-  bool finite = true;
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1) reduction(&& : finite)
-  for (int t = 0; t < threads; t++) {
-    int64_t from, to;
-    dft_part(count, VF_LANES, t, threads, &from, &to);
-    finite = finite && finite_part(x + from, to - from);
-  }
+  atomic_bool finite = true;
+  run_all(finite_task, &(finite_job){x, count, &finite}, count);
   return finite;
 }

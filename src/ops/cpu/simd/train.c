@@ -2,6 +2,7 @@
  */
 #include "train.h"
 #include "../sums.h"
+#include "../tasks.h"
 #include <string.h>
 
 enum { FOLD_CHUNK = 512 }; /* values at a time: a tree of them stays in L1 */
@@ -55,17 +56,27 @@ static void fold_subtree(const float *part, ptrdiff_t stride, const dft_shard_ma
   }
 }
 
+typedef struct floats_job {
+  const float *part;
+  int values, chunks;
+  const dft_shard_map *map;
+  float *sums;
+} floats_job;
+
+static void chunk_task(const void *context, int task) {
+  const floats_job *job = context;
+  const int node = task / job->chunks, at = task % job->chunks * FOLD_CHUNK;
+  const int width = job->values - at < FOLD_CHUNK ? job->values - at : FOLD_CHUNK;
+  const int shard = job->map->node_first[node];
+  fold_subtree(job->part + at, job->values, job->map, shard, job->map->node_first[node + 1] - shard, width,
+               job->sums + (ptrdiff_t)node * job->values + at);
+}
+
 void DFT_SIMD(dft_fold_floats)(const float *part, int values, const dft_shard_map *map, float *sums) {
   const int chunks = (values + FOLD_CHUNK - 1) / FOLD_CHUNK;
-  const int threads = dft_threads_for((int64_t)values * map->samples);
-#pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
-  for (int node = 0; node < map->nodes; node++)
-    for (int chunk = 0; chunk < chunks; chunk++) {
-      const int at = chunk * FOLD_CHUNK, width = values - at < FOLD_CHUNK ? values - at : FOLD_CHUNK;
-      const int shard = map->node_first[node];
-      fold_subtree(part + at, values, map, shard, map->node_first[node + 1] - shard, width,
-                   sums + (ptrdiff_t)node * values + at);
-    }
+  const floats_job job = {part, values, chunks, map, sums};
+  dft_run_tasks(&(dft_tasks){chunk_task, &job, map->nodes * chunks}, 1,
+                dft_threads_for((int64_t)values * map->samples));
 }
 
 static bool small_product(const dft_train_conv *t) {

@@ -63,24 +63,36 @@ void DFT_SIMD(dft_depthwise_group)(const dft_train_conv *t, const expansion *e, 
   memcpy(part + c + ch, totals[1], (size_t)width * sizeof *part);
 }
 
+typedef struct forward_job {
+  const dft_train_conv *t;
+  float *z;
+  int groups; /* of channels in a sample */
+  bool is_3x3;
+} forward_job;
+
+static double *parts_of(const dft_train_conv *t) {
+  return (double *)(void *)t->work;
+}
+
+static void group_task(const void *context, int task) {
+  const forward_job *job = context;
+  const int c = job->t->conv.channels, s = task / job->groups, ch = task % job->groups * GROUP;
+  const int width = c - ch < GROUP ? c - ch : GROUP;
+  double *part = parts_of(job->t) + (size_t)s * 2 * (size_t)c;
+  if (job->is_3x3)
+    DFT_SIMD(dft_depthwise_3x3_group)(job->t, s, ch, width, job->z, part);
+  else
+    DFT_SIMD(dft_depthwise_group)(job->t, NULL, s, ch, width, job->z, part);
+}
+
 bool DFT_SIMD(dft_train_depthwise)(const dft_train_conv *t, float *z, double *sums) {
   const dft_conv *g = &t->conv;
   const int c = g->channels, samples = t->map->samples, groups = (c + GROUP - 1) / GROUP;
   if (t->kind != DFT_DEPTHWISE) return false;
   if ((int64_t)3 * ring_columns(g) * GROUP > RING_FLOATS || g->pad_top > 1 || g->pad_left > 1) return false;
   const int threads = dft_threads_for((int64_t)samples * g->in_h * g->in_w * c);
-  double *parts = (double *)(void *)t->work;
-  const bool tiny = DFT_SIMD(dft_depthwise_is_3x3)(g);
-#pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
-  for (int s = 0; s < samples; s++)
-    for (int i = 0; i < groups; i++) {
-      const int ch = i * GROUP, width = c - ch < GROUP ? c - ch : GROUP;
-      double *part = parts + (size_t)s * 2 * (size_t)c;
-      if (tiny)
-        DFT_SIMD(dft_depthwise_3x3_group)(t, s, ch, width, z, part);
-      else
-        DFT_SIMD(dft_depthwise_group)(t, NULL, s, ch, width, z, part);
-    }
-  if (sums != NULL) DFT_SIMD(dft_fold_doubles)(parts, 2 * c, t->map, sums);
+  const forward_job job = {t, z, groups, DFT_SIMD(dft_depthwise_is_3x3)(g)};
+  dft_run_tasks(&(dft_tasks){group_task, &job, samples * groups}, 1, threads);
+  if (sums != NULL) DFT_SIMD(dft_fold_doubles)(parts_of(t), 2 * c, t->map, sums);
   return true;
 }

@@ -2,6 +2,7 @@
 #ifndef DFT_SIMD_TRAIN_DEPTHWISE_H
 #define DFT_SIMD_TRAIN_DEPTHWISE_H
 
+#include "../tasks.h"
 #include "gemm_panel.h"
 #include "train.h"
 #include <string.h>

@@ -371,25 +371,40 @@ static void backward_group(const dft_train_conv *t, const dft_train_gradient *g,
   close_group(&p, taps, sums, sums == NULL ? NULL : sums + c);
 }
 
+typedef struct backward_job {
+  const dft_train_conv *t;
+  const dft_train_gradient *g;
+  double *below; /* [samples][2][c] */
+  float *taps;   /* [samples][9][c] */
+  int groups;    /* of channels in a sample */
+  bool is_3x3;
+} backward_job;
+
+static void group_task(const void *context, int task) {
+  const backward_job *job = context;
+  const int c = job->t->conv.channels, s = task / job->groups, ch = task % job->groups * GROUP;
+  const int width = c - ch < GROUP ? c - ch : GROUP;
+  float *taps = job->taps + (size_t)s * 9 * (size_t)c;
+  double *sums = job->g->below_sums == NULL ? NULL : job->below + (size_t)s * 2 * (size_t)c;
+  if (job->is_3x3)
+    DFT_SIMD(dft_depthwise_3x3_backward_group)(job->t, job->g, s, ch, width, taps, sums);
+  else
+    backward_group(job->t, job->g, s, ch, width, taps, sums);
+}
+
 bool DFT_SIMD(dft_train_depthwise_backward)(const dft_train_conv *t, const dft_train_gradient *g) {
   const int c = t->conv.channels, samples = t->map->samples, groups = (c + GROUP - 1) / GROUP;
   if (t->kind != DFT_DEPTHWISE || !DFT_SIMD(dft_depthwise_fits)(&t->conv)) return false;
   const int threads = dft_threads_for((int64_t)samples * t->conv.in_h * t->conv.in_w * c);
   double *below_parts = (double *)(void *)t->work;
-  float *weights = (float *)(below_parts + (size_t)samples * 2 * (size_t)c);
-  const bool tiny = DFT_SIMD(dft_depthwise_is_3x3)(&t->conv);
-#pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
-  for (int s = 0; s < samples; s++)
-    for (int i = 0; i < groups; i++) {
-      const int ch = i * GROUP, width = c - ch < GROUP ? c - ch : GROUP;
-      float *taps = weights + (size_t)s * 9 * (size_t)c;
-      double *sums = g->below_sums == NULL ? NULL : below_parts + (size_t)s * 2 * (size_t)c;
-      if (tiny)
-        DFT_SIMD(dft_depthwise_3x3_backward_group)(t, g, s, ch, width, taps, sums);
-      else
-        backward_group(t, g, s, ch, width, taps, sums);
-    }
+  const backward_job job = {.t = t,
+                            .g = g,
+                            .below = below_parts,
+                            .taps = (float *)(below_parts + (size_t)samples * 2 * (size_t)c),
+                            .groups = groups,
+                            .is_3x3 = DFT_SIMD(dft_depthwise_is_3x3)(&t->conv)};
+  dft_run_tasks(&(dft_tasks){group_task, &job, samples * groups}, 1, threads);
   if (g->below_sums != NULL) DFT_SIMD(dft_fold_doubles)(below_parts, 2 * c, t->map, g->below_sums);
-  if (g->dw != NULL) DFT_SIMD(dft_fold_floats)(weights, 9 * c, t->map, g->dw);
+  if (g->dw != NULL) DFT_SIMD(dft_fold_floats)(job.taps, 9 * c, t->map, g->dw);
   return true;
 }

@@ -88,31 +88,42 @@ static dft_tasks panel_tasks(product *p, int threads) {
   return (dft_tasks){panel_task, p, p->panels * p->panel_parts};
 }
 
-/* Block by block of whole samples, whose rows are normalised; the packed kernel stays in L2. */
+typedef struct blocks {
+  const product *p;
+  const dft_norm *norm;
+  const float *packed; /* or NULL: the kernel is read where it lies */
+  int each;            /* samples */
+} blocks;
+
+/* A block of whole samples, whose rows are normalised; the packed kernel stays in L2. */
+static void block_task(const void *context, int block) {
+  const blocks *b = context;
+  const product *p = b->p;
+  _Alignas(64) float x[BLOCK_FLOATS];
+  const int from = block * b->each, to = from + b->each < p->samples ? from + b->each : p->samples;
+  const int rows = (to - from) * p->pixels;
+  const ptrdiff_t row = (ptrdiff_t)from * p->pixels;
+  normalise(p->x + row * p->k, p->k, b->norm, 0, rows, p->k, x, p->k);
+  const panel_call call = {.x = x,
+                           .x_stride = p->k,
+                           .w = b->packed == NULL ? p->w : b->packed,
+                           .w_stride = b->packed == NULL ? p->n : 0,
+                           .k = p->k,
+                           .n = p->n,
+                           .y = p->y + row * p->n,
+                           .y_stride = p->n,
+                           .far = p->y + row * p->n};
+  DFT_SIMD(dft_gemm_whole)(&call, rows);
+  if (p->parts != NULL) sum_samples(p, from, to, 0, p->n);
+}
+
 static void by_blocks(const product *p, const dft_norm *norm, float *packed, int threads) {
   const int most = BLOCK_FLOATS / (p->pixels * p->k), share = (p->samples + threads - 1) / threads;
-  const int each = most < share ? most : share, blocks = (p->samples + each - 1) / each;
+  const int each = most < share ? most : share;
   const bool as_it_lies = lies_in_panels(p);
   if (!as_it_lies) DFT_SIMD(dft_gemm_pack)(p->w, p->k, p->n, p->transposed, packed);
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-  for (int block = 0; block < blocks; block++) {
-    _Alignas(64) float x[BLOCK_FLOATS];
-    const int from = block * each, to = from + each < p->samples ? from + each : p->samples;
-    const int rows = (to - from) * p->pixels;
-    const ptrdiff_t row = (ptrdiff_t)from * p->pixels;
-    normalise(p->x + row * p->k, p->k, norm, 0, rows, p->k, x, p->k);
-    const panel_call call = {.x = x,
-                             .x_stride = p->k,
-                             .w = as_it_lies ? p->w : packed,
-                             .w_stride = as_it_lies ? p->n : 0,
-                             .k = p->k,
-                             .n = p->n,
-                             .y = p->y + row * p->n,
-                             .y_stride = p->n,
-                             .far = p->y + row * p->n};
-    DFT_SIMD(dft_gemm_whole)(&call, rows);
-    if (p->parts != NULL) sum_samples(p, from, to, 0, p->n);
-  }
+  const blocks job = {p, norm, as_it_lies ? NULL : packed, each};
+  dft_run_tasks(&(dft_tasks){block_task, &job, (p->samples + each - 1) / each}, 1, threads);
 }
 
 static bool fits(const dft_train_conv *t) {
@@ -169,22 +180,22 @@ bool DFT_SIMD(dft_train_large_backward)(const dft_ops *ops, const dft_train_conv
   dft_dw_job weights;
   if (g->dw != NULL) {
     const bool late = normalise_late(t);
-    weights = DFT_SIMD(dft_dw_plan)(late ? t->x : dft_train_input(ops, t), late ? t->x_norm : NULL, dz, pixels,
-                                    k, n, t->map, g->dw);
+    weights = DFT_SIMD(dft_dw_plan)(late ? t->x : dft_train_input(ops, t), late ? t->x_norm : NULL, dz,
+                                    pixels, k, n, t->map, g->dw);
     lists[count++] = (dft_tasks){DFT_SIMD(dft_dw_task), &weights, weights.tasks};
   }
   product p = {.x = dz,
-                     .w = t->weight,
-                     .transposed = true,
-                     .y = g->dx,
-                     .samples = t->map->samples,
-                     .pixels = pixels,
-                     .k = n,
-                     .n = k,
-                     .residual = g->skip,
-                     .below_z = g->below_z,
-                     .below_norm = g->below_norm,
-                     .parts = g->below_sums == NULL ? NULL : parts_of(t)};
+               .w = t->weight,
+               .transposed = true,
+               .y = g->dx,
+               .samples = t->map->samples,
+               .pixels = pixels,
+               .k = n,
+               .n = k,
+               .residual = g->skip,
+               .below_z = g->below_z,
+               .below_norm = g->below_norm,
+               .parts = g->below_sums == NULL ? NULL : parts_of(t)};
   if (g->dx != NULL) lists[count++] = panel_tasks(&p, threads);
   dft_run_tasks(lists, count, threads);
   if (g->dx != NULL && p.parts != NULL) DFT_SIMD(dft_fold_doubles)(p.parts, 2 * k, t->map, g->below_sums);

@@ -9,6 +9,7 @@
  * the latter a product of K x K. Sums over pixels are of one sample; they fold as everywhere. */
 #include "../gemm.h"
 #include "../sums.h"
+#include "../tasks.h"
 #include "train_depthwise.h"
 
 enum {
@@ -109,17 +110,31 @@ static void statistics_leaf(const void *context, int first, int count, int chann
   }
 }
 
+/* What the tasks of a sample or of a sample's group of channels need. */
+typedef struct pair_job {
+  const dft_train_conv *expand, *t;
+  const dft_train_gradient *g;
+  pair_work work;
+  float *z;
+  const float *square_bias; /* of finish */
+  bool below;               /* the expansion trains, or something below it */
+} pair_job;
+
+static void gram_task(const void *context, int s) {
+  const pair_job *job = context;
+  const dft_conv *conv = &job->expand->conv;
+  const int k = conv->in_channels, pixels = conv->in_h * conv->in_w;
+  gram_of(job->expand->x + (ptrdiff_t)s * pixels * k, k, pixels,
+          job->work.grams + (ptrdiff_t)s * (k + 1) * k);
+}
+
 void DFT_SIMD(dft_train_pair_sums)(const dft_train_conv *expand, double *sums) {
-  const int k = expand->conv.in_channels, c = expand->conv.channels;
-  const int pixels = expand->conv.in_h * expand->conv.in_w, samples = expand->map->samples;
-  const pair_work work = plan(&expand->conv, samples, expand->work);
-  const int threads = pair_threads(expand);
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-  for (int s = 0; s < samples; s++)
-    gram_of(expand->x + (ptrdiff_t)s * pixels * k, k, pixels, work.grams + (ptrdiff_t)s * (k + 1) * k);
-  const gram_job job = {.expand = expand, .work = &work};
+  const int k = expand->conv.in_channels, c = expand->conv.channels, samples = expand->map->samples;
+  const pair_job job = {.expand = expand, .work = plan(&expand->conv, samples, expand->work)};
+  dft_run_tasks(&(dft_tasks){gram_task, &job, samples}, 1, pair_threads(expand));
+  const gram_job grams = {.expand = expand, .work = &job.work};
   const dft_sums fold = {
-      .leaf = statistics_leaf, .job = &job, .values = 2, .c = c, .work = (int64_t)k * k * c, .out64 = sums};
+      .leaf = statistics_leaf, .job = &grams, .values = 2, .c = c, .work = (int64_t)k * k * c, .out64 = sums};
   dft_sum_shards(&fold, expand->map);
 }
 
@@ -147,18 +162,21 @@ static expansion expansion_of(const dft_train_conv *expand, const dft_norm *norm
                      .back = work->back};
 }
 
+static void forward_task(const void *context, int task) {
+  const pair_job *job = context;
+  const int c = job->t->conv.channels, groups = c / GROUP, s = task / groups;
+  const expansion e = expansion_of(job->expand, job->t->x_norm, &job->work, s);
+  DFT_SIMD(dft_depthwise_group)
+  (job->t, &e, s, task % groups * GROUP, GROUP, job->z, job->work.sums + (ptrdiff_t)s * 2 * c);
+}
+
 void DFT_SIMD(dft_train_pair_forward)(const dft_train_conv *expand, const dft_train_conv *t, float *z,
                                       double *sums) {
-  const int c = t->conv.channels, samples = t->map->samples, threads = pair_threads(expand);
-  const pair_work work = plan(&expand->conv, samples, t->work);
-  pack(expand, t->x_norm, &work, false);
-#pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
-  for (int s = 0; s < samples; s++)
-    for (int ch = 0; ch < c; ch += GROUP) {
-      const expansion e = expansion_of(expand, t->x_norm, &work, s);
-      DFT_SIMD(dft_depthwise_group)(t, &e, s, ch, GROUP, z, work.sums + (ptrdiff_t)s * 2 * c);
-    }
-  if (sums != NULL) DFT_SIMD(dft_fold_doubles)(work.sums, 2 * c, t->map, sums);
+  const int c = t->conv.channels, samples = t->map->samples;
+  const pair_job job = {.expand = expand, .t = t, .work = plan(&expand->conv, samples, t->work), .z = z};
+  pack(expand, t->x_norm, &job.work, false);
+  dft_run_tasks(&(dft_tasks){forward_task, &job, samples * (c / GROUP)}, 1, pair_threads(expand));
+  if (sums != NULL) DFT_SIMD(dft_fold_doubles)(job.work.sums, 2 * c, t->map, sums);
 }
 
 /* The sums for the expansion's BatchNorm of a sample: sum g is there, sum g*(z-mean) follows from P. */
@@ -172,26 +190,31 @@ static void sums_of_products(const dft_train_conv *expand, const dft_norm *norm,
       gamma[j] += (double)expand->weight[(ptrdiff_t)i * c + j] * (double)products[(ptrdiff_t)i * c + j];
 }
 
+static void backward_task(const void *context, int s) {
+  const pair_job *job = context;
+  const dft_train_conv *expand = job->expand, *t = job->t;
+  const dft_train_gradient *g = job->g;
+  const int c = t->conv.channels, k = expand->conv.in_channels;
+  const ptrdiff_t in = (ptrdiff_t)expand->conv.in_h * expand->conv.in_w * k;
+  float *products = job->work.products + (ptrdiff_t)s * k * c;
+  double *sums = job->work.sums + (ptrdiff_t)s * 2 * c;
+  expansion e = expansion_of(expand, t->x_norm, &job->work, s);
+  if (job->below) e.products = memset(products, 0, (size_t)k * (size_t)c * sizeof *products);
+  e.dx = g->dx == NULL ? NULL : g->dx + s * in;
+  e.skip = g->skip == NULL ? NULL : g->skip + s * in;
+  DFT_SIMD(dft_expanded_backward)(t, g, &e, s, job->work.taps + (ptrdiff_t)s * 9 * c, sums);
+  if (g->below_sums != NULL) sums_of_products(expand, t->x_norm, products, sums);
+}
+
 void DFT_SIMD(dft_train_pair_backward)(const dft_train_conv *expand, const dft_train_conv *t,
                                        const dft_train_gradient *g, bool below) {
-  const int c = t->conv.channels, k = expand->conv.in_channels, samples = t->map->samples;
-  const ptrdiff_t in = (ptrdiff_t)expand->conv.in_h * expand->conv.in_w * k;
-  const pair_work work = plan(&expand->conv, samples, t->work);
-  const int threads = pair_threads(expand);
-  pack(expand, t->x_norm, &work, true);
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-  for (int s = 0; s < samples; s++) {
-    float *products = work.products + (ptrdiff_t)s * k * c;
-    double *sums = work.sums + (ptrdiff_t)s * 2 * c;
-    expansion e = expansion_of(expand, t->x_norm, &work, s);
-    if (below) e.products = memset(products, 0, (size_t)k * (size_t)c * sizeof *products);
-    e.dx = g->dx == NULL ? NULL : g->dx + s * in;
-    e.skip = g->skip == NULL ? NULL : g->skip + s * in;
-    DFT_SIMD(dft_expanded_backward)(t, g, &e, s, work.taps + (ptrdiff_t)s * 9 * c, sums);
-    if (g->below_sums != NULL) sums_of_products(expand, t->x_norm, products, sums);
-  }
-  if (g->below_sums != NULL) DFT_SIMD(dft_fold_doubles)(work.sums, 2 * c, t->map, g->below_sums);
-  if (g->dw != NULL) DFT_SIMD(dft_fold_floats)(work.taps, 9 * c, t->map, g->dw);
+  const int c = t->conv.channels, samples = t->map->samples;
+  const pair_job job = {
+      .expand = expand, .t = t, .g = g, .work = plan(&expand->conv, samples, t->work), .below = below};
+  pack(expand, t->x_norm, &job.work, true);
+  dft_run_tasks(&(dft_tasks){backward_task, &job, samples}, 1, pair_threads(expand));
+  if (g->below_sums != NULL) DFT_SIMD(dft_fold_doubles)(job.work.sums, 2 * c, t->map, g->below_sums);
+  if (g->dw != NULL) DFT_SIMD(dft_fold_floats)(job.work.taps, 9 * c, t->map, g->dw);
 }
 
 /* square = w*b.w^T, packed, and d.w^T after it: what dx still lacks. */
@@ -236,8 +259,10 @@ static void dw_leaf(const void *context, int first, int count, int channel, int 
 }
 
 /* dx of one sample, and the sums for the BatchNorm below. */
-static void sample_dx(const dft_train_conv *expand, const dft_train_gradient *g, int s, const float *square,
-                      const float *bias, double *below) {
+static void sample_dx(const pair_job *job, int s) {
+  const dft_train_conv *expand = job->expand;
+  const dft_train_gradient *g = job->g;
+  double *below = job->work.sums + (ptrdiff_t)s * 2 * expand->conv.in_channels;
   const int k = expand->conv.in_channels, pixels = expand->conv.in_h * expand->conv.in_w;
   const ptrdiff_t at = (ptrdiff_t)s * pixels * k;
   memset(below, 0, 2 * (size_t)k * sizeof *below);
@@ -245,31 +270,30 @@ static void sample_dx(const dft_train_conv *expand, const dft_train_gradient *g,
     const int rows = pixels - row < GRAM_ROWS ? pixels - row : GRAM_ROWS;
     const ptrdiff_t from = at + (ptrdiff_t)row * k;
     if (g->norm->b != NULL) DFT_SIMD(dft_gemm_serial)
-    (expand->x + from, square, g->dx + from, rows, k, k,
-     &(dft_epilogue){.bias = bias, .residual = g->dx + from});
+    (expand->x + from, job->work.square, g->dx + from, rows, k, k,
+     &(dft_epilogue){.bias = job->square_bias, .residual = g->dx + from});
     if (g->below_sums != NULL)
       DFT_SIMD(dft_strip_sums)(g->below_z + from, g->dx + from, g->below_norm, 0, k, rows, k, below);
   }
 }
 
+static void finish_task(const void *context, int s) {
+  const pair_job *job = context;
+  if (job->g->dw != NULL && job->g->norm->b != NULL) gram_task(job, s);
+  if (job->g->dx != NULL) sample_dx(job, s);
+}
+
 void DFT_SIMD(dft_train_pair_finish)(const dft_train_conv *expand, const dft_train_gradient *g) {
   const int k = expand->conv.in_channels, c = expand->conv.channels, samples = expand->map->samples;
-  const ptrdiff_t in = (ptrdiff_t)expand->conv.in_h * expand->conv.in_w * k;
-  const pair_work work = plan(&expand->conv, samples, expand->work);
-  const int threads = pair_threads(expand);
   float bias[WIDEST];
-  if (g->dx != NULL && g->norm->b != NULL) pack_square(expand, g->norm, work.square, bias);
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-  for (int s = 0; s < samples; s++) {
-    if (g->dw != NULL && g->norm->b != NULL)
-      gram_of(expand->x + s * in, k, expand->conv.in_h * expand->conv.in_w,
-              work.grams + (ptrdiff_t)s * (k + 1) * k);
-    if (g->dx != NULL) sample_dx(expand, g, s, work.square, bias, work.sums + (ptrdiff_t)s * 2 * k);
-  }
-  if (g->below_sums != NULL) DFT_SIMD(dft_fold_doubles)(work.sums, 2 * k, expand->map, g->below_sums);
+  const pair_job job = {
+      .expand = expand, .g = g, .work = plan(&expand->conv, samples, expand->work), .square_bias = bias};
+  if (g->dx != NULL && g->norm->b != NULL) pack_square(expand, g->norm, job.work.square, bias);
+  dft_run_tasks(&(dft_tasks){finish_task, &job, samples}, 1, pair_threads(expand));
+  if (g->below_sums != NULL) DFT_SIMD(dft_fold_doubles)(job.work.sums, 2 * k, expand->map, g->below_sums);
   if (g->dw == NULL) return;
-  const gram_job job = {expand, &work, g->norm};
+  const gram_job grams = {expand, &job.work, g->norm};
   const dft_sums fold = {
-      .leaf = dw_leaf, .job = &job, .values = k, .c = c, .work = (int64_t)k * k * c, .out32 = g->dw};
+      .leaf = dw_leaf, .job = &grams, .values = k, .c = c, .work = (int64_t)k * k * c, .out32 = g->dw};
   dft_sum_shards(&fold, expand->map);
 }

@@ -2,6 +2,7 @@
  * it reads and sums what it writes; backward makes dz, adds to the sample's weight gradient, and writes dx
  * and the sums for the BatchNorm below, all of one strip. */
 #include "../gemm.h"
+#include "../tasks.h"
 #include "gemm_panel.h"
 #include "train.h"
 #include <math.h>
@@ -42,32 +43,43 @@ INLINE void sum_vectors(const float *z, ptrdiff_t c, int rows, double *sums, int
   }
 }
 
+typedef struct forward_job {
+  const dft_train_conv *t;
+  float *z;
+  double *parts; /* [samples][2][n], or NULL */
+} forward_job;
+
+static void forward_sample(const void *context, int s) {
+  const forward_job *job = context;
+  const dft_train_conv *t = job->t;
+  const int k = t->conv.in_channels, n = t->conv.channels, pixels = t->conv.in_h * t->conv.in_w;
+  const int step = strip_rows(FORWARD_FLOATS, k, n);
+  _Alignas(64) float buffer[BUFFER];
+  double *part = job->parts == NULL ? NULL : job->parts + (size_t)s * 2 * (size_t)n;
+  if (part != NULL) memset(part, 0, 2 * (size_t)n * sizeof *part);
+  for (int row = 0; row < pixels; row += step) {
+    const int rows = pixels - row < step ? pixels - row : step;
+    const int64_t at = (int64_t)s * pixels + row;
+    const float *x = t->x + at * k;
+    float *out = job->z + at * n;
+    if (t->x_norm != NULL) {
+      normalise(x, k, t->x_norm, 0, rows, k, buffer, k);
+      x = buffer;
+    }
+    const panel_call call = {
+        .x = x, .x_stride = k, .w = t->work, .k = k, .n = n, .y = out, .y_stride = n, .far = out};
+    DFT_SIMD(dft_gemm_whole)(&call, rows);
+    if (part != NULL) DFT_SIMD(dft_strip_sums)(out, NULL, NULL, 0, n, rows, n, part);
+  }
+}
+
 void DFT_SIMD(dft_train_pointwise)(const dft_train_conv *t, float *z, double *sums) {
   const int k = t->conv.in_channels, n = t->conv.channels, pixels = t->conv.in_h * t->conv.in_w;
-  const int samples = t->map->samples, step = strip_rows(FORWARD_FLOATS, k, n);
-  const int threads = dft_threads_for((int64_t)samples * pixels * (k + n));
   double *parts = (double *)(void *)(t->work + dft_train_packed_floats(&t->conv));
+  const forward_job job = {t, z, sums == NULL ? NULL : parts};
   DFT_SIMD(dft_gemm_pack)(t->weight, k, n, false, t->work);
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-  for (int s = 0; s < samples; s++) {
-    _Alignas(64) float buffer[BUFFER];
-    double *part = parts + (size_t)s * 2 * (size_t)n;
-    memset(part, 0, 2 * (size_t)n * sizeof *part);
-    for (int row = 0; row < pixels; row += step) {
-      const int rows = pixels - row < step ? pixels - row : step;
-      const int64_t at = (int64_t)s * pixels + row;
-      const float *x = t->x + at * k;
-      float *out = z + at * n;
-      if (t->x_norm != NULL) {
-        normalise(x, k, t->x_norm, 0, rows, k, buffer, k);
-        x = buffer;
-      }
-      const panel_call call = {
-          .x = x, .x_stride = k, .w = t->work, .k = k, .n = n, .y = out, .y_stride = n, .far = out};
-      DFT_SIMD(dft_gemm_whole)(&call, rows);
-      if (sums != NULL) DFT_SIMD(dft_strip_sums)(out, NULL, NULL, 0, n, rows, n, part);
-    }
-  }
+  dft_run_tasks(&(dft_tasks){forward_sample, &job, t->map->samples}, 1,
+                dft_threads_for((int64_t)t->map->samples * pixels * (k + n)));
   if (sums != NULL) DFT_SIMD(dft_fold_doubles)(parts, 2 * n, t->map, sums);
 }
 
@@ -158,13 +170,22 @@ void DFT_SIMD(dft_strip_sums)(const float *z, const float *dy, const dft_norm *n
   }
 }
 
-/* One sample's part of everything. weights[k][n], or [n][k] where k is the wider: the wider side makes the
- * vectors. */
-static void backward_sample(const dft_train_conv *t, const dft_train_gradient *g, int s, float *weights,
-                            double *below) {
+typedef struct backward_job {
+  const dft_train_conv *t;
+  const dft_train_gradient *g;
+  float *weights; /* [samples][k][n], or [n][k] where k is the wider: the wider side makes the vectors */
+  double *below;  /* [samples][2][k] */
+} backward_job;
+
+static void backward_sample(const void *context, int s) {
+  const backward_job *job = context;
+  const dft_train_conv *t = job->t;
+  const dft_train_gradient *g = job->g;
   _Alignas(64) float dz[BUFFER], x_read[BUFFER];
   const int k = t->conv.in_channels, n = t->conv.channels, pixels = t->conv.in_h * t->conv.in_w;
   const int step = strip_rows(STRIP_FLOATS, k, n);
+  float *weights = job->weights + (size_t)s * (size_t)k * (size_t)n;
+  double *below = job->below + (size_t)s * 2 * (size_t)k;
   if (g->dw != NULL) memset(weights, 0, (size_t)k * (size_t)n * sizeof *weights);
   if (g->below_sums != NULL) memset(below, 0, 2 * (size_t)k * sizeof *below);
   for (int row = 0; row < pixels; row += step) {
@@ -210,13 +231,12 @@ static void transpose(float *w, int k, int n) {
 void DFT_SIMD(dft_train_pointwise_backward)(const dft_train_conv *t, const dft_train_gradient *g) {
   const int k = t->conv.in_channels, n = t->conv.channels, samples = t->map->samples;
   const size_t weights = (size_t)k * (size_t)n, sums = 2 * (size_t)k;
-  const int threads = dft_threads_for((int64_t)samples * t->conv.in_h * t->conv.in_w * (k + n));
   double *below = (double *)(void *)(t->work + dft_train_packed_floats(&t->conv));
-  if (g->dx != NULL) DFT_SIMD(dft_gemm_pack)(t->weight, n, k, true, t->work);
   float *parts = (float *)(below + (size_t)samples * sums);
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-  for (int s = 0; s < samples; s++)
-    backward_sample(t, g, s, parts + (size_t)s * weights, below + (size_t)s * sums);
+  const backward_job job = {t, g, parts, below};
+  if (g->dx != NULL) DFT_SIMD(dft_gemm_pack)(t->weight, n, k, true, t->work);
+  dft_run_tasks(&(dft_tasks){backward_sample, &job, samples}, 1,
+                dft_threads_for((int64_t)samples * t->conv.in_h * t->conv.in_w * (k + n)));
   if (g->below_sums != NULL) DFT_SIMD(dft_fold_doubles)(below, (int)sums, t->map, g->below_sums);
   if (g->dw == NULL) return;
   DFT_SIMD(dft_fold_floats)(parts, (int)weights, t->map, g->dw);

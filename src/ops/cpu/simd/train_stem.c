@@ -1,5 +1,6 @@
 /* The first convolution in training, a sample's rows at a time in L1: forward sums what it writes, backward
  * makes dz and adds to the sample's weight gradient. Nothing lies below, so there is no dx. */
+#include "../tasks.h"
 #include "stem.h"
 #include "train.h"
 #include <string.h>
@@ -20,10 +21,19 @@ static int step_rows(const dft_conv *g) {
   return most < 1 ? 1 : fit < most ? fit : most;
 }
 
-static void forward_sample(const dft_train_conv *t, int s, float *z, double *part) {
+typedef struct forward_job {
+  const dft_train_conv *t;
+  float *z;
+} forward_job;
+
+static void forward_sample(const void *context, int s) {
+  const forward_job *job = context;
+  const dft_train_conv *t = job->t;
+  float *z = job->z;
   const dft_conv *g = &t->conv;
   const int c = g->channels, step = step_rows(g);
   const float *x = t->x + (ptrdiff_t)s * g->in_h * g->in_w * 3;
+  double *part = (double *)(void *)t->work + (size_t)s * 2 * (size_t)c;
   memset(part, 0, 2 * (size_t)c * sizeof *part);
   for (int oh = 0; oh < g->out_h; oh += step) {
     const int rows = g->out_h - oh < step ? g->out_h - oh : step;
@@ -38,19 +48,26 @@ bool DFT_SIMD(dft_train_stem)(const dft_train_conv *t, float *z, double *sums) {
   if (!fits(t)) return false;
   const int c = t->conv.channels, samples = t->map->samples;
   const int64_t floats = (int64_t)samples * t->conv.out_h * t->conv.out_w * c;
-  const int threads = dft_threads_for(floats);
-  double *parts = (double *)(void *)t->work;
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-  for (int s = 0; s < samples; s++) forward_sample(t, s, z, parts + (size_t)s * 2 * (size_t)c);
-  if (sums != NULL) DFT_SIMD(dft_fold_doubles)(parts, 2 * c, t->map, sums);
+  const forward_job job = {t, z};
+  dft_run_tasks(&(dft_tasks){forward_sample, &job, samples}, 1, dft_threads_for(floats));
+  if (sums != NULL) DFT_SIMD(dft_fold_doubles)((double *)(void *)t->work, 2 * c, t->map, sums);
   return true;
 }
 
-static void backward_sample(const dft_train_conv *t, const dft_train_gradient *g, int s, float *taps) {
+typedef struct backward_job {
+  const dft_train_conv *t;
+  const dft_train_gradient *g;
+} backward_job;
+
+static void backward_sample(const void *context, int s) {
+  const backward_job *job = context;
+  const dft_train_conv *t = job->t;
+  const dft_train_gradient *g = job->g;
   _Alignas(64) float dz[ROWS_FLOATS];
   const dft_conv *conv = &t->conv;
   const int c = conv->channels, step = step_rows(conv);
   const float *x = t->x + (ptrdiff_t)s * conv->in_h * conv->in_w * 3;
+  float *taps = t->work + (size_t)s * 27 * (size_t)c;
   double total[27][DFT_STEM_WIDEST] = {{0}};
   for (int oh = 0; oh < conv->out_h; oh += step) {
     const int rows = conv->out_h - oh < step ? conv->out_h - oh : step, pixels = rows * conv->out_w;
@@ -74,10 +91,9 @@ bool DFT_SIMD(dft_train_stem_backward)(const dft_train_conv *t, const dft_train_
   if (!fits(t)) return false;
   if (g->dw == NULL) return true;
   const int values = 27 * t->conv.channels, samples = t->map->samples;
-  const int threads = dft_threads_for((int64_t)samples * t->conv.out_h * t->conv.out_w * values);
-  float *parts = t->work;
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-  for (int s = 0; s < samples; s++) backward_sample(t, g, s, parts + (size_t)s * (size_t)values);
-  DFT_SIMD(dft_fold_floats)(parts, values, t->map, g->dw);
+  const backward_job job = {t, g};
+  dft_run_tasks(&(dft_tasks){backward_sample, &job, samples}, 1,
+                dft_threads_for((int64_t)samples * t->conv.out_h * t->conv.out_w * values));
+  DFT_SIMD(dft_fold_floats)(t->work, values, t->map, g->dw);
   return true;
 }

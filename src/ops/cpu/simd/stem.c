@@ -126,7 +126,7 @@ INLINE void dw_run(const run *r, const float *dy, const float *const soon[2], pt
     for (int p = 0; p < count; p++) {
       const int64_t pixel = (int64_t)p * g->channels;
       const vf d = vf_get(dy + pixel, lanes);
-      if (kh < 2) __builtin_prefetch(soon[kh] + at + pixel);
+      if (kh < 2) __builtin_prefetch(soon[kh] + at + pixel, 0, 2);
       const float *x = r->row[kh] + (int64_t)p * stride * 3;
 #pragma GCC unroll 9
       for (int j = 0; j < 9; j++) sum[j] = vf_fma(vf_set1(x[j]), d, sum[j]);

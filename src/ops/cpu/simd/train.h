@@ -29,7 +29,7 @@ INLINE void normalise_vectors(const float *z, ptrdiff_t z_stride, const dft_norm
   const ptrdiff_t next = rows * z_stride;
   for (int r = 0; r < rows; r++, z += z_stride, y += y_stride)
     for (int v = 0; v < vectors; v++) {
-      __builtin_prefetch(z + next + v * VF_LANES);
+      __builtin_prefetch(z + next + v * VF_LANES, 0, 2);
       const vf value = vf_fma(vf_get(z + v * VF_LANES, lanes), scale[v], shift[v]);
       vf_put(y + v * VF_LANES, vf_min(high, vf_max(low, value)), lanes);
     }
@@ -56,8 +56,8 @@ INLINE void gradient_vectors(const float *dy, const float *z, ptrdiff_t stride, 
   }
   for (int r = 0; r < rows; r++, dy += stride, z += stride, dz += dz_stride)
     for (int v = 0; v < vectors; v++) {
-      __builtin_prefetch(z + next + v * VF_LANES);
-      __builtin_prefetch(dy + next + v * VF_LANES);
+      __builtin_prefetch(z + next + v * VF_LANES, 0, 2);
+      __builtin_prefetch(dy + next + v * VF_LANES, 0, 2);
       const vf value = vf_get(z + v * VF_LANES, lanes);
       vf g = vf_get(dy + v * VF_LANES, lanes);
       if (relu6) g = vf_gate6(vf_fma(value, scale[v], shift[v]), g);

@@ -104,8 +104,8 @@ INLINE void dw_run(const float *const x[3], const float *dz, const float *const 
 #pragma GCC unroll 4
   for (int o = 0; o < count; o++) {
     d[o] = vf_get(dz + (ptrdiff_t)(at + o) * GROUP, lanes);
-    __builtin_prefetch(soon[0] + (at + o) * c);
-    __builtin_prefetch(soon[1] + (at + o) * c);
+    __builtin_prefetch(soon[0] + (at + o) * c, 0, 2);
+    __builtin_prefetch(soon[1] + (at + o) * c, 0, 2);
   }
 #pragma GCC unroll 3
   for (int r = 0; r < 3; r++)

@@ -31,8 +31,8 @@
     .pool_avg_dx = dft_pool_avg_dx_##rest, .pool_max = dft_pool_max_##rest,                                  \
     .pool_max_dx = dft_pool_max_dx_##rest, .row_sums = dft_row_sums_##rest, .adam = dft_adam_##rest,         \
     .sgd = dft_sgd_##rest, .all_finite = dft_all_finite_##rest, .frozen_new = dft_frozen_new_##set,          \
-    .bn_statistics = dft_bn_statistics_plain, .bn_gradients = dft_bn_gradients_plain,                        \
-    .bn_frozen = dft_bn_frozen_plain, .bn_commit = dft_bn_commit_plain, .dropout = dft_dropout_plain,        \
+    .bn_statistics = dft_bn_statistics_##rest, .bn_gradients = dft_bn_gradients_##rest,                      \
+    .bn_frozen = dft_bn_frozen_##rest, .bn_commit = dft_bn_commit_##rest, .dropout = dft_dropout_plain,      \
     .copy_nodes = dft_copy_nodes_plain, .train_work_floats = dft_train_work_floats,                          \
     .train_forward = dft_train_forward_##train, .train_backward = dft_train_backward_##train,                \
     .frozen_run = dft_frozen_run_##set, .frozen_free = dft_frozen_free_##set, pair,                          \

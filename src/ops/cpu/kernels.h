@@ -35,17 +35,17 @@
                       double beta_1, double beta_2, float epsilon, float decay, int64_t count);              \
   void dft_sgd_##set(float *w, float *velocity, const float *grad, float scale, float learning_rate,         \
                      float momentum, bool nesterov, float decay, int64_t count);                             \
-  bool dft_all_finite_##set(const float *x, int64_t count);
+  bool dft_all_finite_##set(const float *x, int64_t count);                                                  \
+  void dft_bn_statistics_##set(const double *totals, double count, const float *gamma, const float *beta,    \
+                               double epsilon, int c, const dft_batch_norm_vectors *vectors);                \
+  void dft_bn_gradients_##set(const double *totals, double count, const float *gamma, int c,                 \
+                              const dft_batch_norm_vectors *vectors);                                        \
+  void dft_bn_frozen_##set(const float *gamma, const float *beta, const float *mean, const float *variance,  \
+                           float epsilon, int c, float *scale, float *shift);                                \
+  void dft_bn_commit_##set(float *mean, float *variance, const dft_batch_norm_vectors *vectors,              \
+                           double momentum, int c, const int *done);
 
 /* Of all sets. */
-void dft_bn_statistics_plain(const double *totals, double count, const float *gamma, const float *beta,
-                             double epsilon, int c, const dft_batch_norm_vectors *v);
-void dft_bn_gradients_plain(const double *totals, double count, const float *gamma, int c,
-                            const dft_batch_norm_vectors *v);
-void dft_bn_frozen_plain(const float *gamma, const float *beta, const float *mean, const float *variance,
-                         float epsilon, int c, float *scale, float *shift);
-void dft_bn_commit_plain(float *mean, float *variance, const dft_batch_norm_vectors *v, double momentum,
-                         int c, const int *done);
 void dft_dropout_plain(const float *in, float *out, const int64_t *samples, uint64_t seed, uint32_t epoch,
                        double rate, int count, int features);
 void dft_copy_nodes_plain(const float *from, float *to, size_t stride, int64_t count, int nodes);

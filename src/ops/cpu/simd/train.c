@@ -1,30 +1,49 @@
 /* Which training layers are fused. It depends on the shape alone, so that no bit depends on ranks or threads.
  */
 #include "train.h"
-#include "../sums.h"
 #include "../tasks.h"
 #include <string.h>
 
 enum { FOLD_CHUNK = 512 }; /* values at a time: a tree of them stays in L1 */
 
-typedef struct fold_job {
-  const double *doubles;
-  int values;
-} fold_job;
+typedef struct doubles_job {
+  const double *part;
+  int values, chunks;
+  const dft_shard_map *map;
+  double *sums;
+} doubles_job;
 
-static void double_leaf(const void *context, int first, int count, int channel, int width, double *sums) {
-  const fold_job *job = context;
-  for (int s = first; s < first + count; s++) {
-    const double *part = job->doubles + (size_t)s * job->values + channel;
-    for (int i = 0; i < width; i++) sums[i] += part[i];
+/* sum[width] over shards [shard, shard + count) of parts that begin at part[0]. */
+static void fold_doubles(const double *part, ptrdiff_t stride, const dft_shard_map *map, int shard, int count,
+                         int width, double *sum) {
+  if (count == 1) {
+    memset(sum, 0, (size_t)width * sizeof *sum);
+    for (int s = map->first[shard]; s < map->first[shard + 1]; s++)
+#pragma omp simd
+      for (int i = 0; i < width; i++) sum[i] += part[s * stride + i];
+    return;
   }
+  double right[FOLD_CHUNK];
+  fold_doubles(part, stride, map, shard, count / 2, width, sum);
+  fold_doubles(part, stride, map, shard + count / 2, count / 2, width, right);
+#pragma omp simd
+  for (int i = 0; i < width; i++) sum[i] += right[i];
+}
+
+static void doubles_task(const void *context, int task) {
+  const doubles_job *job = context;
+  const int node = task / job->chunks, at = task % job->chunks * FOLD_CHUNK;
+  const int width = job->values - at < FOLD_CHUNK ? job->values - at : FOLD_CHUNK;
+  const int shard = job->map->node_first[node];
+  fold_doubles(job->part + at, job->values, job->map, shard, job->map->node_first[node + 1] - shard, width,
+               job->sums + (ptrdiff_t)node * job->values + at);
 }
 
 void DFT_SIMD(dft_fold_doubles)(const double *part, int values, const dft_shard_map *map, double *sums) {
-  const fold_job job = {.doubles = part, .values = values};
-  const dft_sums s = {
-      .leaf = double_leaf, .job = &job, .values = 1, .c = values, .work = values, .out64 = sums};
-  dft_sum_shards(&s, map);
+  const int chunks = (values + FOLD_CHUNK - 1) / FOLD_CHUNK;
+  const doubles_job job = {part, values, chunks, map, sums};
+  dft_run_tasks(&(dft_tasks){doubles_task, &job, map->nodes * chunks}, 1,
+                dft_threads_for((int64_t)values * map->samples));
 }
 
 /* sum[width] of `count` samples' parts, in float64, rounded once; part[count][stride]. */

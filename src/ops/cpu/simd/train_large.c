@@ -11,9 +11,12 @@
 
 enum {
   DEEPEST = 2048,
-  SUM_ROWS = 96,        /* of a sample, summed in float32 (ops.h) */
-  BLOCK_FLOATS = 36864, /* of normalised rows: a third of a small L2 */
-  FAR_FLOATS = 131072   /* inputs up to this size stay in L2 anyway */
+  SUM_ROWS = 96,           /* of a sample, summed in float32 (ops.h) */
+  BLOCK_FLOATS = 36864,    /* of normalised rows: a third of a small L2 */
+  TASKS_EACH = 4,          /* of a thread, if they have ... */
+  LEAST_ROWS = 72,         /* ... so many rows, ... */
+  LEAST_ROWS_PACKED = 288, /* ... or so many where the kernel is packed */
+  FAR_FLOATS = 131072      /* inputs up to this size stay in L2 anyway */
 };
 
 /* One product of the whole batch. */
@@ -81,11 +84,16 @@ static void panel_task(const void *job, int task) {
   if (p->parts != NULL) sum_samples(p, from, to, first, width);
 }
 
-/* All panels of p, whose panels and panel_parts it sets. */
+/* All panels of p, whose panels and panel_parts it sets: parts of the samples, so that threads have as much
+ * to do and something to take over from each other, but not so many that packing each part's panel anew
+ * costs. */
 static dft_tasks panel_tasks(product *p, int threads) {
-  p->panels = panel_count(p->n);
-  p->panel_parts = p->panels % threads == 0 || p->panels >= 8 * threads ? 1 : 2; /* each packs its panel */
-  return (dft_tasks){panel_task, p, p->panels * p->panel_parts};
+  const int panels = p->panels = panel_count(p->n), wanted = TASKS_EACH * threads;
+  const int most = p->samples * p->pixels / (lies_in_panels(p) ? LEAST_ROWS : LEAST_ROWS_PACKED);
+  int parts = panels % threads == 0 || panels >= 8 * threads ? 1 : 2;
+  while (threads > 1 && panels * parts < wanted && parts < most) parts++;
+  p->panel_parts = parts;
+  return (dft_tasks){panel_task, p, panels * parts};
 }
 
 typedef struct blocks {

@@ -211,6 +211,12 @@ static void check_depthwise(const dft_ops *ops) {
   for (size_t i = 0; i < sizeof channels / sizeof *channels; i++)
     each_conv(channels[i], channels[i], check_depthwise_shape, ops);
   dft_conv g;
+  for (int side = 3; side <= 8; side++) /* images with kernels of their own, and their neighbours */
+    for (int i = 0; i < 24; i++) {
+      static const int widths[] = {16, 51, 96};
+      assert_true(conv_of(&g, side, side, widths[i % 3], 1, 1, 1));
+      check_layer(ops, DFT_DEPTHWISE, &g, mode++);
+    }
   assert_true(conv_of(&g, 48, 48, 32, 1, 1, 1)); /* more pixels than float32 may sum */
   check_layer(ops, DFT_DEPTHWISE, &g, 23);
   assert_true(conv_of(&g, 40, 56, 16, 2, 0, 1));

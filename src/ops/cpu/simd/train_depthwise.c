@@ -67,7 +67,8 @@ typedef struct forward_job {
   const dft_train_conv *t;
   float *z;
   int groups; /* of channels in a sample */
-  bool is_3x3;
+  /* of images of one size; NULL: the general one */
+  void (*kernel)(const dft_train_conv *, int s, int ch, int width, float *z, double *part);
 } forward_job;
 
 static double *parts_of(const dft_train_conv *t) {
@@ -79,8 +80,8 @@ static void group_task(const void *context, int task) {
   const int c = job->t->conv.channels, s = task / job->groups, ch = task % job->groups * GROUP;
   const int width = c - ch < GROUP ? c - ch : GROUP;
   double *part = parts_of(job->t) + (size_t)s * 2 * (size_t)c;
-  if (job->is_3x3)
-    DFT_SIMD(dft_depthwise_3x3_group)(job->t, s, ch, width, job->z, part);
+  if (job->kernel != NULL)
+    job->kernel(job->t, s, ch, width, job->z, part);
   else
     DFT_SIMD(dft_depthwise_group)(job->t, NULL, s, ch, width, job->z, part);
 }
@@ -91,7 +92,9 @@ bool DFT_SIMD(dft_train_depthwise)(const dft_train_conv *t, float *z, double *su
   if (t->kind != DFT_DEPTHWISE) return false;
   if ((int64_t)3 * ring_columns(g) * GROUP > RING_FLOATS || g->pad_top > 1 || g->pad_left > 1) return false;
   const int threads = dft_threads_for((int64_t)samples * g->in_h * g->in_w * c);
-  const forward_job job = {t, z, groups, DFT_SIMD(dft_depthwise_is_3x3)(g)};
+  forward_job job = {t, z, groups, NULL};
+  if (DFT_SIMD(dft_depthwise_is_3x3)(g)) job.kernel = DFT_SIMD(dft_depthwise_3x3_group);
+  if (DFT_SIMD(dft_depthwise_is_small)(g)) job.kernel = DFT_SIMD(dft_depthwise_small_group);
   dft_run_tasks(&(dft_tasks){group_task, &job, samples * groups}, 1, threads);
   if (sums != NULL) DFT_SIMD(dft_fold_doubles)(parts_of(t), 2 * c, t->map, sums);
   return true;

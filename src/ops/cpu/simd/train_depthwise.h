@@ -90,13 +90,18 @@ static inline void ring_expand(const ring *r, const dft_conv *g, const expansion
 /* Forward of one group of a sample's channels, [ch, ch + width), of what t->x stores or `e` makes. */
 void DFT_SIMD(dft_depthwise_group)(const dft_train_conv *t, const expansion *e, int s, int ch, int width,
                                    float *z, double *part);
-/* The same of images of 3x3 pixels that are stored; and backward, as backward_group in
- * train_depthwise_backward.c. */
+/* The same of small images that are stored, of 3x3 pixels and of 6x6 and 7x7; and backward, as backward_group
+ * in train_depthwise_backward.c. */
 bool DFT_SIMD(dft_depthwise_is_3x3)(const dft_conv *g);
 void DFT_SIMD(dft_depthwise_3x3_group)(const dft_train_conv *t, int s, int ch, int width, float *z,
                                        double *part);
 void DFT_SIMD(dft_depthwise_3x3_backward_group)(const dft_train_conv *t, const dft_train_gradient *g, int s,
                                                 int ch, int width, float *taps, double *below);
+bool DFT_SIMD(dft_depthwise_is_small)(const dft_conv *g);
+void DFT_SIMD(dft_depthwise_small_group)(const dft_train_conv *t, int s, int ch, int width, float *z,
+                                         double *part);
+void DFT_SIMD(dft_depthwise_small_backward_group)(const dft_train_conv *t, const dft_train_gradient *g, int s,
+                                                  int ch, int width, float *taps, double *below);
 /* Backward of one sample above an expansion: taps[9][c], and below[c], the sums of g. */
 void DFT_SIMD(dft_expanded_backward)(const dft_train_conv *t, const dft_train_gradient *g, const expansion *e,
                                      int s, float *taps, double *below);

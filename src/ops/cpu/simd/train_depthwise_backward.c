@@ -377,7 +377,9 @@ typedef struct backward_job {
   double *below; /* [samples][2][c] */
   float *taps;   /* [samples][9][c] */
   int groups;    /* of channels in a sample */
-  bool is_3x3;
+  /* of images of one size; NULL: the general one */
+  void (*kernel)(const dft_train_conv *, const dft_train_gradient *, int s, int ch, int width, float *taps,
+                 double *below);
 } backward_job;
 
 static void group_task(const void *context, int task) {
@@ -386,8 +388,8 @@ static void group_task(const void *context, int task) {
   const int width = c - ch < GROUP ? c - ch : GROUP;
   float *taps = job->taps + (size_t)s * 9 * (size_t)c;
   double *sums = job->g->below_sums == NULL ? NULL : job->below + (size_t)s * 2 * (size_t)c;
-  if (job->is_3x3)
-    DFT_SIMD(dft_depthwise_3x3_backward_group)(job->t, job->g, s, ch, width, taps, sums);
+  if (job->kernel != NULL)
+    job->kernel(job->t, job->g, s, ch, width, taps, sums);
   else
     backward_group(job->t, job->g, s, ch, width, taps, sums);
 }
@@ -397,12 +399,13 @@ bool DFT_SIMD(dft_train_depthwise_backward)(const dft_train_conv *t, const dft_t
   if (t->kind != DFT_DEPTHWISE || !DFT_SIMD(dft_depthwise_fits)(&t->conv)) return false;
   const int threads = dft_threads_for((int64_t)samples * t->conv.in_h * t->conv.in_w * c);
   double *below_parts = (double *)(void *)t->work;
-  const backward_job job = {.t = t,
-                            .g = g,
-                            .below = below_parts,
-                            .taps = (float *)(below_parts + (size_t)samples * 2 * (size_t)c),
-                            .groups = groups,
-                            .is_3x3 = DFT_SIMD(dft_depthwise_is_3x3)(&t->conv)};
+  backward_job job = {.t = t,
+                      .g = g,
+                      .below = below_parts,
+                      .taps = (float *)(below_parts + (size_t)samples * 2 * (size_t)c),
+                      .groups = groups};
+  if (DFT_SIMD(dft_depthwise_is_3x3)(&t->conv)) job.kernel = DFT_SIMD(dft_depthwise_3x3_backward_group);
+  if (DFT_SIMD(dft_depthwise_is_small)(&t->conv)) job.kernel = DFT_SIMD(dft_depthwise_small_backward_group);
   dft_run_tasks(&(dft_tasks){group_task, &job, samples * groups}, 1, threads);
   if (g->below_sums != NULL) DFT_SIMD(dft_fold_doubles)(below_parts, 2 * c, t->map, g->below_sums);
   if (g->dw != NULL) DFT_SIMD(dft_fold_floats)(job.taps, 9 * c, t->map, g->dw);

@@ -9,6 +9,7 @@
 #define RUN       32                       /* output pixels whose input rows are fetched together */
 #define RUN_PIXEL (2 * (RUN - 1) + 3)      /* input pixels they see at stride 2 */
 #define TILE      (VF_LANES == 16 ? 8 : 4) /* output pixels side by side */
+#define PAIR      (2 * VF_LANES)           /* channels that take each factor together */
 
 typedef struct run {
   const float *row[3]; /* [pixels][3] from the first output's first column */
@@ -116,22 +117,31 @@ typedef struct dw_job {
   const dft_conv *conv;
 } dw_job;
 
-/* sums[27] += the run's inputs times dy, one vector of channels; nine taps in registers at a time. What
- * `soon` names, `at` floats on and as dy, is fetched on the way. */
+/* sums[27] += the run's inputs times dy, one or two vectors of channels; nine taps in registers at a time.
+ * What `soon` names, `at` floats on and as dy, is fetched on the way. */
 INLINE void dw_run(const run *r, const float *dy, const float *const soon[2], ptrdiff_t at, const dft_conv *g,
-                   int count, int stride, int lanes, float (*sums)[DFT_STEM_WIDEST]) {
+                   int count, int stride, int vectors, int lanes, float (*sums)[DFT_STEM_WIDEST]) {
   for (int kh = 0; kh < 3; kh++) {
-    vf sum[9];
-    for (int j = 0; j < 9; j++) sum[j] = vf_load(sums[kh * 9 + j]);
+    vf sum[9][2], d[2];
+#pragma GCC unroll 9
+    for (int j = 0; j < 9; j++)
+      for (int v = 0; v < vectors; v++) sum[j][v] = vf_load(sums[kh * 9 + j] + v * VF_LANES);
     for (int p = 0; p < count; p++) {
       const int64_t pixel = (int64_t)p * g->channels;
-      const vf d = vf_get(dy + pixel, lanes);
-      if (kh < 2) __builtin_prefetch(soon[kh] + at + pixel, 0, 2);
+      for (int v = 0; v < vectors; v++) {
+        d[v] = vf_get(dy + pixel + v * VF_LANES, lanes);
+        if (kh < 2) __builtin_prefetch(soon[kh] + at + pixel + v * VF_LANES, 0, 2);
+      }
       const float *x = r->row[kh] + (int64_t)p * stride * 3;
 #pragma GCC unroll 9
-      for (int j = 0; j < 9; j++) sum[j] = vf_fma(vf_set1(x[j]), d, sum[j]);
+      for (int j = 0; j < 9; j++) {
+        const vf factor = vf_set1(x[j]);
+        for (int v = 0; v < vectors; v++) sum[j][v] = vf_fma(factor, d[v], sum[j][v]);
+      }
     }
-    for (int j = 0; j < 9; j++) vf_store(sums[kh * 9 + j], sum[j]);
+#pragma GCC unroll 9
+    for (int j = 0; j < 9; j++)
+      for (int v = 0; v < vectors; v++) vf_store(sums[kh * 9 + j] + v * VF_LANES, sum[j][v]);
   }
 }
 
@@ -142,8 +152,12 @@ void DFT_SIMD(dft_stem_dw_row)(const float *x, const dft_conv *g, int oh, const 
     const ptrdiff_t at = (ptrdiff_t)ow * g->channels;
     run r;
     fetch(x, g, oh, ow, count, &r);
-    for (int i = 0; i < width; i += VF_LANES)
-      WITH_LANES(width - i, dw_run(&r, dy + at + i, soon, at + i, g, count, g->stride, lanes,
+    int i = 0;
+    for (; VF_LANES == 16 && width - i >= PAIR; i += PAIR) /* else there are too few registers */
+      dw_run(&r, dy + at + i, soon, at + i, g, count, g->stride, 2, VF_LANES,
+             (float(*)[DFT_STEM_WIDEST])(void *)(sums[0] + i));
+    for (; i < width; i += VF_LANES)
+      WITH_LANES(width - i, dw_run(&r, dy + at + i, soon, at + i, g, count, g->stride, 1, lanes,
                                    (float(*)[DFT_STEM_WIDEST])(void *)(sums[0] + i)));
   }
 }

@@ -248,15 +248,16 @@ typedef enum {
   DFT_KERNELS_COUNT
 } dft_kernels;
 
-/* The best set this CPU runs, or the one DFT_KERNELS=reference|portable|avx2|avx512|avx512bf16|amx names
- * (cuda asks for a GPU beside the best of the CPU). DFT_EUSAGE when it names none or one this CPU lacks. */
+/* The best set this CPU runs (avx512 rather than avx512bf16 on Intel's CPUs, whose VDPBF16PS is slow), or the
+ * one DFT_KERNELS=reference|portable|avx2|avx512|avx512bf16|amx names (cuda asks for a GPU beside the best of
+ * the CPU). DFT_EUSAGE when it names none or one this CPU lacks. */
 dft_status dft_ops_best(dft_kernels *kernels);
 /* The table of a set of the CPU; NULL when this build or CPU lacks the set. */
 const dft_ops *dft_ops_get(dft_kernels kernels);
 
 /* Whether the set's products of bfloat16 factors (dft_folded) are faster than those of float32 on this CPU:
- * by AMX, and by VDPBF16PS except on Intel's CPUs, which give it a quarter of FMA's rate; emulated they are
- * slower. */
+ * by AMX, and by VDPBF16PS except on Intel's CPUs, which give it a quarter of FMA's rate; by FMAs they are
+ * not: factors have to be rounded. */
 bool dft_ops_bfloat16_pays(dft_kernels kernels);
 
 /* Threads per operation. OpenBLAS is held to one thread inside. */

@@ -235,9 +235,9 @@ const dft_key dft_keys[] = {
      DECIDES,
      .help = "Arithmetic of the frozen layers whose outputs are kept. bfloat16: factors of pointwise "
              "convolutions "
-             "rounded to it, sums in float32. Pays with AMX, and where VDPBF16PS keeps pace with FMA. Same "
-             "result on every CPU without AMX; with it sums have another order (DFT_KERNELS=avx512bf16: "
-             "as without)."},
+             "rounded to it, sums in float32. Pays with AMX, and by VDPBF16PS on AMD's CPUs; elsewhere it is "
+             "no faster. Same result on every CPU without AMX; with it sums have another order "
+             "(DFT_KERNELS=avx512: as without)."},
     {"compute.precision", DFT_KEY_WORD, AT(compute.precision), .words = "float32 tf32 bfloat16",
      .preset = "float32", DECIDES, .keras = "keras.mixed_precision",
      .help =

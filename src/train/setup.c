@@ -143,7 +143,7 @@ dft_status dft_setup_compute(dft_comm *comm, const dft_config *config, bool trai
                          trains ? config->compute.precision : DFT_PRECISION_FLOAT32, compute));
   if (config->compute.prefix == DFT_PREFIX_BFLOAT16 && !dft_ops_bfloat16_pays(compute->kernels) &&
       dft_comm_rank(comm) == 0)
-    dft_warn("compute.prefix: bfloat16 is slower than float32 with kernels %s; it pays with amx",
+    dft_warn("compute.prefix: bfloat16 is no faster than float32 with kernels %s; it pays with amx",
              compute->ops->name);
   DFT_TRY(choose_threads(comm, config, &compute->threads));
   dft_ops_set_threads(compute->threads);

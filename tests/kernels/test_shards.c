@@ -127,7 +127,8 @@ static void test_selection(void **state) {
     const dft_status status = dft_ops_best(&kernels);
     const dft_ops *ops = dft_ops_get((dft_kernels)k);
     assert_int_equal(status, ops != NULL ? DFT_OK : DFT_EUSAGE);
-    assert_int_equal(k <= (int)best, ops != NULL);
+    if (k != DFT_KERNELS_AVX512BF16) /* which Intel's CPUs may have, but not as their best */
+      assert_int_equal(k <= (int)best, ops != NULL);
     if (ops == NULL) continue;
     assert_int_equal(kernels, k);
     assert_string_equal(ops->name, names[k]);

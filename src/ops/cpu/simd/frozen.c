@@ -43,17 +43,23 @@ static float *packed(dft_arena *a, const float *w, int k, int n, int group, bool
   return to;
 }
 
-/* A layer's product; with bfloat16, by words of two neighbours in k. */
+/* A layer's product; with bfloat16, as the words that products read (simd.h). */
 static float *packed_product(dft_arena *a, const dft_folded *layer, int group) {
   int k = layer->conv.in_channels, n = layer->conv.channels;
   if (!layer->bfloat16) return packed(a, layer->weight, k, n, group, false);
   const int depth = rounded_channels(k);
-  uint16_t *words = calloc((size_t)depth * (size_t)n, sizeof *words);
+  vf_bf16 *words = calloc((size_t)depth * (size_t)n, sizeof *words);
   if (!words) return NULL;
   for (int i = 0; i < k; i++)
-    for (int j = 0; j < n; j++)
-      words[((size_t)(i / 2) * n + j) * 2 + i % 2] = dft_bfloat16(layer->weight[(size_t)i * n + j]);
-  float *to = packed(a, (const float *)(const void *)words, depth / 2, n, group, true);
+    for (int j = 0; j < n; j++) {
+      const float value = layer->weight[(size_t)i * n + j];
+#if VF_PAIRS
+      words[((size_t)(i / 2) * n + j) * 2 + i % 2] = dft_bfloat16(value);
+#else
+      words[(size_t)(i ^ 1) * n + j] = dft_bfloat16_rounded(value);
+#endif
+    }
+  float *to = packed(a, (const float *)(const void *)words, depth / BF16_IN_WORD, n, group, VF_PAIRS);
   free(words);
   return to;
 }
@@ -96,7 +102,7 @@ static bool add_depthwise(dft_arena *a, stage *s, const dft_folded *layer) {
   s->whole = (size_t)(c->in_h + 2) * (size_t)(c->in_w + 2) <= WHOLE_PIXELS;
   s->stack = (int)(STACK_PIXELS / bordered) > 1 ? (int)(STACK_PIXELS / bordered) : 1;
   if (s->stack > TILE_SAMPLES) s->stack = TILE_SAMPLES;
-  const int batch_pixels = s->source_pairs ? BATCH_PIXELS_PAIRS : BATCH_PIXELS;
+  const int batch_pixels = VF_PAIRS && s->source_pairs ? BATCH_PIXELS_PAIRS : BATCH_PIXELS;
   /* With a stride of two each row of outputs takes two new rows; batches then end with its last one. */
   const bool two = c->stride == 2 || s->source == SOURCE_STEM;
   for (s->batch = two ? 2 : 1; s->batch < MOST_ROWS && s->batch * c->in_w < batch_pixels;) s->batch *= 2;
@@ -276,7 +282,8 @@ static size_t weights_bytes(const dft_folded *layers, int count) {
   for (const dft_folded *l = layers; l < layers + count; l++) {
     const size_t taps = l->kind == DFT_POINTWISE ? (size_t)l->conv.in_channels : l->kind == DFT_STEM ? 27 : 9;
     const size_t channels = (size_t)(l->conv.channels + GROUP - 1) / GROUP * GROUP;
-    floats += (l->bfloat16 ? (size_t)rounded_channels((int)taps) / 2 : taps) * channels + 2 * channels;
+    floats +=
+        (l->bfloat16 ? (size_t)rounded_channels((int)taps) / BF16_IN_WORD : taps) * channels + 2 * channels;
   }
   return floats * sizeof(float);
 }

@@ -38,7 +38,7 @@ typedef enum depthwise_way {
 
 /* Bytes of a pixel's channel, and from one channel to the next. */
 static inline ptrdiff_t wide_bytes(wide_layout layout) {
-  return (ptrdiff_t)(layout == WIDE_ROUNDED ? sizeof(uint16_t) : sizeof(float));
+  return (ptrdiff_t)(layout == WIDE_ROUNDED ? sizeof(vf_bf16) : sizeof(float));
 }
 static inline ptrdiff_t wide_channel_bytes(wide_layout layout) {
   return layout == WIDE_TWINS ? 2 * (ptrdiff_t)sizeof(float) : wide_bytes(layout);
@@ -79,7 +79,7 @@ typedef struct workspace {
 /* A tensor between stages, and the same in bfloat16 (or NULL) for a product that wants it, perhaps alone. */
 typedef struct tensor {
   float *values;
-  uint16_t *rounded;
+  vf_bf16 *rounded;
   bool only_rounded;
 } tensor;
 
@@ -94,7 +94,7 @@ typedef struct worker {
   workspace space;
   tensor sample[NARROW]; /* between the stages that take one sample at a time */
   tensor tile[NARROW];   /* between those that take a tile; tile[0] also is what the former hand over */
-  uint16_t *input;       /* roundings of what no product gave */
+  vf_bf16 *input;        /* roundings of what no product gave */
 } worker;
 
 struct dft_frozen {
@@ -127,7 +127,7 @@ size_t DFT_SIMD(dft_stage_border)(const stage *s);
 size_t DFT_SIMD(dft_stage_wide)(const stage *s, int samples);
 
 /* x_rounded is read if stage_reads_rounded; y.rounded, unless NULL, is written if the stage has a product. */
-void DFT_SIMD(dft_stage_run)(const stage *s, const workspace *space, const float *x,
-                             const uint16_t *x_rounded, tensor y, int samples);
+void DFT_SIMD(dft_stage_run)(const stage *s, const workspace *space, const float *x, const vf_bf16 *x_rounded,
+                             tensor y, int samples);
 
 #endif

@@ -29,7 +29,7 @@ INLINE void put_outputs(void *out, ptrdiff_t at, ptrdiff_t out_stride, const vf 
 #pragma GCC unroll 9
   for (int o = 0; o < count; o++, at += out_stride) {
     if (layout == WIDE_ROUNDED)
-      vf_store_rounded((uint16_t *)out + at, value[o], lanes);
+      vf_store_rounded((vf_bf16 *)out + at, value[o], lanes);
     else if (layout == WIDE_VALUES)
       vf_put((float *)out + at, value[o], lanes);
     else if (o % 2 == 0 && o + 1 < count) { /* rows of twins are even */
@@ -210,7 +210,7 @@ static void depthwise_rows(const depthwise_call *call, int group, depthwise_way 
   if (call->padded == call->channels) return;
   for (int i = 0; i < call->out_rows * call->out_w; i++)
     for (int first = call->channels; first < call->padded; first += VF_LANES)
-      vf_store_rounded((uint16_t *)call->out + i * call->out_stride + first, vf_zero(),
+      vf_store_rounded((vf_bf16 *)call->out + i * call->out_stride + first, vf_zero(),
                        call->padded - first < VF_LANES ? call->padded - first : VF_LANES);
 }
 

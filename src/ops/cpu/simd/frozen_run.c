@@ -4,7 +4,7 @@
 #include "frozen.h"
 #include <omp.h>
 
-static void round_rows(const float *x, uint16_t *rounded, size_t rows, int channels) {
+static void round_rows(const float *x, vf_bf16 *rounded, size_t rows, int channels) {
   const int padded = rounded_channels(channels);
   for (; rows > 0; rows--, x += channels, rounded += padded) {
     for (int i = 0; i < channels; i += VF_LANES) {
@@ -17,7 +17,7 @@ static void round_rows(const float *x, uint16_t *rounded, size_t rows, int chann
 
 /* Stages [from, to) on `samples` samples, from x to y, by way of the two buffers. x.rounded may be NULL. */
 static void run_stages(const dft_frozen *f, const worker *w, int from, int to, const float *x,
-                       const uint16_t *rounded, tensor y, const tensor buffers[NARROW], int samples) {
+                       const vf_bf16 *rounded, tensor y, const tensor buffers[NARROW], int samples) {
   for (int i = from; i < to; i++) {
     const stage *s = &f->stages[i];
     tensor out = i == to - 1 ? y : x == buffers[0].values ? buffers[1] : buffers[0];
@@ -36,7 +36,7 @@ static void run_stages(const dft_frozen *f, const worker *w, int from, int to, c
 
 static void run_tile(const dft_frozen *f, const worker *w, const float *x, float *y, int samples) {
   tensor last = {.values = y}, handed = f->early == f->count ? last : w->tile[0];
-  const uint16_t *rounded = NULL;
+  const vf_bf16 *rounded = NULL;
   if (f->early > 0) {
     const stage *s = &f->stages[f->early - 1];
     for (int i = 0; i < samples; i++) {

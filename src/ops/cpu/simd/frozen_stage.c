@@ -38,7 +38,7 @@ size_t DFT_SIMD(dft_stage_wide)(const stage *s, int samples) {
   if (!s->depthwise || !s->product) return 0;
   size_t rows = (size_t)(s->whole ? min_int(samples, s->pass) * s->conv.out_h : s->strip) * s->conv.out_w;
   if (s->layout != WIDE_ROUNDED) return rows * s->conv.channels;
-  return (rows + ROUNDED_ROWS_PAST) * stage_wide_channels(s) / 2;
+  return (rows + ROUNDED_ROWS_PAST) * stage_wide_channels(s) / BF16_IN_WORD;
 }
 
 /* One row of the stem's outputs, the passage's channels of it. */
@@ -60,8 +60,8 @@ static void produce_stem(passage *p, int row, float *to, ptrdiff_t stride) {
   stem_row(&call, c->out_w, c->stride);
 }
 
-/* bfloat16 in memory as words of two (gemm_panel.h). */
-static const float *words(const uint16_t *rounded) {
+/* bfloat16 in memory as the words that products read (simd.h). */
+static const float *words(const vf_bf16 *rounded) {
   return (const float *)(const void *)rounded;
 }
 
@@ -69,7 +69,7 @@ static const float *words(const uint16_t *rounded) {
 static void produce_product(const passage *p, int row, int count, float *to) {
   const stage *s = p->s;
   const int width = s->conv.in_w, depth = s->source_conv.in_channels;
-  const int k = s->source_pairs ? rounded_channels(depth) / 2 : depth;
+  const int k = s->source_pairs ? rounded_channels(depth) / BF16_IN_WORD : depth;
   panel_call call = {.x = p->x + (size_t)row * width * k,
                      .x_stride = k,
                      .w = s->source_w + (size_t)p->group * s->group * k,
@@ -81,7 +81,7 @@ static void produce_product(const passage *p, int row, int count, float *to) {
                      .y_row = width,
                      .y_gap = 2 * s->group,
                      .relu6 = s->source_relu6,
-                     .pairs = s->source_pairs};
+                     .pairs = VF_PAIRS && s->source_pairs};
   DFT_SIMD(dft_gemm_panel)(&call, count * width);
 }
 
@@ -232,7 +232,7 @@ static void run_product(const stage *s, const float *x, const float *residual, t
     return;
   }
 #endif
-  int k = s->layout == WIDE_ROUNDED ? rounded_channels(s->product_k) / 2 : s->product_k;
+  int k = s->layout == WIDE_ROUNDED ? rounded_channels(s->product_k) / BF16_IN_WORD : s->product_k;
   /* The output of the last convolution is large, and the caller's: not in the caches. */
   panel_call call = {.x = x,
                      .x_stride = k,
@@ -244,7 +244,7 @@ static void run_product(const stage *s, const float *x, const float *residual, t
                      .y = y.values,
                      .y_stride = s->product_n,
                      .relu6 = s->product_relu6,
-                     .pairs = s->layout == WIDE_ROUNDED,
+                     .pairs = VF_PAIRS && s->layout == WIDE_ROUNDED,
                      .rounded = y.rounded,
                      .rounded_stride = rounded_channels(s->product_n),
                      .only_rounded = y.only_rounded,
@@ -305,11 +305,11 @@ static tensor sample_of(const stage *s, tensor t, int sample) {
   return t;
 }
 
-void DFT_SIMD(dft_stage_run)(const stage *s, const workspace *space, const float *x,
-                             const uint16_t *x_rounded, tensor y, int samples) {
+void DFT_SIMD(dft_stage_run)(const stage *s, const workspace *space, const float *x, const vf_bf16 *x_rounded,
+                             tensor y, int samples) {
   bool rounded = stage_reads_rounded(s);
   const float *source = rounded ? words(x_rounded) : x;
-  const size_t in = (size_t)s->in_floats, source_floats = rounded ? (size_t)s->in_rounded / 2 : in;
+  const size_t in = (size_t)s->in_floats, source_floats = rounded ? (size_t)s->in_rounded / BF16_IN_WORD : in;
   if (!s->depthwise && s->product) {
     run_product(s, source, s->residual ? x : NULL, y, (int64_t)samples * s->out_pixels);
   } else if (s->whole && !s->product) {

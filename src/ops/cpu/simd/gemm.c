@@ -16,7 +16,7 @@ enum { UNROLLED = 4, SHALLOW = 32, DEEP = 128, AHEAD = 32 };
 typedef struct cursor {
   const float *x, *residual;
   float *y;
-  uint16_t *rounded;
+  vf_bf16 *rounded;
   int column; /* in an image with a border */
 } cursor;
 
@@ -84,7 +84,7 @@ INLINE void multiply(const row_factors *x, ptrdiff_t x_stride, int k, const floa
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++)
       if (pairs)
-        sum[r][v] = vf_pair_fma(factor, column[v], sum[r][v]);
+        sum[r][v] = vf_word_fma(factor, column[v], sum[r][v]);
       else
         vf_accumulate(&sum[r][v], factor, column[v]);
   }
@@ -157,19 +157,23 @@ INLINE void tiles(const panel_call *call, cursor *to, int last, int count, int r
 
 typedef void (*tile_kernel)(const panel_call *, cursor *, int last, int count);
 
-#define TILE(rows, vectors)                                                                                  \
-  static void tile_##rows##x##vectors(const panel_call *call, cursor *to, int last, int count) {             \
-    tiles(call, to, last, count, rows, vectors, false, false, false);                                        \
-  }                                                                                                          \
-  static void strided_##rows##x##vectors(const panel_call *call, cursor *to, int last, int count) {          \
-    tiles(call, to, last, count, rows, vectors, false, true, false);                                         \
-  }                                                                                                          \
-  static void pairs_##rows##x##vectors(const panel_call *call, cursor *to, int last, int count) {            \
-    tiles(call, to, last, count, rows, vectors, true, false, false);                                         \
+#define TILE(name, rows, vectors, pairs, strided)                                                            \
+  static void name##_##rows##x##vectors(const panel_call *call, cursor *to, int last, int count) {           \
+    tiles(call, to, last, count, rows, vectors, pairs, strided, false);                                      \
   }
-EACH_TILE(TILE)
-static const tile_kernel kernels[3][PANEL_VECTORS][TILE_ROWS] = {TILE_TABLE(tile), TILE_TABLE(strided),
-                                                                 TILE_TABLE(pairs)};
+#define PACKED_TILE(rows, vectors)  TILE(tile, rows, vectors, false, false)
+#define STRIDED_TILE(rows, vectors) TILE(strided, rows, vectors, false, true)
+EACH_TILE(PACKED_TILE)
+EACH_TILE(STRIDED_TILE)
+#if VF_PAIRS
+#define PAIRS_TILE(rows, vectors) TILE(pairs, rows, vectors, true, false)
+EACH_TILE(PAIRS_TILE)
+#endif
+static const tile_kernel kernels[][PANEL_VECTORS][TILE_ROWS] = {TILE_TABLE(tile), TILE_TABLE(strided),
+#if VF_PAIRS
+                                                                TILE_TABLE(pairs)
+#endif
+};
 
 #if VF_LANES == 16
 #define DEEP_TILE(rows, vectors)                                                                             \
@@ -199,7 +203,7 @@ void DFT_SIMD(dft_gemm_panel)(const panel_call *call, int rows) {
   }
 #endif
   const int vectors = (call->n + VF_LANES - 1) / VF_LANES, last = call->n - (vectors - 1) * VF_LANES;
-  const tile_kernel *kernel = kernels[call->pairs ? 2 : call->w_stride > 0][vectors - 1] - 1;
+  const tile_kernel *kernel = kernels[VF_PAIRS && call->pairs ? 2 : call->w_stride > 0][vectors - 1] - 1;
 #if VF_LANES == 16
   if (vectors == 3 && !call->pairs && call->w_stride == 0 && call->k >= DEEP) kernel = deep_kernels - 1;
 #endif

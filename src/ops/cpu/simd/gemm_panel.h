@@ -46,7 +46,7 @@ static inline int panel_count(int n) {
  * bits do not depend on `rows`.
  *
  * With `pairs`, the factors are bfloat16, and what x and w hold, and k and x_stride count, are words of two
- * neighbours in k: packed by the same function from words. Each element is one vf_pair_fma per word then. */
+ * neighbours in k: packed by the same function from words. Each element is one vf_word_fma per word then. */
 typedef struct panel_call {
   const float *x;
   ptrdiff_t x_stride;
@@ -66,7 +66,7 @@ typedef struct panel_call {
   const float *next;
   ptrdiff_t next_stride;
   const float *far;
-  uint16_t *rounded; /* y once more as bfloat16, with its own stride and no border; or NULL */
+  vf_bf16 *rounded; /* y once more as bfloat16, with its own stride and no border; or NULL */
   ptrdiff_t rounded_stride;
   bool only_rounded; /* nobody wants y itself; sets may write it all the same */
 } panel_call;

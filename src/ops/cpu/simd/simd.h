@@ -3,11 +3,14 @@
  * stores need only float alignment; the _n forms touch only the first n lanes (0 <= n <= VF_LANES; the other
  * lanes load as 0).
  *
- * bfloat16: a lane may hold a pair of them, the even element in its low half. vf_pair_fma(a, b, c) is
- * VDPBF16PS (Intel SDM, volume 2): c + odd*odd, then + even*even, each rounded once to nearest even, with
- * denormals taken and given as zero; sets without the instruction do it with FMAs and the same bits, while
- * vf_begin_bfloat16 is in force. vf_store_rounded stores n lanes (1 ... VF_LANES) as VCVTNEPS2BF16 rounds
- * them: to nearest even, denormals as zero, NaNs quiet. The sets agree to the bit but for a NaN's payload. */
+ * bfloat16: products take their factors as vf_bf16, BF16_IN_WORD of them in 32 bits. With VF_PAIRS a word is
+ * a pair, the even element in its low half, and vf_word_fma(a, b, c) is VDPBF16PS (Intel SDM, volume 2): c +
+ * odd*odd, then + even*even, each rounded once to nearest even, with denormals taken and given as zero.
+ * Without, a word is a float and the two elements of each pair have changed places, so that FMAs in order
+ * give the same bits while vf_begin_bfloat16 is in force. vf_store_rounded stores n lanes (1 ... VF_LANES,
+ * even unless nobody reads them) as VCVTNEPS2BF16 rounds them: to nearest even, NaNs quiet, denormals as
+ * zero, or in floats as denormals, which those FMAs take as zero. The sets agree to the bit but for a NaN's
+ * payload. */
 #ifndef DFT_SIMD_H
 #define DFT_SIMD_H
 
@@ -68,41 +71,37 @@ static inline vf vf_max(vf a, vf b) {
   return _mm512_max_ps(a, b);
 }
 #ifdef __AVX512BF16__
-static inline vf vf_pair_fma(vf a, vf b, vf c) {
+#define VF_PAIRS 1
+typedef uint16_t vf_bf16;
+static inline vf vf_word_fma(vf a, vf b, vf c) {
   return _mm512_dpbf16_ps(c, (__m512bh)_mm512_castps_si512(a), (__m512bh)_mm512_castps_si512(b));
 }
-static inline __m256i vf_rounded(vf a) {
-  return (__m256i)_mm512_cvtneps_pbh(a);
+static inline void vf_store_rounded(vf_bf16 *p, vf a, int n) {
+  const __m256i rounded = (__m256i)_mm512_cvtneps_pbh(a);
+  if (n == VF_LANES)
+    _mm256_storeu_si256((__m256i *)(void *)p, rounded);
+  else
+    _mm256_mask_storeu_epi16(p, (__mmask16)((1u << n) - 1), rounded);
 }
 #else
-static inline vf vf_odd(vf pair) {
-  return _mm512_and_ps(pair, _mm512_castsi512_ps(_mm512_set1_epi32((int)0xffff0000u)));
+#define VF_PAIRS 0
+typedef float vf_bf16;
+static inline vf vf_word_fma(vf a, vf b, vf c) {
+  return vf_fma(a, b, c);
 }
-static inline vf vf_even(vf pair) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(pair), 16));
-}
-static inline vf vf_pair_fma(vf a, vf b, vf c) {
-  return vf_fma(vf_even(a), vf_even(b), vf_fma(vf_odd(a), vf_odd(b), c));
-}
-static inline __m256i vf_rounded(vf a) {
+static inline void vf_store_rounded(vf_bf16 *p, vf a, int n) {
+  enum { QUIET_NAN = 0x01, DENORMAL = 0x20, SIGNALLING_NAN = 0x80 };
   const __m512i bits = _mm512_castps_si512(a), one = _mm512_set1_epi32(1);
   const __m512i half =
       _mm512_add_epi32(_mm512_set1_epi32(0x7fff), _mm512_and_si512(_mm512_srli_epi32(bits, 16), one));
-  __m512i value = _mm512_srli_epi32(_mm512_add_epi32(bits, half), 16);
-  const __m512i cut = _mm512_srli_epi32(bits, 16);
-  const __mmask16 nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
-  value = _mm512_mask_or_epi32(value, nan, cut, _mm512_set1_epi32(0x40));
-  const __mmask16 tiny = _mm512_testn_epi32_mask(bits, _mm512_set1_epi32(0x7f800000));
-  value = _mm512_mask_and_epi32(value, tiny, cut, _mm512_set1_epi32(0x8000));
-  return _mm512_cvtepi32_epi16(value);
+  const __mmask16 as_it_is = _mm512_fpclass_ps_mask(a, QUIET_NAN | DENORMAL | SIGNALLING_NAN);
+  __m512i value = _mm512_mask_add_epi32(bits, _knot_mask16(as_it_is), bits, half);
+  value = _mm512_and_si512(value, _mm512_set1_epi32((int)0xffff0000u));
+  value =
+      _mm512_mask_or_epi32(value, _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), value, _mm512_set1_epi32(0x400000));
+  vf_store_n(p, _mm512_permute_ps(_mm512_castsi512_ps(value), 0xb1), n);
 }
 #endif
-static inline void vf_store_rounded(uint16_t *p, vf a, int n) {
-  if (n == VF_LANES)
-    _mm256_storeu_si256((__m256i *)(void *)p, vf_rounded(a));
-  else
-    _mm256_mask_storeu_epi16(p, (__mmask16)((1u << n) - 1), vf_rounded(a));
-}
 
 #elif defined(DFT_ISA_avx2)
 
@@ -155,35 +154,28 @@ static inline vf vf_min(vf a, vf b) {
 static inline vf vf_max(vf a, vf b) {
   return _mm256_max_ps(a, b);
 }
-static inline vf vf_odd(vf pair) {
-  return _mm256_and_ps(pair, _mm256_castsi256_ps(_mm256_set1_epi32((int)0xffff0000u)));
+#define VF_PAIRS 0
+typedef float vf_bf16;
+static inline vf vf_word_fma(vf a, vf b, vf c) {
+  return vf_fma(a, b, c);
 }
-static inline vf vf_even(vf pair) {
-  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(pair), 16));
-}
-static inline vf vf_pair_fma(vf a, vf b, vf c) {
-  return vf_fma(vf_even(a), vf_even(b), vf_fma(vf_odd(a), vf_odd(b), c));
-}
-static inline void vf_store_rounded(uint16_t *p, vf a, int n) {
-  const __m256i bits = _mm256_castps_si256(a), cut = _mm256_srli_epi32(bits, 16);
-  const __m256i half =
-      _mm256_add_epi32(_mm256_set1_epi32(0x7fff), _mm256_and_si256(cut, _mm256_set1_epi32(1)));
+static inline void vf_store_rounded(vf_bf16 *p, vf a, int n) {
+  const __m256i bits = _mm256_castps_si256(a), exponent = _mm256_set1_epi32(0x7f800000);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i half = _mm256_add_epi32(_mm256_set1_epi32(0x7fff), odd);
   const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
-  const __m256i tiny =
-      _mm256_cmpeq_epi32(_mm256_and_si256(bits, _mm256_set1_epi32(0x7f800000)), _mm256_setzero_si256());
-  __m256i value = _mm256_srli_epi32(_mm256_add_epi32(bits, half), 16);
-  value = _mm256_blendv_epi8(value, _mm256_or_si256(cut, _mm256_set1_epi32(0x40)), nan);
-  value = _mm256_blendv_epi8(value, _mm256_and_si256(cut, _mm256_set1_epi32(0x8000)), tiny);
-  value = _mm256_permute4x64_epi64(_mm256_packus_epi32(value, value), 0xd8);
-  if (n == VF_LANES)
-    _mm_storeu_si128((__m128i *)(void *)p, _mm256_castsi256_si128(value));
-  else
-    memcpy(p, &value, (size_t)n * sizeof *p);
+  const __m256i tiny = _mm256_cmpeq_epi32(_mm256_and_si256(bits, exponent), _mm256_setzero_si256());
+  __m256i value = _mm256_add_epi32(bits, _mm256_andnot_si256(_mm256_or_si256(nan, tiny), half));
+  value = _mm256_and_si256(value, _mm256_set1_epi32((int)0xffff0000u));
+  value = _mm256_or_si256(value, _mm256_and_si256(nan, _mm256_set1_epi32(0x400000)));
+  vf_store_n(p, _mm256_permute_ps(_mm256_castsi256_ps(value), 0xb1), n);
 }
 
 #else
 #error "simd/ is compiled per instruction set: DFT_ISA_avx2 or DFT_ISA_avx512"
 #endif
+
+enum { BF16_IN_WORD = VF_PAIRS ? 2 : 1 };
 
 /* From here to vf_end_bfloat16, on the same thread: arithmetic takes and gives denormals as zero, and AMX
  * tiles are 16 rows of 64 bytes. */

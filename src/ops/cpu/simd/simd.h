@@ -90,11 +90,12 @@ static inline vf vf_word_fma(vf a, vf b, vf c) {
   return vf_fma(a, b, c);
 }
 static inline void vf_store_rounded(vf_bf16 *p, vf a, int n) {
-  enum { QUIET_NAN = 0x01, DENORMAL = 0x20, SIGNALLING_NAN = 0x80 };
+  /* Denormals are of a zero's class where they are taken as zero. */
+  enum { NANS = 0x81, DENORMAL = 0x20, ZEROS = 0x06 };
   const __m512i bits = _mm512_castps_si512(a), one = _mm512_set1_epi32(1);
   const __m512i half =
       _mm512_add_epi32(_mm512_set1_epi32(0x7fff), _mm512_and_si512(_mm512_srli_epi32(bits, 16), one));
-  const __mmask16 as_it_is = _mm512_fpclass_ps_mask(a, QUIET_NAN | DENORMAL | SIGNALLING_NAN);
+  const __mmask16 as_it_is = _mm512_fpclass_ps_mask(a, NANS | DENORMAL | ZEROS);
   __m512i value = _mm512_mask_add_epi32(bits, _knot_mask16(as_it_is), bits, half);
   value = _mm512_and_si512(value, _mm512_set1_epi32((int)0xffff0000u));
   value =

@@ -183,7 +183,7 @@ static void check_layer(const dft_ops *ops, dft_conv_kind kind, const dft_conv *
   free_layer(&l);
 }
 
-/* Tensors so large that they are written past the caches, which a sample alone is not: the same bits. */
+/* Tensors that no cache near a core holds: the same bits as a sample alone. */
 static void check_large(const dft_ops *ops, dft_conv_kind kind, const dft_conv *g) {
   layer l = new_layer(kind, g, 23);
   dft_shard_map map = {0};

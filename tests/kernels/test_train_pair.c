@@ -241,7 +241,7 @@ static void check_pair(const dft_ops *ops, int k, const dft_conv *depthwise, int
   free_pair(&p);
 }
 
-/* z so large that it is written past the caches, which a sample's alone is not: the same bits. */
+/* Tensors that no cache near a core holds: the same bits as a sample alone. */
 static void check_large(const dft_ops *ops) {
   dft_conv g;
   assert_true(conv_of(&g, 28, 40, 144, 1, 1, 1));

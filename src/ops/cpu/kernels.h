@@ -69,13 +69,4 @@ static inline int dft_threads_for_product(int64_t rows, int k, int n) {
   return dft_threads_for(rows * k * n / PER_VALUE);
 }
 
-/* Part t of `parts` of `count` things, cut at multiples of `unit`: *from up to *to. */
-static inline void dft_part(int64_t count, int64_t unit, int t, int parts, int64_t *from, int64_t *to) {
-  const int64_t units = (count + unit - 1) / unit;
-  *from = units * t / parts * unit;
-  *to = units * (t + 1) / parts * unit;
-  if (*from > count) *from = count;
-  if (*to > count) *to = count;
-}
-
 #endif

@@ -21,7 +21,9 @@ static void take_from(const dft_tasks *tasks, part *p) {
 }
 
 void dft_run_tasks(const dft_tasks *tasks, int lists, int threads) {
-  if (threads <= 1) {
+  int64_t all = 0;
+  for (int list = 0; list < lists; list++) all += tasks[list].count;
+  if (threads <= 1 || all <= 1) {
     for (int list = 0; list < lists; list++)
       for (int task = 0; task < tasks[list].count; task++) tasks[list].run(tasks[list].job, task);
     return;

@@ -1,6 +1,6 @@
-/* Tasks that threads share: each has its part of them, as schedule(static) would deal them out, and takes
- * over from the others when it is done, so that a core that something else slows down for a while holds
- * nobody up. Which thread runs a task must change no bit. */
+/* Tasks that threads share: each has its part of them, about as schedule(static) would deal them out (of more
+ * than 64 threads some share a part), and takes over from the others when it is done, so that a core that
+ * something else slows down for a while holds nobody up. Which thread runs a task must change no bit. */
 #ifndef DFT_OPS_CPU_TASKS_H
 #define DFT_OPS_CPU_TASKS_H
 

@@ -177,7 +177,7 @@ static void bn_backward(const float *dy, const float *z, const dft_norm *norm, f
                       norm->scale, norm->shift, norm->a, norm->b, norm->d, norm->relu6, (T *)dz, c);
 }
 
-/* ---- vectors of channels; formulas: plain_vectors.c ---- */
+/* ---- vectors of channels; formulas: batchnorm_vectors.h ---- */
 
 struct statistics_kernel {
   const double *totals;

@@ -15,7 +15,7 @@ static void round_rows(const float *x, vf_bf16 *rounded, size_t rows, int channe
   }
 }
 
-/* Stages [from, to) on `samples` samples, from x to y, by way of the two buffers. x.rounded may be NULL. */
+/* Stages [from, to) on `samples` samples, from x to y, by way of the two buffers. `rounded` may be NULL. */
 static void run_stages(const dft_frozen *f, const worker *w, int from, int to, const float *x,
                        const vf_bf16 *rounded, tensor y, const tensor buffers[NARROW], int samples) {
   for (int i = from; i < to; i++) {
@@ -55,7 +55,7 @@ typedef struct run_job {
   const dft_frozen *f;
   const float *x;
   float *y;
-  int samples, tiles;
+  int samples, tiles, threads;
 } run_job;
 
 static void tile_task(const void *context, int tile) {
@@ -64,7 +64,8 @@ static void tile_task(const void *context, int tile) {
   const int from = (int)((int64_t)job->samples * tile / job->tiles);
   const int to = (int)((int64_t)job->samples * (tile + 1) / job->tiles);
   const unsigned before = f->bfloat16 ? vf_begin_bfloat16() : 0;
-  run_tile(f, &f->workers[omp_get_thread_num()], job->x + (size_t)from * f->in_floats,
+  const int thread = job->threads > 1 ? omp_get_thread_num() : 0; /* of the tasks' own team */
+  run_tile(f, &f->workers[thread], job->x + (size_t)from * f->in_floats,
            job->y + (size_t)from * f->out_floats, to - from);
   if (f->bfloat16) vf_end_bfloat16(before);
 }
@@ -74,6 +75,6 @@ void DFT_SIMD(dft_frozen_run)(dft_frozen *f, const float *x, float *y, int sampl
   if (samples == 0) return;
   threads = DFT_SIMD(dft_frozen_workers)(f, threads);
   const int share = (samples + threads - 1) / threads;
-  const run_job job = {f, x, y, samples, threads * ((share + TILE_SAMPLES - 1) / TILE_SAMPLES)};
+  const run_job job = {f, x, y, samples, threads * ((share + TILE_SAMPLES - 1) / TILE_SAMPLES), threads};
   dft_run_tasks(&(dft_tasks){tile_task, &job, job.tiles}, 1, threads);
 }

@@ -149,6 +149,12 @@ INLINE void vf_flush(double *p, vf a, int lanes) {
   for (int i = 0; i < lanes; i++) p[i] += (double)values[i];
 }
 
+/* p[lanes] = a */
+INLINE void vf_put_doubles(double *p, vf a, int lanes) {
+  for (int i = 0; i < lanes; i++) p[i] = 0;
+  vf_flush(p, a, lanes);
+}
+
 /* Calls statement with `lanes` constant for a whole vector, as it is for a tail. */
 #define WITH_LANES(lanes_left, call)                                                                         \
   do {                                                                                                       \

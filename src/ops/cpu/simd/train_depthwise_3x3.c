@@ -45,11 +45,6 @@ INLINE void convolve(const vf image[PIXELS], const float *w, bool mirrored, int 
   }
 }
 
-INLINE void put_doubles(double *to, vf a, int lanes) {
-  for (int i = 0; i < lanes; i++) to[i] = 0;
-  vf_flush(to, a, lanes);
-}
-
 /* One vector of a sample's channels; x, z and part point at the first of them. */
 INLINE void forward_lanes(const dft_train_conv *t, const float *x, int ch, int lanes, float *z,
                           double *part) {
@@ -63,8 +58,8 @@ INLINE void forward_lanes(const dft_train_conv *t, const float *x, int ch, int l
     sum = vf_add(sum, out[o]);
     square = vf_fma(out[o], out[o], square);
   }
-  put_doubles(part, sum, lanes);
-  put_doubles(part + c, square, lanes);
+  vf_put_doubles(part, sum, lanes);
+  vf_put_doubles(part + c, square, lanes);
 }
 
 void DFT_SIMD(dft_depthwise_3x3_group)(const dft_train_conv *t, int s, int ch, int width, float *z,
@@ -106,8 +101,8 @@ INLINE void put_dx(const dft_train_gradient *g, vf dx[PIXELS], ptrdiff_t at, int
     gamma = vf_fma(y, vf_sub(z, vf_get(n->mean + ch, lanes)), gamma);
   }
   if (below == NULL) return;
-  put_doubles(below + ch, beta, lanes);
-  put_doubles(below + c + ch, gamma, lanes);
+  vf_put_doubles(below + ch, beta, lanes);
+  vf_put_doubles(below + c + ch, gamma, lanes);
 }
 
 INLINE void backward_lanes(const dft_train_conv *t, const dft_train_gradient *g, ptrdiff_t at, int ch,

@@ -1,4 +1,4 @@
-/* Depthwise layers on images of 6x6 and 7x7 pixels (blocks 7 to 12 at 96x96 and at 192x192, the last ones at
+/* Depthwise layers on images of 6x6 and 7x7 pixels (blocks 7 to 12 at 96x96, the last ones at 192x192 and
  * 224x224) in training: a vector of channels of a whole bordered image is a few KB, so that taps and sums
  * stay in registers from its first pixel to its last. Every sum takes its terms in the order of the general
  * kernels. */
@@ -62,11 +62,6 @@ INLINE void convolve_row(image *im, const vf w[9], int edge, int row, vf out[EDG
     }
 }
 
-INLINE void put_doubles(double *to, vf a, int lanes) {
-  for (int i = 0; i < lanes; i++) to[i] = 0;
-  vf_flush(to, a, lanes);
-}
-
 INLINE void forward_lanes(const dft_train_conv *t, const float *x, int ch, int edge, int lanes, float *z,
                           double *part) {
   const int c = t->conv.channels;
@@ -85,8 +80,8 @@ INLINE void forward_lanes(const dft_train_conv *t, const float *x, int ch, int e
       square = vf_fma(out[o], out[o], square);
     }
   }
-  put_doubles(part, sum, lanes);
-  put_doubles(part + c, square, lanes);
+  vf_put_doubles(part, sum, lanes);
+  vf_put_doubles(part + c, square, lanes);
 }
 
 /* `call` with `edge` constant. */
@@ -179,8 +174,8 @@ INLINE void put_dx(const dft_train_conv *t, const dft_train_gradient *g, image *
     }
   }
   if (below == NULL) return;
-  put_doubles(below + ch, beta, lanes);
-  put_doubles(below + c + ch, gamma, lanes);
+  vf_put_doubles(below + ch, beta, lanes);
+  vf_put_doubles(below + c + ch, gamma, lanes);
 }
 
 INLINE void backward_lanes(const dft_train_conv *t, const dft_train_gradient *g, ptrdiff_t at, int ch,

@@ -28,8 +28,8 @@ typedef struct product {
   const float *residual;
   const float *below_z; /* y is dx: sums through below_norm; else of y */
   const dft_norm *below_norm;
-  double *parts; /* [samples][2][n], or NULL: no sums */
-  int panels, panel_parts;
+  double *parts;           /* [samples][2][n], or NULL: no sums */
+  int panels, panel_parts; /* of columns; of the samples, each of which takes all panels */
 } product;
 
 /* Sums of columns [first, first + width) of samples [from, to). */
@@ -55,7 +55,7 @@ static bool lies_in_panels(const product *p) {
   return !p->transposed && p->n % VF_LANES == 0;
 }
 
-/* One panel; with few of them half of the samples each, so that threads have as much to do. */
+/* One panel of one part of the samples (panel_tasks). */
 static void panel_task(const void *job, int task) {
   const product *p = job;
   _Alignas(64) float packed[DEEPEST * PANEL];

@@ -5,6 +5,10 @@
  *
  * With "layers", each layer's best time too. Prints images per second of CPU time (all threads together), the
  * best step and the median one. Not a test.
+ *
+ * turns.py runs two builds of it in turn, step by step, which a busy machine's moods cannot tell apart: with
+ * DFT_BENCH_SERIES=FILE a step waits for a byte on standard input and ends with one on standard output, and
+ * every layer's time of every step is a line of FILE: step, direction and kind, shape, seconds.
  */
 #include "dft/clock.h"
 #include "dft/model.h"
@@ -14,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static float *gradients[512];
 static dft_shard_map map;
@@ -49,6 +54,8 @@ static struct layer {
   double best_s[2];
 } layers[LAYERS];
 static int layer_count;
+static FILE *series;
+static int step;
 
 static void took(const dft_train_conv *t, int direction, double s) {
   int i = 0;
@@ -56,6 +63,9 @@ static void took(const dft_train_conv *t, int direction, double s) {
          (layers[i].kind != t->kind || memcmp(&layers[i].conv, &t->conv, sizeof t->conv) != 0))
     i++;
   if (i == LAYERS) return;
+  if (series != NULL)
+    fprintf(series, "%d %s-%c %d-%d-%d %.9f\n", step, direction == 0 ? "forward" : "backward", "sdp"[t->kind],
+            t -> conv.in_h, t->conv.in_channels, t->conv.channels, s);
   if (i == layer_count) layers[layer_count++] = (struct layer){t->kind, t->conv, {INFINITY, INFINITY}};
   layers[i].best_s[direction] = fmin(layers[i].best_s[direction], s);
 }
@@ -120,6 +130,18 @@ static int by_value(const void *a, const void *b) {
   return d < 0 ? -1 : d > 0;
 }
 
+/* This build's turn: a byte on standard input; false at its end. */
+static bool my_turn(void) {
+  char byte;
+  return series == NULL || read(STDIN_FILENO, &byte, 1) == 1;
+}
+
+static void end_turn(double s) {
+  if (series == NULL) return;
+  fprintf(series, "%d whole all %.9f\n", step, s);
+  if (fflush(series) != 0 || write(STDOUT_FILENO, "x", 1) != 1) exit(1);
+}
+
 #define DO(call)                                                                                             \
   if ((call) != DFT_OK) {                                                                                    \
     fprintf(stderr, "%s\n", dft_error());                                                                    \
@@ -130,6 +152,7 @@ int main(int argc, char **argv) {
   int samples = argc > 1 ? atoi(argv[1]) : 16, last = argc > 2 ? atoi(argv[2]) : 0;
   int threads = argc > 3 ? atoi(argv[3]) : 1;
   double limit_s = argc > 4 ? atof(argv[4]) : 3;
+  if (getenv("DFT_BENCH_SERIES") != NULL) series = fopen(getenv("DFT_BENCH_SERIES"), "w");
   dft_kernels kernels;
   dft_model *model;
   dft_tail *tail;
@@ -171,7 +194,8 @@ int main(int argc, char **argv) {
   double forward[1000], backward[1000], whole[1000], start = dft_now_s();
   int steps = 0;
   float *logits;
-  for (; steps < 1000 && (steps < 5 || dft_now_s() - start < limit_s); steps++) {
+  for (; steps < 1000 && (steps < 5 || dft_now_s() - start < limit_s) && my_turn(); steps++) {
+    step = steps;
     double t0 = cpu_s();
     DO(dft_tail_forward(tail, &batch, x, &logits));
     double t1 = cpu_s();
@@ -180,6 +204,7 @@ int main(int argc, char **argv) {
     forward[steps] = t1 - t0;
     backward[steps] = t2 - t1;
     whole[steps] = t2 - t0;
+    end_turn(t2 - t0);
   }
   double check = 0;
   for (int i = 0; i < 5 * samples; i++) check += fabs(logits[i]);

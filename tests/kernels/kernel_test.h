@@ -29,13 +29,6 @@ static inline float *empty(size_t count) {
   return values;
 }
 
-/* As the program's own tensors lie. */
-static inline float *empty_tensor(size_t count) {
-  float *values = dft_aligned_alloc((count > 0 ? count : 1) * sizeof *values);
-  assert_non_null(values);
-  return values;
-}
-
 static inline float *filled(size_t count) {
   float *values = empty(count);
   for (size_t i = 0; i < count; i++) values[i] = draw();

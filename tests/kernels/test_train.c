@@ -190,7 +190,7 @@ static void check_large(const dft_ops *ops, dft_conv_kind kind, const dft_conv *
   assert_int_equal(dft_shard_map_set(&map, 8, 1, 0, BATCH), DFT_OK);
   results all = new_results(&l, BATCH, map.nodes);
   free(all.z), free(all.dx);
-  all.z = empty_tensor(BATCH * out_values(g)), all.dx = empty_tensor(BATCH * in_values(g));
+  all.z = empty(BATCH * out_values(g)), all.dx = empty(BATCH * in_values(g));
   dft_ops_set_threads(1);
   run_layer(&l, ops, &map, &all);
   check_alone(&l, ops, &all);

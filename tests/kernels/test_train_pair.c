@@ -250,7 +250,7 @@ static void check_large(const dft_ops *ops) {
   assert_int_equal(dft_shard_map_set(&map, 8, 1, 0, BATCH), DFT_OK);
   results all = new_results(&p, BATCH, map.nodes);
   free(all.z), free(all.dx);
-  all.z = empty_tensor(BATCH * out_values(&p.depthwise)), all.dx = empty_tensor(BATCH * in_values(&p.expand));
+  all.z = empty(BATCH * out_values(&p.depthwise)), all.dx = empty(BATCH * in_values(&p.expand));
   dft_ops_set_threads(1);
   run_pair(&p, ops, true, &map, &all);
   check_alone(&p, ops, &all);

@@ -233,15 +233,15 @@ dft_dw_job DFT_SIMD(dft_dw_plan)(const float *x, const dft_norm *x_norm, const f
     wide = 1;
     height /= 2;
   }
-  const int blocks = (f.a_columns + height - 1) / height;
+  const int blocks = (f.a_columns + height - 1) / height, across = (panels + wide - 1) / wide;
   return (dft_dw_job){.factors = f,
                       .pixels = pixels,
                       .map = map,
                       .dw = dw,
                       .height = (f.a_columns + blocks - 1) / blocks, /* all as high */
                       .wide = wide,
-                      .across = (panels + wide - 1) / wide,
-                      .tasks = map->nodes * blocks * ((panels + wide - 1) / wide)};
+                      .across = across,
+                      .tasks = map->nodes * blocks * across};
 }
 
 void DFT_SIMD(dft_dw_task)(const void *context, int task) {

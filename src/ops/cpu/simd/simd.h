@@ -84,12 +84,7 @@ static inline void vf_store_rounded(vf_bf16 *p, vf a, int n) {
     _mm256_mask_storeu_epi16(p, (__mmask16)((1u << n) - 1), rounded);
 }
 #else
-#define VF_PAIRS 0
-typedef float vf_bf16;
-static inline vf vf_word_fma(vf a, vf b, vf c) {
-  return vf_fma(a, b, c);
-}
-static inline void vf_store_rounded(vf_bf16 *p, vf a, int n) {
+static inline void vf_store_rounded(float *p, vf a, int n) {
   /* Denormals are of a zero's class where they are taken as zero. */
   enum { NANS = 0x81, DENORMAL = 0x20, ZEROS = 0x06 };
   const __m512i bits = _mm512_castps_si512(a), one = _mm512_set1_epi32(1);
@@ -155,12 +150,7 @@ static inline vf vf_min(vf a, vf b) {
 static inline vf vf_max(vf a, vf b) {
   return _mm256_max_ps(a, b);
 }
-#define VF_PAIRS 0
-typedef float vf_bf16;
-static inline vf vf_word_fma(vf a, vf b, vf c) {
-  return vf_fma(a, b, c);
-}
-static inline void vf_store_rounded(vf_bf16 *p, vf a, int n) {
+static inline void vf_store_rounded(float *p, vf a, int n) {
   const __m256i bits = _mm256_castps_si256(a), exponent = _mm256_set1_epi32(0x7f800000);
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
   const __m256i half = _mm256_add_epi32(_mm256_set1_epi32(0x7fff), odd);
@@ -176,6 +166,13 @@ static inline void vf_store_rounded(vf_bf16 *p, vf a, int n) {
 #error "simd/ is compiled per instruction set: DFT_ISA_avx2 or DFT_ISA_avx512"
 #endif
 
+#ifndef VF_PAIRS
+#define VF_PAIRS 0
+typedef float vf_bf16;
+static inline vf vf_word_fma(vf a, vf b, vf c) {
+  return vf_fma(a, b, c);
+}
+#endif
 enum { BF16_IN_WORD = VF_PAIRS ? 2 : 1 };
 
 /* From here to vf_end_bfloat16, on the same thread: arithmetic takes and gives denormals as zero, and AMX

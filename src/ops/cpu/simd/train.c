@@ -6,13 +6,6 @@
 
 enum { FOLD_CHUNK = 512 }; /* values at a time: a tree of them stays in L1 */
 
-typedef struct doubles_job {
-  const double *part;
-  int values, chunks;
-  const dft_shard_map *map;
-  double *sums;
-} doubles_job;
-
 /* sum[width] over shards [shard, shard + count) of parts that begin at part[0]. */
 static void fold_doubles(const double *part, ptrdiff_t stride, const dft_shard_map *map, int shard, int count,
                          int width, double *sum) {
@@ -30,22 +23,6 @@ static void fold_doubles(const double *part, ptrdiff_t stride, const dft_shard_m
   for (int i = 0; i < width; i++) sum[i] += right[i];
 }
 
-static void doubles_task(const void *context, int task) {
-  const doubles_job *job = context;
-  const int node = task / job->chunks, at = task % job->chunks * FOLD_CHUNK;
-  const int width = job->values - at < FOLD_CHUNK ? job->values - at : FOLD_CHUNK;
-  const int shard = job->map->node_first[node];
-  fold_doubles(job->part + at, job->values, job->map, shard, job->map->node_first[node + 1] - shard, width,
-               job->sums + (ptrdiff_t)node * job->values + at);
-}
-
-void DFT_SIMD(dft_fold_doubles)(const double *part, int values, const dft_shard_map *map, double *sums) {
-  const int chunks = (values + FOLD_CHUNK - 1) / FOLD_CHUNK;
-  const doubles_job job = {part, values, chunks, map, sums};
-  dft_run_tasks(&(dft_tasks){doubles_task, &job, map->nodes * chunks}, 1,
-                dft_threads_for((int64_t)values * map->samples));
-}
-
 /* sum[width] of `count` samples' parts, in float64, rounded once; part[count][stride]. */
 static void sum_samples(const float *part, ptrdiff_t stride, int count, int width, float *sum) {
   enum { UNIT = 64 };
@@ -60,8 +37,8 @@ static void sum_samples(const float *part, ptrdiff_t stride, int count, int widt
 
 /* sum[width] over shards [shard, shard + count) of parts that begin at part[0]. In the tree sums are float32,
  * as between ranks. */
-static void fold_subtree(const float *part, ptrdiff_t stride, const dft_shard_map *map, int shard, int count,
-                         int width, float *sum) {
+static void fold_floats(const float *part, ptrdiff_t stride, const dft_shard_map *map, int shard, int count,
+                        int width, float *sum) {
   const int first = map->first[shard], samples = map->first[shard + count] - first;
   if (samples == 0) {
     memset(sum, 0, (size_t)width * sizeof *sum);
@@ -69,33 +46,46 @@ static void fold_subtree(const float *part, ptrdiff_t stride, const dft_shard_ma
     sum_samples(part + first * stride, stride, samples, width, sum);
   } else {
     float right[FOLD_CHUNK];
-    fold_subtree(part, stride, map, shard, count / 2, width, sum);
-    fold_subtree(part, stride, map, shard + count / 2, count / 2, width, right);
+    fold_floats(part, stride, map, shard, count / 2, width, sum);
+    fold_floats(part, stride, map, shard + count / 2, count / 2, width, right);
     for (int i = 0; i < width; i++) sum[i] += right[i];
   }
 }
 
-typedef struct floats_job {
-  const float *part;
-  int values, chunks;
+/* Parts of samples, [samples][values], and where the nodes' sums go: doubles or floats. */
+typedef struct fold_job {
   const dft_shard_map *map;
-  float *sums;
-} floats_job;
+  int values, chunks;
+  const double *doubles;
+  double *double_sums;
+  const float *floats;
+  float *float_sums;
+} fold_job;
 
-static void chunk_task(const void *context, int task) {
-  const floats_job *job = context;
-  const int node = task / job->chunks, at = task % job->chunks * FOLD_CHUNK;
-  const int width = job->values - at < FOLD_CHUNK ? job->values - at : FOLD_CHUNK;
-  const int shard = job->map->node_first[node];
-  fold_subtree(job->part + at, job->values, job->map, shard, job->map->node_first[node + 1] - shard, width,
-               job->sums + (ptrdiff_t)node * job->values + at);
+static void fold_task(const void *context, int task) {
+  const fold_job *job = context;
+  const int node = task / job->chunks, first = task % job->chunks * FOLD_CHUNK;
+  const int width = job->values - first < FOLD_CHUNK ? job->values - first : FOLD_CHUNK;
+  const int shard = job->map->node_first[node], count = job->map->node_first[node + 1] - shard;
+  const ptrdiff_t to = (ptrdiff_t)node * job->values + first;
+  if (job->doubles != NULL)
+    fold_doubles(job->doubles + first, job->values, job->map, shard, count, width, job->double_sums + to);
+  else
+    fold_floats(job->floats + first, job->values, job->map, shard, count, width, job->float_sums + to);
+}
+
+static void fold(fold_job job) {
+  job.chunks = (job.values + FOLD_CHUNK - 1) / FOLD_CHUNK;
+  dft_run_tasks(&(dft_tasks){fold_task, &job, job.map->nodes * job.chunks}, 1,
+                dft_threads_for((int64_t)job.values * job.map->samples));
+}
+
+void DFT_SIMD(dft_fold_doubles)(const double *part, int values, const dft_shard_map *map, double *sums) {
+  fold((fold_job){.map = map, .values = values, .doubles = part, .double_sums = sums});
 }
 
 void DFT_SIMD(dft_fold_floats)(const float *part, int values, const dft_shard_map *map, float *sums) {
-  const int chunks = (values + FOLD_CHUNK - 1) / FOLD_CHUNK;
-  const floats_job job = {part, values, chunks, map, sums};
-  dft_run_tasks(&(dft_tasks){chunk_task, &job, map->nodes * chunks}, 1,
-                dft_threads_for((int64_t)values * map->samples));
+  fold((fold_job){.map = map, .values = values, .floats = part, .float_sums = sums});
 }
 
 static bool small_product(const dft_train_conv *t) {

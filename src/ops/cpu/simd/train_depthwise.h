@@ -108,6 +108,80 @@ void DFT_SIMD(dft_expanded_backward)(const dft_train_conv *t, const dft_train_gr
 bool DFT_SIMD(dft_depthwise_fits)(const dft_conv *g);
 bool DFT_SIMD(dft_expanded_fits)(const dft_conv *g);
 
+/* What kernels that take a vector of channels of a whole image have in common: z through its norm, or as it
+ * is without one; dz (dft_norm); and dx on its way out. */
+typedef struct norm_vector {
+  const dft_norm *norm; /* or NULL */
+  vf scale, shift, low, high;
+} norm_vector;
+
+INLINE norm_vector open_norm(const dft_norm *n, int ch, int lanes) {
+  norm_vector v = {.norm = n};
+  if (n == NULL) return v;
+  v.scale = vf_get(n->scale + ch, lanes);
+  v.shift = vf_get(n->shift + ch, lanes);
+  v.low = vf_set1(n->relu6 ? 0 : -INFINITY);
+  v.high = vf_set1(n->relu6 ? 6 : INFINITY);
+  return v;
+}
+
+INLINE vf norm_of(const norm_vector *v, vf z) {
+  return v->norm == NULL ? z : vf_min(v->high, vf_max(v->low, vf_fma(z, v->scale, v->shift)));
+}
+
+typedef struct gradient_vector {
+  bool relu6;
+  vf scale, shift, a, b, d;
+} gradient_vector;
+
+INLINE gradient_vector open_gradient(const dft_norm *n, int ch, int lanes) {
+  return (gradient_vector){.relu6 = n->relu6,
+                           .scale = vf_get(n->scale + ch, lanes),
+                           .shift = vf_get(n->shift + ch, lanes),
+                           .a = vf_get(n->a + ch, lanes),
+                           .b = n->b == NULL ? vf_zero() : vf_get(n->b + ch, lanes),
+                           .d = n->d == NULL ? vf_zero() : vf_get(n->d + ch, lanes)};
+}
+
+INLINE vf gradient_of(const gradient_vector *v, vf dy, vf z) {
+  if (v->relu6) dy = vf_gate6(vf_fma(z, v->scale, v->shift), dy);
+  return vf_fma(v->a, dy, vf_fma(v->b, z, v->d));
+}
+
+typedef struct dx_vector {
+  const dft_train_gradient *g;
+  const dft_norm *norm; /* of the BatchNorm below; NULL: no sums */
+  vf scale, shift, mean, beta, gamma;
+} dx_vector;
+
+INLINE dx_vector open_dx(const dft_train_gradient *g, bool sums, int ch, int lanes) {
+  dx_vector v = {.g = g, .norm = sums ? g->below_norm : NULL};
+  if (!sums) return v;
+  v.scale = vf_get(v.norm->scale + ch, lanes);
+  v.shift = vf_get(v.norm->shift + ch, lanes);
+  v.mean = vf_get(v.norm->mean + ch, lanes);
+  v.beta = v.gamma = vf_zero();
+  return v;
+}
+
+/* Skip added, stored, summed. */
+INLINE void put_dx(dx_vector *v, ptrdiff_t at, vf dx, int lanes) {
+  if (v->g->skip != NULL) dx = vf_add(dx, vf_get(v->g->skip + at, lanes));
+  vf_put(v->g->dx + at, dx, lanes);
+  if (v->norm == NULL) return;
+  const vf z = vf_get(v->g->below_z + at, lanes);
+  if (v->norm->relu6) dx = vf_gate6(vf_fma(z, v->scale, v->shift), dx);
+  v->beta = vf_add(v->beta, dx);
+  v->gamma = vf_fma(dx, vf_sub(z, v->mean), v->gamma);
+}
+
+/* sums[0 ... ) and sums[c ... ) of the vector's channels. */
+INLINE void close_dx(const dx_vector *v, int c, int lanes, double *sums) {
+  if (v->norm == NULL) return;
+  vf_put_doubles(sums, v->beta, lanes);
+  vf_put_doubles(sums + c, v->gamma, lanes);
+}
+
 /* Calls statement with `count` constant for whole runs of SIDE and for what is left. */
 #define IN_RUNS(total, statement)                                                                            \
   do {                                                                                                       \

@@ -18,17 +18,9 @@ INLINE int seen(int o, int tap) {
 
 /* The image through its norm. */
 INLINE void load_image(const float *x, const dft_norm *n, int c, int ch, int lanes, vf image[PIXELS]) {
-  vf scale = vf_set1(1), shift = vf_zero(), low = vf_set1(-INFINITY), high = vf_set1(INFINITY);
-  if (n != NULL) {
-    scale = vf_get(n->scale + ch, lanes);
-    shift = vf_get(n->shift + ch, lanes);
-    if (n->relu6) low = vf_zero(), high = vf_set1(6);
-  }
+  const norm_vector norm = open_norm(n, ch, lanes);
 #pragma GCC unroll 9
-  for (int p = 0; p < PIXELS; p++) {
-    image[p] = vf_get(x + (ptrdiff_t)p * c, lanes);
-    if (n != NULL) image[p] = vf_min(high, vf_max(low, vf_fma(image[p], scale, shift)));
-  }
+  for (int p = 0; p < PIXELS; p++) image[p] = norm_of(&norm, vf_get(x + (ptrdiff_t)p * c, lanes));
 }
 
 /* out[o] = the taps in order; `mirrored`: through the taps backwards, as the gradient goes. */
@@ -70,39 +62,10 @@ void DFT_SIMD(dft_depthwise_3x3_group)(const dft_train_conv *t, int s, int ch, i
 }
 
 INLINE void load_dz(const dft_train_gradient *g, ptrdiff_t at, int c, int ch, int lanes, vf dz[PIXELS]) {
-  const dft_norm *n = g->norm;
-  const vf scale = vf_get(n->scale + ch, lanes), shift = vf_get(n->shift + ch, lanes);
-  const vf a = vf_get(n->a + ch, lanes), b = n->b == NULL ? vf_zero() : vf_get(n->b + ch, lanes);
-  const vf d = n->d == NULL ? vf_zero() : vf_get(n->d + ch, lanes);
+  const gradient_vector gradient = open_gradient(g->norm, ch, lanes);
 #pragma GCC unroll 9
-  for (int p = 0; p < PIXELS; p++) {
-    const vf z = vf_get(g->z + at + (ptrdiff_t)p * c, lanes);
-    vf y = vf_get(g->dy + at + (ptrdiff_t)p * c, lanes);
-    if (n->relu6) y = vf_gate6(vf_fma(z, scale, shift), y);
-    dz[p] = vf_fma(a, y, vf_fma(b, z, d));
-  }
-}
-
-/* dx goes on: skip added, stored, summed for the BatchNorm below. */
-INLINE void put_dx(const dft_train_gradient *g, vf dx[PIXELS], ptrdiff_t at, int c, int ch, int lanes,
-                   double *below) {
-  const dft_norm *n = g->below_norm;
-  vf beta = vf_zero(), gamma = vf_zero();
-#pragma GCC unroll 9
-  for (int p = 0; p < PIXELS; p++) {
-    const ptrdiff_t pixel = at + (ptrdiff_t)p * c;
-    if (g->skip != NULL) dx[p] = vf_add(dx[p], vf_get(g->skip + pixel, lanes));
-    vf_put(g->dx + pixel, dx[p], lanes);
-    if (below == NULL) continue;
-    const vf z = vf_get(g->below_z + pixel, lanes);
-    vf y = dx[p];
-    if (n->relu6) y = vf_gate6(vf_fma(z, vf_get(n->scale + ch, lanes), vf_get(n->shift + ch, lanes)), y);
-    beta = vf_add(beta, y);
-    gamma = vf_fma(y, vf_sub(z, vf_get(n->mean + ch, lanes)), gamma);
-  }
-  if (below == NULL) return;
-  vf_put_doubles(below + ch, beta, lanes);
-  vf_put_doubles(below + c + ch, gamma, lanes);
+  for (int p = 0; p < PIXELS; p++, at += c)
+    dz[p] = gradient_of(&gradient, vf_get(g->dy + at, lanes), vf_get(g->z + at, lanes));
 }
 
 INLINE void backward_lanes(const dft_train_conv *t, const dft_train_gradient *g, ptrdiff_t at, int ch,
@@ -123,7 +86,10 @@ INLINE void backward_lanes(const dft_train_conv *t, const dft_train_gradient *g,
   }
   if (g->dx == NULL) return;
   convolve(dz, t->weight + ch, true, c, lanes, other);
-  put_dx(g, other, at, c, ch, lanes, below);
+  dx_vector dx = open_dx(g, below != NULL, ch, lanes);
+#pragma GCC unroll 9
+  for (int p = 0; p < PIXELS; p++) put_dx(&dx, at + (ptrdiff_t)p * c, other[p], lanes);
+  close_dx(&dx, c, lanes, below == NULL ? NULL : below + ch);
 }
 
 void DFT_SIMD(dft_depthwise_3x3_backward_group)(const dft_train_conv *t, const dft_train_gradient *g, int s,

@@ -31,19 +31,11 @@ INLINE void empty_border(image *im, int edge) {
 
 /* The image through its norm; the next vector of channels is fetched. */
 INLINE void fill(const float *x, const dft_norm *n, int c, int ch, int edge, int lanes, image *im) {
-  vf scale = vf_set1(1), shift = vf_zero();
-  if (n != NULL) {
-    scale = vf_get(n->scale + ch, lanes);
-    shift = vf_get(n->shift + ch, lanes);
-  }
-  const bool relu6 = n != NULL && n->relu6;
-  const vf low = vf_set1(relu6 ? 0 : -INFINITY), high = vf_set1(relu6 ? 6 : INFINITY);
+  const norm_vector norm = open_norm(n, ch, lanes);
   for (int row = 0; row < edge; row++)
     for (int i = 0; i < edge; i++, x += c) {
       __builtin_prefetch(x + VF_LANES, 0, 2);
-      vf value = vf_get(x, lanes);
-      if (n != NULL) value = vf_min(high, vf_max(low, vf_fma(value, scale, shift)));
-      vf_store(pixel_at(im, edge, row, i), value);
+      vf_store(pixel_at(im, edge, row, i), norm_of(&norm, vf_get(x, lanes)));
     }
 }
 
@@ -107,18 +99,13 @@ void DFT_SIMD(dft_depthwise_small_group)(const dft_train_conv *t, int s, int ch,
 
 INLINE void fill_dz(const dft_train_gradient *g, ptrdiff_t at, int c, int ch, int edge, int lanes,
                     image *im) {
-  const dft_norm *n = g->norm;
-  const vf scale = vf_get(n->scale + ch, lanes), shift = vf_get(n->shift + ch, lanes);
-  const vf a = vf_get(n->a + ch, lanes), b = n->b == NULL ? vf_zero() : vf_get(n->b + ch, lanes);
-  const vf d = n->d == NULL ? vf_zero() : vf_get(n->d + ch, lanes);
+  const gradient_vector gradient = open_gradient(g->norm, ch, lanes);
   for (int row = 0; row < edge; row++)
     for (int i = 0; i < edge; i++, at += c) {
       __builtin_prefetch(g->z + at + VF_LANES, 0, 2);
       __builtin_prefetch(g->dy + at + VF_LANES, 0, 2);
-      const vf z = vf_get(g->z + at, lanes);
-      vf y = vf_get(g->dy + at, lanes);
-      if (n->relu6) y = vf_gate6(vf_fma(z, scale, shift), y);
-      vf_store(pixel_at(im, edge, row, i), vf_fma(a, y, vf_fma(b, z, d)));
+      vf_store(pixel_at(im, edge, row, i),
+               gradient_of(&gradient, vf_get(g->dy + at, lanes), vf_get(g->z + at, lanes)));
     }
 }
 
@@ -145,37 +132,22 @@ INLINE void weight_sums(image *x, image *dz, int c, int edge, int lanes, float *
   for (int k = 0; k < 9; k++) vf_put(taps + (ptrdiff_t)k * c, sum[k], lanes);
 }
 
-/* dx through the mirrored taps: skip added, stored, summed for the BatchNorm below. */
-INLINE void put_dx(const dft_train_conv *t, const dft_train_gradient *g, image *dz, ptrdiff_t at, int ch,
-                   int edge, int lanes, double *below) {
+/* dx through the mirrored taps. */
+INLINE void fill_dx(const dft_train_conv *t, const dft_train_gradient *g, image *dz, ptrdiff_t at, int ch,
+                    int edge, int lanes, double *below) {
   const int c = t->conv.channels;
-  const dft_norm *n = g->below_norm;
-  vf w[9], out[EDGES_MOST], beta = vf_zero(), gamma = vf_zero();
-  vf scale = vf_zero(), shift = vf_zero(), mean = vf_zero();
+  vf w[9], out[EDGES_MOST];
   for (int k = 0; k < 9; k++) w[k] = vf_get(t->weight + (ptrdiff_t)(8 - k) * c + ch, lanes);
-  if (below != NULL) {
-    scale = vf_get(n->scale + ch, lanes);
-    shift = vf_get(n->shift + ch, lanes);
-    mean = vf_get(n->mean + ch, lanes);
-  }
+  dx_vector dx = open_dx(g, below != NULL, ch, lanes);
   for (int row = 0; row < edge; row++) {
     convolve_row(dz, w, edge, row, out);
 #pragma GCC unroll 7
     for (int o = 0; o < edge; o++, at += c) {
-      vf dx = out[o];
-      if (g->skip != NULL) dx = vf_add(dx, vf_get(g->skip + at, lanes));
       __builtin_prefetch(g->dx + at + VF_LANES, 1);
-      vf_put(g->dx + at, dx, lanes);
-      if (below == NULL) continue;
-      const vf z = vf_get(g->below_z + at, lanes);
-      if (n->relu6) dx = vf_gate6(vf_fma(z, scale, shift), dx);
-      beta = vf_add(beta, dx);
-      gamma = vf_fma(dx, vf_sub(z, mean), gamma);
+      put_dx(&dx, at, out[o], lanes);
     }
   }
-  if (below == NULL) return;
-  vf_put_doubles(below + ch, beta, lanes);
-  vf_put_doubles(below + c + ch, gamma, lanes);
+  close_dx(&dx, c, lanes, below == NULL ? NULL : below + ch);
 }
 
 INLINE void backward_lanes(const dft_train_conv *t, const dft_train_gradient *g, ptrdiff_t at, int ch,
@@ -189,7 +161,7 @@ INLINE void backward_lanes(const dft_train_conv *t, const dft_train_gradient *g,
     fill(t->x + at, t->x_norm, c, ch, edge, lanes, &x);
     weight_sums(&x, &dz, c, edge, lanes, taps + ch);
   }
-  if (g->dx != NULL) put_dx(t, g, &dz, at, ch, edge, lanes, below);
+  if (g->dx != NULL) fill_dx(t, g, &dz, at, ch, edge, lanes, below);
 }
 
 void DFT_SIMD(dft_depthwise_small_backward_group)(const dft_train_conv *t, const dft_train_gradient *g, int s,

@@ -74,19 +74,22 @@ static int pair_threads(const dft_train_conv *t) {
   return dft_threads_for((int64_t)t->map->samples * t->conv.in_h * t->conv.in_w * t->conv.channels);
 }
 
-/* What becomes of a shard's G, for some channels of the expansion. */
-typedef struct gram_job {
-  const dft_train_conv *expand;
-  const pair_work *work;
-  const dft_norm *norm;
-} gram_job;
+/* What tasks and folds need, forward or backward: of a sample, of its groups of channels, of a shard's G. */
+typedef struct pair_job {
+  const dft_train_conv *expand, *t;
+  const dft_train_gradient *g;
+  pair_work work;
+  float *z;
+  const float *square_bias; /* of finish */
+  bool below;               /* the expansion trains, or something below it */
+} pair_job;
 
 /* G of samples [first, first + count). */
-static void gram_of_shard(const gram_job *job, int first, int count, double *gram) {
+static void gram_of_shard(const pair_job *job, int first, int count, double *gram) {
   const int k = job->expand->conv.in_channels, values = (k + 1) * k;
   memset(gram, 0, (size_t)values * sizeof *gram);
   for (int s = first; s < first + count; s++)
-    for (int i = 0; i < values; i++) gram[i] += job->work->grams[(ptrdiff_t)s * values + i];
+    for (int i = 0; i < values; i++) gram[i] += job->work.grams[(ptrdiff_t)s * values + i];
 }
 
 /* out[width] = row[k] . w */
@@ -97,7 +100,7 @@ static void row_times(const double *row, const float *w, int k, int c, int width
 }
 
 static void statistics_leaf(const void *context, int first, int count, int channel, int width, double *sums) {
-  const gram_job *job = context;
+  const pair_job *job = context;
   const int k = job->expand->conv.in_channels, c = job->expand->conv.channels;
   const float *w = job->expand->weight + channel;
   double gram[GRAM], row[WIDEST_OUT];
@@ -109,16 +112,6 @@ static void statistics_leaf(const void *context, int first, int count, int chann
     for (int j = 0; j < width; j++) sums[width + j] += (double)w[(ptrdiff_t)i * c + j] * row[j];
   }
 }
-
-/* What the tasks of a sample or of a sample's group of channels need. */
-typedef struct pair_job {
-  const dft_train_conv *expand, *t;
-  const dft_train_gradient *g;
-  pair_work work;
-  float *z;
-  const float *square_bias; /* of finish */
-  bool below;               /* the expansion trains, or something below it */
-} pair_job;
 
 static void gram_task(const void *context, int s) {
   const pair_job *job = context;
@@ -132,9 +125,8 @@ void DFT_SIMD(dft_train_pair_sums)(const dft_train_conv *expand, double *sums) {
   const int k = expand->conv.in_channels, c = expand->conv.channels, samples = expand->map->samples;
   const pair_job job = {.expand = expand, .work = plan(&expand->conv, samples, expand->work)};
   dft_run_tasks(&(dft_tasks){gram_task, &job, samples}, 1, pair_threads(expand));
-  const gram_job grams = {.expand = expand, .work = &job.work};
   const dft_sums fold = {
-      .leaf = statistics_leaf, .job = &grams, .values = 2, .c = c, .work = (int64_t)k * k * c, .out64 = sums};
+      .leaf = statistics_leaf, .job = &job, .values = 2, .c = c, .work = (int64_t)k * k * c, .out64 = sums};
   dft_sum_shards(&fold, expand->map);
 }
 
@@ -239,14 +231,14 @@ static void pack_square(const dft_train_conv *expand, const dft_norm *norm, floa
 }
 
 static void dw_leaf(const void *context, int first, int count, int channel, int width, double *sums) {
-  const gram_job *job = context;
-  const dft_norm *n = job->norm;
+  const pair_job *job = context;
+  const dft_norm *n = job->g->norm;
   const int k = job->expand->conv.in_channels, c = job->expand->conv.channels;
   double gram[GRAM], row[WIDEST_OUT] = {0};
   if (n->b != NULL) gram_of_shard(job, first, count, gram);
   for (int i = 0; i < k; i++, sums += width) {
     for (int s = first; s < first + count; s++) {
-      const float *p = job->work->products + ((ptrdiff_t)s * k + i) * c + channel;
+      const float *p = job->work.products + ((ptrdiff_t)s * k + i) * c + channel;
       for (int j = 0; j < width; j++) sums[j] += (double)p[j];
     }
     for (int j = 0; j < width; j++) sums[j] *= (double)n->a[channel + j];
@@ -292,8 +284,7 @@ void DFT_SIMD(dft_train_pair_finish)(const dft_train_conv *expand, const dft_tra
   dft_run_tasks(&(dft_tasks){finish_task, &job, samples}, 1, pair_threads(expand));
   if (g->below_sums != NULL) DFT_SIMD(dft_fold_doubles)(job.work.sums, 2 * k, expand->map, g->below_sums);
   if (g->dw == NULL) return;
-  const gram_job grams = {expand, &job.work, g->norm};
   const dft_sums fold = {
-      .leaf = dw_leaf, .job = &grams, .values = k, .c = c, .work = (int64_t)k * k * c, .out32 = g->dw};
+      .leaf = dw_leaf, .job = &job, .values = k, .c = c, .work = (int64_t)k * k * c, .out32 = g->dw};
   dft_sum_shards(&fold, expand->map);
 }

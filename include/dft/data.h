@@ -62,6 +62,9 @@ dft_status dft_dataset_check(const dft_dataset *d, int64_t sample, float *out, c
  * one.
  */
 int64_t dft_dataset_passed_over(const dft_dataset *d, const char **example);
+/* A line about values that data.preprocessing does not seem to be meant for, or "": floats of which none of
+ * the first few images is beyond 1, where 0 ... 255 are expected. */
+void dft_dataset_doubt(const dft_dataset *d, char *text, size_t text_bytes);
 /* Whether there may be samples that cannot be read: files one by one. The same on all ranks. */
 bool dft_dataset_can_fail(const dft_dataset *d);
 

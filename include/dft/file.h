@@ -7,6 +7,7 @@
 #define DFT_FILE_H
 
 #include "dft/status.h"
+#include <stdbool.h>
 #include <stddef.h>
 
 /* End of the names under which files are written before their rename; the process id stands before it. What a
@@ -43,5 +44,9 @@ dft_status dft_link_file(const char *from, const char *to);
 /* Creates a directory and those above it, where missing. `what` names it in the message ("run directory").
  */
 dft_status dft_make_directories(const char *directory, const char *what);
+
+/* Whether `path`, which need not exist yet, is or would be `folder` or below it, links followed. False where
+ * that cannot be told. */
+bool dft_is_inside(const char *path, const char *folder);
 
 #endif

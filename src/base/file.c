@@ -225,3 +225,25 @@ dft_status dft_read_file(const char *path, size_t most, unsigned char **bytes, s
   *bytes = NULL;
   return status;
 }
+
+/* Where `path` is or will be: its real path, or that of what exists of it. */
+static bool real_place(const char *path, char real[PATH_MAX]) {
+  char part[PATH_MAX];
+  snprintf(part, sizeof part, "%s", path);
+  while (realpath(part, real) == NULL) {
+    char *slash = strrchr(part, '/');
+    if (errno != ENOENT || strcmp(part, ".") == 0) return false;
+    if (slash == NULL)
+      snprintf(part, sizeof part, ".");
+    else
+      slash[slash == part] = '\0';
+  }
+  return true;
+}
+
+bool dft_is_inside(const char *path, const char *folder) {
+  char in[PATH_MAX], out[PATH_MAX];
+  if (realpath(folder, in) == NULL || !real_place(path, out)) return false;
+  const size_t length = strcmp(in, "/") == 0 ? 0 : strlen(in);
+  return strncmp(in, out, length) == 0 && (out[length] == '/' || out[length] == '\0');
+}

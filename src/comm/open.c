@@ -42,6 +42,15 @@ static bool several_expected(void) {
   return number_from("OMPI_COMM_WORLD_SIZE") > 1 || number_from("SLURM_STEP_NUM_TASKS") > 1;
 }
 
+int dft_comm_launched_rank(void) {
+  static const char *const ranks[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"};
+  for (size_t i = 0; i < sizeof ranks / sizeof *ranks; ++i) {
+    const long rank = number_from(ranks[i]);
+    if (rank >= 0) return (int)rank;
+  }
+  return 0;
+}
+
 /* Everything we know before MPI_Init about where the world is: mpirun says it, Slurm says it, or there is no
  * launcher at all. */
 static bool world_on_one_host(void) {

@@ -2,6 +2,7 @@
 #include "augment.h"
 #include "mix.h"
 #include <isa-l/crc64.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,6 +52,35 @@ static dft_status read_image(const dft_dataset *d, const dft_loader *loader, int
   dft_random_image(d->seed, d->part, origin, out, count);
   dft_preprocess(loader->preprocessing, out, count);
   return DFT_OK;
+}
+
+/* The largest magnitude among some samples of an array of floats. */
+static float largest(const dft_dataset *d, int64_t samples) {
+  const int64_t values = dft_pixels_file(d->pixels)->sample_bytes / (int64_t)sizeof(float);
+  float most = 0;
+  for (int64_t s = 0; s < samples; s++) {
+    const char *row = dft_pixels_row(d->pixels, d->selection.origin[s * d->selection.count / samples]);
+    for (int64_t i = 0; i < values; i++) {
+      float value;
+      memcpy(&value, row + i * (int64_t)sizeof value, sizeof value);
+      if (fabsf(value) > most) most = fabsf(value);
+    }
+  }
+  return most;
+}
+
+void dft_dataset_doubt(const dft_dataset *d, char *text, size_t text_bytes) {
+  enum { LOOKED_AT = 16 };
+  const dft_preprocessing p = d->loader.preprocessing;
+  text[0] = '\0';
+  if (d->pixels == NULL || d->loader.type != DFT_TYPE_F32 || p == DFT_PREPROCESS_NONE) return;
+  const float most = largest(d, d->selection.count < LOOKED_AT ? d->selection.count : LOOKED_AT);
+  if (most == 0 || most > 1) return;
+  snprintf(text, text_bytes,
+           "%s: no value seems to be beyond 1, but data.preprocessing: %s takes 0 ... 255; multiply by 255%s",
+           dft_pixels_file(d->pixels)->path, p == DFT_PREPROCESS_UNIT ? "unit" : "mobilenet_v2",
+           p == DFT_PREPROCESS_UNIT ? ", or set it to none"
+                                    : ", or make it -1 ... 1 and set preprocessing: none");
 }
 
 bool dft_dataset_can_fail(const dft_dataset *d) {

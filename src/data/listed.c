@@ -1,5 +1,6 @@
 /* Folders and shards against the config: are these the classes it speaks of? */
 #include "dataset.h"
+#include "dft/file.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,12 +83,27 @@ static dft_status check_like(const char *path, const dft_listing *l, const dft_m
                   classes);
 }
 
+/* Folders are classes: what a run writes among them would be classes the next time. */
+static dft_status check_outputs(const dft_config *config, const char *path) {
+  const struct {
+    const char *key, *directory;
+  } outputs[] = {{"run_dir", config->run_dir},
+                 {"cache.directory", config->cache.directory},
+                 {"data.decoded_cache", config->data.decoded_cache}};
+  for (size_t i = 0; i < sizeof outputs / sizeof *outputs; i++)
+    if (outputs[i].directory != NULL && dft_is_inside(outputs[i].directory, path))
+      return dft_fail(DFT_EUSAGE, "%s: %s is inside %s, whose folders are classes; name one outside",
+                      outputs[i].key, outputs[i].directory, path);
+  return DFT_OK;
+}
+
 static dft_status list(const dft_config *config, const char *path, const dft_manifest *like,
                        const dft_share *share, dft_listing *l) {
   if (config->data.format == DFT_DATA_TAR) {
     DFT_TRY(dft_list_shards(path, share, l));
     return check_like(path, l, like);
   }
+  DFT_TRY(check_outputs(config, path));
   if (like != NULL)
     return dft_list_folder(path, dft_manifest_class_names(like), dft_manifest_classes(like),
                            "data.train.path", share, l);

@@ -84,7 +84,10 @@ static dft_status parse_descr(reader *r, dft_array *a) {
       return dft_fail(DFT_EDATA, "%s: big-endian values (%s); save with .astype('<%s')", r->path, descr,
                       codes[i].code);
   }
-  return dft_fail(DFT_EDATA, "%s: npy values of type '%s' are not supported", r->path, descr);
+  return dft_fail(DFT_EDATA,
+                  "%s: npy values of type '%s' are not supported; save images as uint8 or float32, labels as "
+                  "int64",
+                  r->path, descr);
 }
 
 static dft_status parse_shape(reader *r, dft_array *a) {
@@ -138,6 +141,8 @@ static dft_status parse_dict(reader *r, dft_array *a) {
 }
 
 dft_status dft_npy_parse(const char *path, const uint8_t *head, size_t have, dft_array *a) {
+  if (have >= 4 && memcmp(head, "PK\3\4", 4) == 0)
+    return dft_fail(DFT_EDATA, "%s: an archive of arrays (.npz); save each with numpy.save", path);
   if (have < 10 || memcmp(head, "\x93NUMPY", 6) != 0) return dft_fail(DFT_EDATA, "%s: not an npy file", path);
   if (head[6] < 1 || head[6] > 3 || head[7] != 0)
     return dft_fail(DFT_EDATA, "%s: npy version %d.%d is not supported", path, head[6], head[7]);

@@ -6,7 +6,6 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -249,32 +248,6 @@ static dft_status check_empty(const char *directory) {
                           unfinished ? " (files of a dft pack that was interrupted, or still runs)" : "");
 }
 
-/* Where `path` is or will be: its real path, or that of what exists of it. */
-static bool real_place(const char *path, char real[PATH_MAX]) {
-  char part[PATH_MAX];
-  snprintf(part, sizeof part, "%s", path);
-  while (realpath(part, real) == NULL) {
-    char *slash = strrchr(part, '/');
-    if (errno != ENOENT || strcmp(part, ".") == 0) return false;
-    if (slash == NULL)
-      snprintf(part, sizeof part, ".");
-    else
-      slash[slash == part] = '\0';
-  }
-  return true;
-}
-
-/* Shards inside the folder would be a class of it the next time. */
-static dft_status check_outside(const char *folder, const char *directory) {
-  char in[PATH_MAX], out[PATH_MAX];
-  if (realpath(folder, in) == NULL || !real_place(directory, out)) return DFT_OK;
-  const size_t length = strlen(in);
-  if (strncmp(in, out, length) != 0 || (out[length] != '/' && out[length] != '\0')) return DFT_OK;
-  return dft_fail(DFT_EUSAGE,
-                  "%s: the output directory is inside the folder that is packed; name one beside it",
-                  directory);
-}
-
 dft_status dft_pack(const char *folder, const char *directory, const dft_pack_options *options,
                     dft_packed *packed) {
   dft_listing l;
@@ -284,7 +257,11 @@ dft_status dft_pack(const char *folder, const char *directory, const dft_pack_op
   DFT_TRY(dft_list_folder(folder, NULL, 0, NULL, dft_share_alone(), &l));
   dft_status status = dft_manifest_share(&l, dft_share_alone(), &m);
   dft_listing_free(&l);
-  if (status == DFT_OK) status = check_outside(folder, directory);
+  /* shards inside the folder would be a class of it the next time */
+  if (status == DFT_OK && dft_is_inside(directory, folder))
+    status = dft_fail(DFT_EUSAGE,
+                      "%s: the output directory is inside the folder that is packed; name one beside it",
+                      directory);
   if (status == DFT_OK) status = dft_make_directories(directory, "output directory");
   if (status == DFT_OK) status = check_empty(directory);
   if (status == DFT_OK) {

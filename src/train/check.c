@@ -84,12 +84,9 @@ static dft_status tell_block(checking *k, int64_t first, int count) {
 }
 
 static void print_totals(const checking *k) {
-  const char *example;
-  int64_t passed_over = dft_dataset_passed_over(k->data, &example);
-  if (passed_over > 0 && !k->told)
-    printf("note: %lld file%s passed over for %s, as %s\n", (long long)passed_over,
-           passed_over == 1 ? " was" : "s were",
-           passed_over == 1 ? "its name or place" : "their names or places", example);
+  char line[DFT_LINE_BYTES];
+  dft_passed_over_line(k->data, line, sizeof line);
+  if (line[0] != '\0' && !k->told) printf("note: %s\n", line);
   printf("%s: %lld samples, %lld unreadable, %lld suspicious\n", k->what, (long long)k->samples,
          (long long)k->unreadable, (long long)k->suspicious);
   printf("  %-30s %9s %11s\n", "class", "samples", "unreadable");
@@ -115,6 +112,12 @@ static dft_status read_all(checking *k) {
     show_progress(k, first + count);
   }
   dft_progress_end();
+  char doubt[DFT_LINE_BYTES];
+  dft_dataset_doubt(k->data, doubt, sizeof doubt);
+  if (doubt[0] != '\0') {
+    printf("warning: %s\n", doubt);
+    k->suspicious++;
+  }
   print_totals(k);
   return DFT_OK;
 }

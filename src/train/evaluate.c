@@ -225,6 +225,7 @@ static dft_status evaluate(dft_run *run, dft_state *state, const char *checkpoin
                                               &run->data[DFT_SET_TRAIN], &run->data[DFT_SET_VALIDATION])));
   DFT_TRY(dft_same_data(run->comm, run->data[DFT_SET_VALIDATION], "validation",
                         &run->fingerprint[DFT_SET_VALIDATION]));
+  if (dft_comm_rank(run->comm) == 0) dft_tell_data(run->data[DFT_SET_VALIDATION], false);
   DFT_TRY(dft_comm_agree(run->comm, check_names(state, run->data[DFT_SET_VALIDATION], checkpoint)));
   DFT_TRY(warn_of_split(run, state, checkpoint));
   DFT_TRY(dft_comm_agree(run->comm, dft_model_of_state(state, checkpoint, true, &run->model)));

@@ -155,11 +155,16 @@ static void report_step(dft_run *run, const dft_step_result *s, int steps, doubl
   dft_trace_end(DFT_TRACE_WORK, "log", -1, traced_s);
 }
 
-static dft_status stop(dft_run *run) {
+/* A checkpoint from which the same command goes on. */
+static dft_status save_to_go_on(dft_run *run) {
   DFT_TRY(dft_save(run, DFT_SAVE_NUMBERED));
   DFT_TRY(dft_save_wait(run));
   DFT_TRY(dft_agree_pending(run)); /* of a save that ended during an evaluation, perhaps */
-  DFT_TRY(dft_trace_finish(run));
+  return dft_trace_finish(run);
+}
+
+static dft_status stop(dft_run *run) {
+  DFT_TRY(save_to_go_on(run));
   return dft_fail(DFT_ESTOPPED,
                   "stopped by a signal after step %" PRId64
                   ", checkpoint written to %s: run the same command again to go on",
@@ -185,7 +190,7 @@ static dft_status one_step(dft_run *run, int steps) {
   return every > 0 && at->step % every == 0 ? dft_save(run, DFT_SAVE_NUMBERED) : DFT_OK;
 }
 
-/* Whether this epoch's score is the best so far; the first of equals stays. Only where nothing was validated
+/* Whether this epoch's score is the best so far; the first of equals stays. Only where nothing is validated
  * is it training's: a val_loss that is not finite is worse than all others. */
 static bool improves(dft_run *run, const dft_epoch *e, bool validated) {
   bool accuracy = run->config->checkpoint.monitor == DFT_MONITOR_VAL_ACCURACY;
@@ -235,6 +240,16 @@ static dft_status sum_work(dft_run *run) {
   return DFT_OK;
 }
 
+/* The epoch's steps are done: the next start measures again. */
+static dft_status fail_validation(dft_run *run, int64_t samples) {
+  DFT_TRY(save_to_go_on(run));
+  return dft_fail(
+      DFT_EDATA,
+      "none of the %lld validation samples can be read; a checkpoint is in %s: make them readable "
+      "and run the same command again",
+      (long long)samples, run->config->run_dir);
+}
+
 /* Validation, history, the epoch's line and checkpoint. */
 static dft_status end_epoch(dft_run *run, int steps, double start_s) {
   dft_position *at = &run->at;
@@ -259,6 +274,7 @@ static dft_status end_epoch(dft_run *run, int steps, double start_s) {
     dft_trace_end(DFT_TRACE_WORK, "validation", -1, traced_s);
     if (status == DFT_ESTOPPED) return stop(run); /* the epoch's steps are done: the next start evaluates */
     DFT_TRY(status);
+    if (metrics.count == 0) return fail_validation(run, metrics.left_out);
     dft_tell_left_out(run, DFT_SET_VALIDATION, metrics.left_out);
     e.val_accuracy = metrics.accuracy;
     e.val_loss = metrics.loss;
@@ -267,7 +283,7 @@ static dft_status end_epoch(dft_run *run, int steps, double start_s) {
   at->phase_epoch++;
   at->position = 0;
   at->loss_sum = at->correct_sum = at->count_sum = 0;
-  bool best = improves(run, &e, metrics.count > 0);
+  bool best = improves(run, &e, run->data[DFT_SET_VALIDATION] != NULL);
   dft_defer(run, remember(run, &e));
   DFT_TRY(sum_work(run));
   if (run->report != NULL)

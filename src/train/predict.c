@@ -248,6 +248,7 @@ static dft_status predict_input(prediction *p, char kind, const char *const *pat
           ? dft_data_open_images(paths[0], height, width, p->preprocessing, p->resize, share, &data)
           : dft_data_open_files(paths, count, height, width, p->preprocessing, p->resize, share, &data);
   status = dft_comm_agree(p->comm, status);
+  if (status == DFT_OK && dft_comm_rank(p->comm) == 0) dft_tell_data(data, false);
   if (status == DFT_OK) status = predict_dataset(p, data);
   dft_dataset_free(data);
   return status;

@@ -208,6 +208,24 @@ void dft_class_names_free(char **names, int count) {
   free(names);
 }
 
+void dft_passed_over_line(const dft_dataset *data, char *text, size_t bytes) {
+  const char *example;
+  const int64_t files = dft_dataset_passed_over(data, &example);
+  text[0] = '\0';
+  if (files > 0)
+    snprintf(text, bytes, "%lld file%s passed over for %s, as %s", (long long)files,
+             files == 1 ? " was" : "s were", files == 1 ? "its name or place" : "their names or places",
+             example);
+}
+
+void dft_tell_data(const dft_dataset *data, bool files) {
+  char line[DFT_LINE_BYTES];
+  dft_dataset_doubt(data, line, sizeof line);
+  if (line[0] != '\0') dft_warn("%s", line);
+  if (files) dft_passed_over_line(data, line, sizeof line);
+  if (files && line[0] != '\0') dft_note("%s", line);
+}
+
 dft_status dft_first_other(dft_comm *comm, uint64_t value, int *other) {
   void *all;
   DFT_TRY(dft_comm_gather(comm, &value, sizeof value, &all));

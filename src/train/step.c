@@ -64,7 +64,8 @@ static dft_status not_finite(dft_run *run, const char *what) {
   }
   return dft_fail(
       DFT_ENONFINITE,
-      "step %lld (epoch %d): the %s is not finite; lower the learning rate or look at the batch: %s",
+      "step %lld (epoch %d): the %s is not finite; lower the learning rate, or look at the batch (dft check "
+      "finds images that are not finite): %s",
       (long long)run->at.step + 1, run->at.epoch + 1, what, names);
 }
 

@@ -150,6 +150,12 @@ dft_status dft_trace_finish(dft_run *run);
  * agree. Opens the device; where nothing trains distributed.backend and compute.precision have no say.
  * Collective. */
 dft_status dft_setup_compute(dft_comm *comm, const dft_config *config, bool trains, dft_compute *compute);
+/* "3 files were passed over for their names or places, as a.heic", or "". */
+enum { DFT_LINE_BYTES = 4608 };
+void dft_passed_over_line(const dft_dataset *data, char *text, size_t bytes);
+/* For rank 0: what is odd about data that can be used: values that data.preprocessing is not for and, with
+ * `files`, what was passed over. */
+void dft_tell_data(const dft_dataset *data, bool files);
 /* The first rank whose value is not rank 0's; 0: there is none. Collective. */
 dft_status dft_first_other(dft_comm *comm, uint64_t value, int *other);
 /* The fingerprint of a dataset, which must be the same on all ranks: each host has listed its own files.

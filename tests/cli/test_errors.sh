@@ -79,7 +79,21 @@ grep -q "nan.npy\[" "$work/out" || { cat "$work/out" >&2; fail "the samples of t
 expect 65 "unreadable: one_nan.npy[23]: not finite at row 0, column 4, channel 0" "$DFT" check "$config" data.format=npy \
   "data.train={images: $work/one_nan.npy, labels: $work/zeros.npy}" data.validation=null
 grep -q "^training: 24 samples, 1 unreadable" "$work/out" || fail "check: the value that is not finite is not counted"
+# arrays that numpy or PyTorch users have at hand
+npy=(data.format=npy "data.train={images: $work/ones.npy, labels: $work/zeros.npy}" data.validation=null)
+{ npy_header '<f4' '(24, 33, 40, 3)' && head -c $((24 * 33 * 40 * 3 * 4)) /dev/zero | sed 's/\x00\x00\x00\x00/\x00\x00\x80\x3f/g'; } >"$work/ones.npy"
+for words in "check" ""; do
+  expect 0 "ones.npy: no value seems to be beyond 1, but data.preprocessing: mobilenet_v2 takes 0 ... 255" \
+    "$DFT" $words "$config" run_dir="$work/ones" "${npy[@]}"
+done
+expect 0 "no value seems to be beyond 1" "$DFT" predict "$work/ones/final.pb" "$work/ones.npy"
+expect 0 "0 suspicious" "$DFT" check "$config" "${npy[@]}" data.preprocessing=none
+{ npy_header '<f2' '(24, 33, 40, 3)' && head -c $((24 * 33 * 40 * 3 * 2)) /dev/zero; } >"$work/half.npy"
+printf 'PK\3\4and more of it' >"$work/arrays.npz"
+both 65 "half.npy: npy values of type '<f2' are not supported; save images as uint8 or float32" "$config" "${npy[@]}" data.train.images="$work/half.npy"
+both 65 "arrays.npz: an archive of arrays (.npz); save each with numpy.save" "$config" "${npy[@]}" data.train.images="$work/arrays.npz"
 # usage
+expect 2 "the checkpoint comes before the config; usage: dft eval" "$DFT" eval "$config" "$work/ones/final.pb"
 expect 2 "usage: dft inspect" "$DFT" inspect
 expect 65 "nothing.pb" "$DFT" inspect "$work/nothing.pb"
 expect 65 "config.yaml" "$DFT" inspect "$config"
@@ -158,6 +172,25 @@ touch "$work/half/mine"
 expect 2 "is not empty; name a new one" "$DFT" pack "$work/photos" "$work/half"
 expect 2 "out: the output directory is inside the folder" "$DFT" pack "$work/photos/cats" "$work/photos/cats/out"
 expect 2 "cats: the output directory is inside the folder" "$DFT" pack "$work/photos/cats" "$work/photos/cats"
+# what a run writes must not become a class of its data
+pairs=("${folder[@]}" data.train.path="$work/pairs" model.classes=2)
+mkdir -p "$work/pairs/"{a,b}
+cp "$DFT_SOURCE/tests/golden/data/images/rgb.png" "$work/pairs/a/"
+cp "$DFT_SOURCE/tests/golden/data/images/rgb.png" "$work/pairs/b/"
+ln -s pairs "$work/alias"
+for key in run_dir cache.directory data.decoded_cache; do
+  both 2 "$key: $work/pairs/new/one is inside $work/pairs, whose folders are classes; name one outside" "${pairs[@]}" $key="$work/pairs/new/one"
+done
+both 2 "run_dir: $work/alias is inside $work/pairs" "${pairs[@]}" run_dir="$work/alias"
+[ "$(ls "$work/pairs")" = "$(printf 'a\nb')" ] || fail "a refused run leaves something among the classes"
+touch "$work/pairs/a/photo.heic"
+expect 0 "1 file was passed over for its name or place, as a/photo.heic" "$DFT" "${pairs[@]}" run_dir="$work/pairs.run"
+# commands that run alone, started once per rank
+for command in "check $config" "plan $config" "inspect $work/heard/final.pb" "pack $work/pairs $work/packed" "export $work/heard/final.pb $work/two.pb"; do
+  expect 0 "dft ${command%% *} needs no mpirun or srun: rank 0 does it, the others do nothing" np_quiet 3 $command
+done
+[ "$(grep -c "others do nothing" "$work/out")" = 1 ] || fail "more than one rank says that it does nothing"
+tar tf "$work"/packed/*.tar >"$work/out" && [ "$(grep -c png "$work/out")" = 2 ] || fail "dft pack under mpirun"
 # the split of another seed holds what training has seen
 ok "train with a split" np 1 "$config" run_dir="$work/split" data.validation="{split: 0.25}"
 expect 0 "" "$DFT" eval "$work/split/final.pb" "$config" data.validation="{split: 0.25}"

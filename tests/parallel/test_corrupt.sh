@@ -99,6 +99,23 @@ for ranks in 1 3; do
   [ ! -e "$work/void.run/final.pb" ] || fail "np $ranks: a run that read nothing is finished"
 done
 
+# Validation that becomes unreadable is not compared with training's loss; repaired, it goes on as if nothing had been.
+mkdir "$work/lost"
+cp -r "$work/photos/"? "$work/lost/" && rm "$work/lost/"?/{03,04,05,06,07,08,09,10,11}.bmp
+lost=(data.validation.path="$work/lost" checkpoint.every_epochs=0)
+train kept 2 "${lost[@]}"
+cp -r "$work/lost" "$work/lost.good"
+for file in "$work"/lost/?/*; do head -c "$(stat -c %s "$file")" /dev/zero >"$work/zeros" && cp "$work/zeros" "$file"; done
+for ranks in 3 1; do
+  expect 65 "none of the 6 validation samples can be read; a checkpoint is in $work/found: make them readable" \
+    np_quiet $ranks "$work/config.yaml" run_dir="$work/found" "${lost[@]}"
+  [ "$(ls "$work/found/"*.pb | wc -l)" = 1 ] && [ ! -e "$work/found/best.pb" ] || fail "np $ranks: not one checkpoint to go on from"
+done
+cp -r "$work/lost.good/." "$work/lost/"
+train found 2 "${lost[@]}"
+grep -q "resuming from" "$work/out" || fail "did not go on with repaired validation"
+equal "validation that was repaired" kept found
+
 # dft eval counts what it has seen
 for ranks in 1 3; do
   expect 0 "left out, as they cannot be read: 1" np_quiet $ranks eval "$work/one/final.pb" "$work/config.yaml" --json "$work/eval$ranks.json"

@@ -105,7 +105,9 @@ static dft_status pass_over(walk *w, const char *below, const char *name) {
  * are of none. */
 static dft_status read_entries(walk *w, DIR *d, const char *path, const char *below, dft_strings *directories,
                                dft_strings *files) {
-  for (;;) {
+  enum { TICK_EVERY = 64 }; /* entries: asking a slow file system of each what it is takes time */
+  for (int64_t n = 1;; n++) {
+    if (n % TICK_EVERY == 0) w->share->tick(w->share->context);
     errno = 0;
     const struct dirent *e = readdir(d);
     if (e == NULL) return errno == 0 ? DFT_OK : fail_directory(path);
@@ -197,23 +199,32 @@ dft_status dft_list_images(const char *path, const dft_share *share, dft_strings
 
 /* ---- the classes ---- */
 
-static bool has_name(const char *const *list, int64_t count, const char *name) {
-  for (int64_t i = 0; i < count; i++)
-    if (strcmp(list[i], name) == 0) return true;
-  return false;
+static int compare_names(const void *a, const void *b) {
+  return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
+static bool has_name(const char *const *sorted, int64_t count, const char *name) {
+  return bsearch(&name, sorted, (size_t)count, sizeof *sorted, compare_names) != NULL;
+}
+
+/* `folders` are sorted. */
 static dft_status check_names(const walk *w, const dft_strings *folders, const char *const *wanted, int count,
                               const char *wanted_from) {
   for (int i = 0; i < count; i++)
     if (!has_name((const char *const *)folders->items, folders->count, wanted[i]))
       return dft_fail(DFT_EDATA, "%s: the class folder '%s' is missing, which %s has", w->root, wanted[i],
                       wanted_from);
-  for (int64_t i = 0; i < folders->count; i++)
-    if (!has_name(wanted, count, folders->items[i]))
-      return dft_fail(DFT_EDATA, "%s: there is a class folder '%s', which %s does not have", w->root,
-                      folders->items[i], wanted_from);
-  return DFT_OK;
+  const char **sorted = malloc(((size_t)count + 1) * sizeof *sorted);
+  if (sorted == NULL) return dft_fail_memory("class names", (unsigned long long)count * sizeof *sorted);
+  memcpy(sorted, wanted, (size_t)count * sizeof *sorted);
+  qsort(sorted, (size_t)count, sizeof *sorted, compare_names);
+  dft_status status = DFT_OK;
+  for (int64_t i = 0; i < folders->count && status == DFT_OK; i++)
+    if (!has_name(sorted, count, folders->items[i]))
+      status = dft_fail(DFT_EDATA, "%s: there is a class folder '%s', which %s does not have", w->root,
+                        folders->items[i], wanted_from);
+  free(sorted);
+  return status;
 }
 
 static dft_status find_classes(walk *w, const char *const *wanted, int count, const char *wanted_from,

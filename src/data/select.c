@@ -22,22 +22,41 @@ static void add(dft_selection *s, int64_t origin, int32_t label) {
   s->label[s->count++] = label;
 }
 
-/* The new number of a label under classes_subset; -1: not kept. */
-static int32_t renumber(const dft_config *config, int64_t label) {
-  for (int c = 0; c < config->data.classes_subset_count; c++)
-    if (config->data.classes_subset[c] == label) return c;
-  return -1;
+/* classes_subset by label: what is kept, and its new number. */
+typedef struct kept {
+  int64_t label;
+  int32_t number;
+} kept;
+
+static int compare_kept(const void *a, const void *b) {
+  const int64_t x = ((const kept *)a)->label, y = ((const kept *)b)->label;
+  return (x > y) - (x < y);
 }
 
-static dft_status check_subset(const dft_config *config) {
+/* -1: not kept. */
+static int32_t renumber(const kept *table, int count, int64_t label) {
+  const kept *found = bsearch(&(kept){.label = label}, table, (size_t)count, sizeof *table, compare_kept);
+  return found != NULL ? found->number : -1;
+}
+
+static dft_status sort_subset(const dft_config *config, kept **table) {
   int n = config->data.classes_subset_count;
+  *table = NULL;
   if (n > config->model.classes)
     return dft_fail(DFT_EUSAGE, "data.classes_subset names %d classes, more than model.classes (%d)", n,
                     config->model.classes);
-  for (int c = 0; c < n; c++)
-    if (renumber(config, config->data.classes_subset[c]) != c)
-      return dft_fail(DFT_EUSAGE, "data.classes_subset names the label %lld twice",
-                      (long long)config->data.classes_subset[c]);
+  kept *t = malloc(((size_t)n + 1) * sizeof *t);
+  if (t == NULL) return dft_fail_memory("data.classes_subset", (unsigned long long)n * sizeof *t);
+  for (int c = 0; c < n; c++) t[c] = (kept){config->data.classes_subset[c], c};
+  qsort(t, (size_t)n, sizeof *t, compare_kept);
+  for (int c = 1; c < n; c++)
+    if (t[c].label == t[c - 1].label) {
+      dft_status status =
+          dft_fail(DFT_EUSAGE, "data.classes_subset names the label %lld twice", (long long)t[c].label);
+      free(t);
+      return status;
+    }
+  *table = t;
   return DFT_OK;
 }
 
@@ -64,9 +83,9 @@ dft_status dft_select_classes(const dft_config *config, const char *where, const
                               int64_t count, bool every_class, dft_selection *s) {
   bool subset = config->data.classes_subset_count > 0;
   *s = (dft_selection){0};
-  DFT_TRY(check_subset(config));
-  DFT_TRY(reserve(s, count));
-  dft_status status = DFT_OK;
+  kept *table;
+  DFT_TRY(sort_subset(config, &table));
+  dft_status status = reserve(s, count);
   for (int64_t i = 0; i < count && status == DFT_OK; i++) {
     if (!subset && (labels[i] < 0 || labels[i] >= config->model.classes))
       status = dft_fail(DFT_EDATA,
@@ -74,9 +93,11 @@ dft_status dft_select_classes(const dft_config *config, const char *where, const
                         "model.classes or data.classes_subset",
                         where, (long long)labels[i], (long long)i, config->model.classes,
                         config->model.classes - 1);
-    int32_t label = subset ? renumber(config, labels[i]) : (int32_t)labels[i];
+    int32_t label =
+        subset ? renumber(table, config->data.classes_subset_count, labels[i]) : (int32_t)labels[i];
     if (status == DFT_OK && label >= 0) add(s, i, label);
   }
+  free(table);
   if (status == DFT_OK && subset && every_class) status = check_every_class(config, where, s);
   if (status != DFT_OK) dft_selection_free(s);
   return status;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 enum { MOST_CPU_S = 120 };
+static const rlim_t most_memory_bytes = (rlim_t)3 << 30; /* weights of up to 1 GiB, in some copies */
 
 /* Shared with the child. */
 typedef struct answer {
@@ -17,6 +18,20 @@ typedef struct answer {
   dft_status status;
   char text[1024];
 } answer;
+
+/* A small file can say of itself that it is large many times over. */
+static void limit_memory(void) {
+  struct rlimit space;
+  unsigned long long pages = 0;
+  FILE *f = fopen("/proc/self/statm", "re");
+  const bool known = f != NULL && fscanf(f, "%llu", &pages) == 1;
+  if (f != NULL) (void)fclose(f);
+  if (!known || getrlimit(RLIMIT_AS, &space) != 0) return;
+  const rlim_t most = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + most_memory_bytes;
+  if (space.rlim_cur != RLIM_INFINITY && space.rlim_cur < most) return;
+  space.rlim_cur = most;
+  setrlimit(RLIMIT_AS, &space);
+}
 
 static _Noreturn void work_apart(pid_t parent, const char *path, dft_apart_work *work, FILE *out, answer *a) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -26,6 +41,7 @@ static _Noreturn void work_apart(pid_t parent, const char *path, dft_apart_work 
   const struct rlimit cpu = {MOST_CPU_S, MOST_CPU_S + 1}, core = {0, 0};
   setrlimit(RLIMIT_CPU, &cpu);
   setrlimit(RLIMIT_CORE, &core);
+  limit_memory();
   static const int crashes[] = {SIGSEGV, SIGBUS,  SIGILL,
                                 SIGFPE,  SIGABRT, SIGXCPU}; /* the parent tells, no handler's stack trace */
   for (size_t i = 0; i < sizeof crashes / sizeof *crashes; i++) signal(crashes[i], SIG_DFL);

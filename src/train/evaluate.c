@@ -17,17 +17,10 @@ static double ratio(int64_t part, int64_t whole) {
   return whole > 0 ? (double)part / (double)whole : 0.0;
 }
 
-/* Samples of true_class that were predicted as the other: an entry of the confusion matrix. */
-static int64_t taken_for(const dft_metrics *m, int classes, int true_class, int predicted) {
-  return m->confusion[(int64_t)true_class * classes + predicted];
-}
-
 static class_scores score(const dft_metrics *m, int classes, int c) {
-  class_scores s = {.correct = taken_for(m, classes, c, c)};
-  for (int i = 0; i < classes; i++) {
-    s.support += taken_for(m, classes, c, i);
-    s.predicted += taken_for(m, classes, i, c);
-  }
+  class_scores s = {.support = m->by_class[DFT_BY_TRUE * classes + c],
+                    .predicted = m->by_class[DFT_BY_PREDICTED * classes + c],
+                    .correct = m->by_class[DFT_BY_BOTH * classes + c]};
   s.precision = ratio(s.correct, s.predicted);
   s.recall = ratio(s.correct, s.support);
   s.f1 = s.precision + s.recall > 0 ? 2 * s.precision * s.recall / (s.precision + s.recall) : 0.0;
@@ -54,12 +47,21 @@ static void print_scores(const char *name, class_scores s) {
   printf(" %9.4f %9.4f %9.4f %9lld\n", s.precision, s.recall, s.f1, (long long)s.support);
 }
 
-enum { MOST_COLUMNS = 100 }; /* of a table that can still be read */
+enum {
+  MOST_COLUMNS = 100,  /* of a table that can still be read */
+  MOST_CONFUSED = 4096 /* classes whose matrix fits in memory, and in a message, on every rank: 134 MB */
+};
+
+/* Samples of true_class that were predicted as the other: an entry of the confusion matrix. */
+static int64_t taken_for(const dft_metrics *m, int classes, int true_class, int predicted) {
+  return m->confusion[(int64_t)true_class * classes + predicted];
+}
 
 static void print_confusion(const dft_run *run, const dft_metrics *m) {
   const int classes = run->model->classes;
   if (classes > MOST_COLUMNS) {
-    printf("\nconfusion matrix: %d classes are too many for a table, --json writes it\n", classes);
+    printf("\nconfusion matrix: %d classes are too many for a table%s\n", classes,
+           m->confusion != NULL ? ", --json writes it" : "");
     return;
   }
   printf("\nconfusion matrix (rows: true class, columns: predicted)\n%-20s", "");
@@ -117,7 +119,8 @@ static void json(FILE *f, const dft_run *run, const char *checkpoint, const dft_
   json_scores(f, average(m, classes, false));
   fprintf(f, ", \"weighted\": {");
   json_scores(f, average(m, classes, true));
-  fprintf(f, ", \"confusion\": [");
+  fprintf(f, ", \"confusion\": %s", m->confusion != NULL ? "[" : "null}\n");
+  if (m->confusion == NULL) return;
   for (int t = 0; t < classes; t++)
     for (int p = 0; p < classes; p++)
       fprintf(f, "%s%s%lld%s", p == 0 && t ? ", " : "", p == 0 ? "[" : ", ",
@@ -241,10 +244,12 @@ static dft_status evaluate(dft_run *run, dft_state *state, const char *checkpoin
   DFT_TRY(dft_comm_agree(run->comm, dft_ahead_open(run, run->decode_threads)));
   dft_cache_use(run->cache, run->ahead.prefetch);
   dft_ahead_phase(run, 1);
-  size_t cells = (size_t)state->classes * (size_t)state->classes;
-  dft_metrics metrics = {.confusion = calloc(cells, sizeof(int64_t))};
-  dft_status status = metrics.confusion == NULL ? dft_fail_memory("confusion matrix", 0) : DFT_OK;
-  status = dft_comm_agree(run->comm, status);
+  const size_t classes = (size_t)state->classes;
+  const bool matrix = classes <= MOST_CONFUSED;
+  dft_metrics metrics = {.by_class = calloc(DFT_BY_CLASS * classes, sizeof(int64_t)),
+                         .confusion = matrix ? calloc(classes * classes, sizeof(int64_t)) : NULL};
+  const bool there = metrics.by_class != NULL && (metrics.confusion != NULL || !matrix);
+  dft_status status = dft_comm_agree(run->comm, there ? DFT_OK : dft_fail_memory("confusion matrix", 0));
   if (status == DFT_OK) status = dft_measure(run, DFT_SET_VALIDATION, &metrics);
   if (status == DFT_OK && metrics.count == 0)
     status =
@@ -253,6 +258,7 @@ static dft_status evaluate(dft_run *run, dft_state *state, const char *checkpoin
     if (json_path == NULL || !is_stdout(json_path)) print_table(run, &metrics);
     if (json_path != NULL) status = write_json(run, checkpoint, &metrics, json_path);
   }
+  free(metrics.by_class);
   free(metrics.confusion);
   return dft_comm_agree(run->comm, status);
 }

@@ -20,13 +20,25 @@ typedef struct evaluation {
   dft_arena *arena;
 } evaluation;
 
-static dft_status open_evaluation(const dft_run *run, int64_t count, bool confusion, evaluation *e) {
+/* What dft_measure sums, of each node: loss, correct, count; then metrics->by_class; then the confusion
+ * matrix. All but the loss are integers, exact in float64. */
+typedef struct columns {
+  size_t classes, by_class, confusion, width; /* where they begin; the end */
+} columns;
+
+static columns columns_of(const dft_metrics *metrics, int classes) {
+  columns k = {.classes = (size_t)classes, .by_class = DFT_SUMS};
+  k.confusion = k.by_class + (metrics->by_class != NULL ? DFT_BY_CLASS * k.classes : 0);
+  k.width = k.confusion + (metrics->confusion != NULL ? k.classes * k.classes : 0);
+  return k;
+}
+
+static dft_status open_evaluation(const dft_run *run, int64_t count, const columns *k, evaluation *e) {
   const dft_model *m = run->model;
   e->arena = dft_arena_new();
   if (e->arena == NULL) return dft_fail_memory("evaluation", 0);
   DFT_TRY(dft_shard_map_set(&e->map, run->shards, dft_comm_size(run->comm), dft_comm_rank(run->comm), count));
   size_t local = (size_t)e->map.samples, classes = (size_t)m->classes;
-  size_t width = DFT_SUMS + (confusion ? classes * classes : 0);
   e->x = dft_arena_floats(e->arena, TILE * (size_t)dft_model_boundary(m, run->phase.first));
   e->features = dft_arena_floats(e->arena, TILE * (size_t)m->features);
   e->packed = dft_arena_floats(e->arena, dft_model_head_packed_floats(m, run->host_ops));
@@ -38,7 +50,7 @@ static dft_status open_evaluation(const dft_run *run, int64_t count, bool confus
   e->samples = dft_arena_alloc(e->arena, TILE * sizeof(int64_t));
   e->correct = dft_arena_alloc(e->arena, local);
   e->bad = dft_arena_alloc(e->arena, local);
-  e->sums = dft_arena_alloc(e->arena, (size_t)e->map.nodes * width * sizeof(double));
+  e->sums = dft_arena_alloc(e->arena, (size_t)e->map.nodes * k->width * sizeof(double));
   if (!e->x || !e->features || !e->packed || !e->logits || !e->dlogits || !e->loss || !e->labels ||
       !e->predicted || !e->samples || !e->correct || !e->bad || !e->sums)
     return dft_fail_memory("evaluation", dft_arena_bytes(e->arena));
@@ -80,17 +92,22 @@ static dft_status measure_tile(dft_run *run, dft_set set, evaluation *e, int fir
   return DFT_OK;
 }
 
-/* Node-major sums: loss, correct, count, then the confusion matrix (integers, exact in float64). */
-static void sum_up(evaluation *e, int classes, bool confusion) {
-  size_t width = DFT_SUMS + (confusion ? (size_t)classes * (size_t)classes : 0);
-  dft_node_sums(&e->map, e->loss, e->sums + DFT_SUM_LOSS, width);
-  dft_node_sums_u8(&e->map, e->correct, e->sums + DFT_SUM_CORRECT, width);
+/* Node-major. */
+static void sum_up(evaluation *e, const columns *k) {
+  dft_node_sums(&e->map, e->loss, e->sums + DFT_SUM_LOSS, k->width);
+  dft_node_sums_u8(&e->map, e->correct, e->sums + DFT_SUM_CORRECT, k->width);
   for (int n = 0; n < e->map.nodes; n++) {
-    double *node = e->sums + (size_t)n * width;
+    double *node = e->sums + (size_t)n * k->width, *by_class = node + k->by_class;
     int begin = e->map.first[e->map.node_first[n]], end = e->map.first[e->map.node_first[n + 1]];
     node[DFT_SUM_COUNT] = end - begin;
-    for (int i = begin; i < end && confusion; i++)
-      node[DFT_SUMS + (int64_t)e->labels[i] * classes + e->predicted[i]] += 1.0;
+    for (int i = begin; i < end && k->confusion > k->by_class; i++) {
+      const size_t label = (size_t)e->labels[i], predicted = (size_t)e->predicted[i];
+      by_class[DFT_BY_TRUE * k->classes + label] += 1.0;
+      by_class[DFT_BY_PREDICTED * k->classes + predicted] += 1.0;
+      if (label == predicted) by_class[DFT_BY_BOTH * k->classes + label] += 1.0;
+    }
+    for (int i = begin; i < end && k->width > k->confusion; i++)
+      node[k->confusion + (size_t)e->labels[i] * k->classes + (size_t)e->predicted[i]] += 1.0;
   }
 }
 
@@ -119,17 +136,15 @@ static dft_status measure_all(dft_run *run, dft_set set, evaluation *e) {
 
 dft_status dft_measure(dft_run *run, dft_set set, dft_metrics *metrics) {
   evaluation e = {0};
-  int classes = run->model->classes;
-  bool confusion = metrics->confusion != NULL;
+  const columns k = columns_of(metrics, run->model->classes);
   dft_at(run, "the evaluation after step", 0);
   dft_status status =
-      dft_comm_agree(run->comm, open_evaluation(run, dft_dataset_count(run->data[set]), confusion, &e));
+      dft_comm_agree(run->comm, open_evaluation(run, dft_dataset_count(run->data[set]), &k, &e));
   if (status == DFT_OK) status = measure_all(run, set, &e);
   if (status == DFT_OK) {
     dft_shard_map_leave_out(&e.map, e.bad);
-    sum_up(&e, classes, confusion);
-    size_t width = DFT_SUMS + (confusion ? (size_t)classes * (size_t)classes : 0);
-    status = dft_reduce(run->host_reducer, DFT_F64, e.sums, width);
+    sum_up(&e, &k);
+    status = dft_reduce(run->host_reducer, DFT_F64, e.sums, k.width);
   }
   if (status == DFT_OK) {
     double count = e.sums[DFT_SUM_COUNT];
@@ -137,8 +152,8 @@ dft_status dft_measure(dft_run *run, dft_set set, dft_metrics *metrics) {
     metrics->left_out = dft_dataset_count(run->data[set]) - metrics->count;
     metrics->loss = count > 0 ? e.sums[DFT_SUM_LOSS] / count : NAN;
     metrics->accuracy = count > 0 ? e.sums[DFT_SUM_CORRECT] / count : NAN;
-    for (int64_t i = 0; confusion && i < (int64_t)classes * classes; i++)
-      metrics->confusion[i] = (int64_t)e.sums[DFT_SUMS + i];
+    for (size_t i = k.by_class; i < k.confusion; i++) metrics->by_class[i - k.by_class] = (int64_t)e.sums[i];
+    for (size_t i = k.confusion; i < k.width; i++) metrics->confusion[i - k.confusion] = (int64_t)e.sums[i];
   }
   close_evaluation(&e);
   return status;

@@ -165,11 +165,28 @@ static bool unfreezes_in_vain(const dft_model *m, const dft_config_phase *phase)
   return asks && dft_model_count(m, true) == head;
 }
 
+/* Refused before any work is done that no checkpoint could keep. The model is frozen as in the phase. */
+static dft_status check_state_size(const dft_config *config, const dft_model *m,
+                                   const dft_config_phase *phase) {
+  enum { NAME_BYTES = 256, EPOCH_BYTES = 256 }; /* more than any takes */
+  size_t floats = dft_optimizer_slots_floats(&phase->optimizer, m);
+  for (int p = 0; p < m->param_count; p++) floats += (size_t)m->params[p].elements;
+  size_t bytes = floats * sizeof(float) + NAME_BYTES * (3 * (size_t)m->param_count + (size_t)m->classes);
+  for (int p = 0; p < config->phase_count; p++) bytes += EPOCH_BYTES * (size_t)config->phases[p].epochs;
+  if (bytes <= INT32_MAX) return DFT_OK;
+  return dft_fail(
+      DFT_EUSAGE,
+      "phase '%s': a checkpoint of it would be of some %zu MB, more than protobuf's 2 GiB; use fewer "
+      "classes, or an optimizer that keeps less",
+      phase->name, bytes / 1000000);
+}
+
 dft_status dft_phase_starts(const dft_config *config, dft_model *model, int *starts) {
   if (config->phase_count > DFT_CACHE_LEVELS)
     return dft_fail(DFT_EUSAGE, "phases: %d, at most %d are possible", config->phase_count, DFT_CACHE_LEVELS);
   for (int p = 0; p < config->phase_count; p++) {
     DFT_TRY(dft_model_freeze(model, &config->phases[p], config->batch_norm));
+    DFT_TRY(check_state_size(config, model, &config->phases[p]));
     starts[p] = dft_model_tail_start(model);
     if (unfreezes_in_vain(model, &config->phases[p]))
       dft_note("phase '%s' unfreezes no layer with weights%s: only the head trains", config->phases[p].name,

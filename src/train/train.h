@@ -291,9 +291,12 @@ void dft_node_sums_u8(const dft_shard_map *map, const unsigned char *values, dou
 
 /* metrics.c: evaluation of a dataset with the model's current weights (moving statistics). Collective.
  * DFT_ESTOPPED when some rank was told to stop before it was done. */
+/* Samples of a class, predictions of it, those that are both. */
+enum { DFT_BY_TRUE, DFT_BY_PREDICTED, DFT_BY_BOTH, DFT_BY_CLASS };
 typedef struct dft_metrics {
   double loss, accuracy;
   int64_t count, left_out; /* samples measured, and those that could not be read */
+  int64_t *by_class;       /* [DFT_BY_CLASS][classes]; NULL: not wanted */
   int64_t *confusion;      /* [classes][classes] true x predicted; NULL: not wanted */
 } dft_metrics;
 dft_status dft_measure(dft_run *run, dft_set set, dft_metrics *metrics);

@@ -70,6 +70,12 @@ awk '$1 ~ /^[0-2]$/ && NF == 5 {p += $2; r += $3; f += $4; wp += $2 * $5; wr += 
   /^weighted average/ {found++; bad += off($3, wp / n) + off($4, wr / n) + off($5, wf / n) + ($6 != n)}
   function off(a, b) { return a - b > 1e-4 || b - a > 1e-4 }
   END {exit found != 2 || bad > 0}' "$work/eval1.txt" || { cat "$work/eval1.txt" >&2; fail "averages"; }
+# the table's precision, recall and support are those of the matrix
+sed 's/.*"confusion": \[\[//; s/\]\]}//; s/\], \[/\n/g' "$work/eval1.json" | tr -d ',' >"$work/matrix"
+awk 'NR == FNR {for (i = 1; i <= NF; i++) {row[NR - 1] += $i; column[i - 1] += $i}; both[NR - 1] = $NR; next}
+  $1 ~ /^[0-2]$/ && NF == 5 {found++; bad += off($2, column[$1]) + off($3, row[$1]) + ($5 != row[$1])}
+  function off(a, whole, d) { d = a - (whole > 0 ? both[$1] / whole : 0); return d > 1e-4 || d < -1e-4 }
+  END {exit found != 3 || bad > 0}' "$work/matrix" "$work/eval1.txt" || { cat "$work/matrix" "$work/eval1.txt" >&2; fail "table and matrix"; }
 weighted=$(sed 's/.*"weighted": {"precision": [^,]*, "recall": \([^,]*\),.*/\1/' "$work/eval1.json")
 awk -v a="$weighted" -v b="$measured" 'BEGIN {d = a - b; exit !(d < 1e-12 && d > -1e-12)}' ||
   fail "the weighted recall $weighted is not the accuracy $measured"

@@ -191,6 +191,15 @@ for command in "check $config" "plan $config" "inspect $work/heard/final.pb" "pa
 done
 [ "$(grep -c "others do nothing" "$work/out")" = 1 ] || fail "more than one rank says that it does nothing"
 tar tf "$work"/packed/*.tar >"$work/out" && [ "$(grep -c png "$work/out")" = 2 ] || fail "dft pack under mpirun"
+# so many classes that their matrix has no room; so many that no checkpoint has
+ok "5000 classes" np 1 "$config" run_dir="$work/wide" model.classes=5000 data.train.samples=6000 data.validation.samples=40 \
+  "phases=[{name: head, epochs: 1}]" data.limit=20
+expect 0 "confusion matrix: 5000 classes are too many for a table" np_quiet 2 eval "$work/wide/final.pb" "$config" model.classes=5000 \
+  data.train.samples=6000 data.validation.samples=40 --json "$work/wide.json"
+grep -q '"support": 40}, "confusion": null}' "$work/wide.json" || fail "no matrix, but no null for it"
+for words in "plan" "check" ""; do
+  expect 2 "phase 'head': a checkpoint of it would be of some 2" "$DFT" $words "$config" model.alpha=1.4 model.classes=100000 run_dir="$work/vast"
+done
 # the split of another seed holds what training has seen
 ok "train with a split" np 1 "$config" run_dir="$work/split" data.validation="{split: 0.25}"
 expect 0 "" "$DFT" eval "$work/split/final.pb" "$config" data.validation="{split: 0.25}"

@@ -4,6 +4,7 @@
 #include "unit/keras_sample.h"
 #include <hdf5.h>
 #include <signal.h>
+#include <sys/mman.h>
 
 static char directory[64], path[128];
 
@@ -237,6 +238,13 @@ static dft_status killed(const char *file, FILE *out) {
   return raise(SIGKILL) == 0 ? DFT_OK : DFT_EINTERNAL; /* as the kernel does when memory is short */
 }
 
+static dft_status greedy(const char *file, FILE *out) {
+  (void)out;
+  const size_t bytes = (size_t)4 << 30;
+  void *memory = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return memory == MAP_FAILED ? dft_fail(DFT_EDATA, "%s: no memory for it", file) : DFT_OK;
+}
+
 static dft_status refuse(const char *file, FILE *out) {
   fputs("half", out);
   return dft_fail(DFT_EIO, "%s: refused", file);
@@ -257,6 +265,8 @@ static void what_happens_apart_stays_apart(void **state) {
   assert_message("a.h5: libtest did not come to an end with it");
   assert_int_equal(dft_apart("a.h5", "libtest", killed, &found), DFT_EINTERNAL);
   assert_message("a.h5: the process that reads it was killed");
+  assert_int_equal(dft_apart("a.h5", "libtest", greedy, &found), DFT_EDATA);
+  assert_message("a.h5: no memory for it");
   assert_int_equal(dft_apart("a.h5", "libtest", refuse, &found), DFT_EIO);
   assert_message("a.h5: refused");
   assert_null(found);

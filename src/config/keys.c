@@ -232,7 +232,7 @@ const dft_key dft_keys[] = {
      .help = "Seconds without progress of a peer after which the run ends with exit code 76."},
     {"compute.threads", DFT_KEY_INT, AT(compute.threads), FROM(1, DFT_MOST_THREADS), .words = "auto",
      .word_value = 0, .preset = "auto",
-     .help = "Computing threads per rank; auto: the cores that the rank may use."},
+     .help = "Computing threads per rank; auto: OMP_NUM_THREADS, or the cores that the rank may use."},
     {"compute.prefix", DFT_KEY_WORD, AT(compute.prefix), .words = "float32 bfloat16", .preset = "float32",
      DECIDES,
      .help = "Arithmetic of the frozen layers whose outputs are kept. bfloat16: factors of pointwise "

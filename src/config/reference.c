@@ -86,7 +86,8 @@ static void print_markdown(FILE *out) {
   fputs("# Config reference\n\n"
         "<!-- Generated from the table in src/config/keys.c: edit that, not this file. -->\n\n"
         "A config is a YAML file. Keys may also be set on the command line, as in\n"
-        "`dft configs/5class.yaml data.batch_size=32 phases.1.epochs=5 \"data.classes_subset=[0, 2]\"`; "
+        "`dft configs/5class.yaml data.batch_size=32 phases.1.epochs=5 \"model.input_shape=[128, 128, 3]\" "
+        "run_dir=runs/try`; "
         "phases are\n"
         "counted from 0, and an empty value (`key=`) means the default. Paths are relative to the directory "
         "that\n"
@@ -117,7 +118,8 @@ static void print_markdown(FILE *out) {
 
 static void print_plain(FILE *out) {
   fputs("Keys of a config file; on the command line as in phases.1.epochs=5 (phases counted from 0).\n"
-        "* decides the result: a run is not resumed when it has changed.\n\n",
+        "* decides the result: a run is not resumed when it has changed, but for more epochs\n"
+        "in the running or last phase, and phases added at the end.\n\n",
         out);
   for (int i = 0; i < dft_key_count; i++) {
     const dft_key *k = &dft_keys[i];

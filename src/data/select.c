@@ -86,6 +86,10 @@ dft_status dft_select_classes(const dft_config *config, const char *where, const
   kept *table;
   DFT_TRY(sort_subset(config, &table));
   dft_status status = reserve(s, count);
+  if (status != DFT_OK) {
+    free(table);
+    return status;
+  }
   for (int64_t i = 0; i < count && status == DFT_OK; i++) {
     if (!subset && (labels[i] < 0 || labels[i] >= config->model.classes))
       status = dft_fail(DFT_EDATA,

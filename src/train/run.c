@@ -46,6 +46,10 @@ static dft_status choose_shards(dft_run *run) {
   if (run->shards % ranks != 0 && dft_comm_rank(run->comm) == 0)
     dft_warn("%d ranks share %d shards unequally: %d %% of them will be busy; a power of two fits", ranks,
              run->shards, 100 * run->shards / (((run->shards + ranks - 1) / ranks) * ranks));
+  if (ranks > run->config->data.batch_size && dft_comm_rank(run->comm) == 0)
+    dft_warn(
+        "data.batch_size: %d images in all for %d ranks: some have nothing to do; raise it or start fewer",
+        run->config->data.batch_size, ranks);
   const bool ordered = run->config->distributed.reduction == DFT_REDUCTION_ORDERED;
   dft_status status = dft_reducer_new(run->comm, run->shards, ordered, run->compute.device, &run->reducer);
   if (status == DFT_OK) status = dft_reducer_new(run->comm, run->shards, ordered, NULL, &run->host_reducer);

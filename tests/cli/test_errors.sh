@@ -200,6 +200,8 @@ grep -q '"support": 40}, "confusion": null}' "$work/wide.json" || fail "no matri
 for words in "plan" "check" ""; do
   expect 2 "phase 'head': a checkpoint of it would be of some 2" "$DFT" $words "$config" model.alpha=1.4 model.classes=100000 run_dir="$work/vast"
 done
+expect 0 "data.batch_size: 2 images in all for 3 ranks: some have nothing to do" np_quiet 3 "$config" run_dir="$work/idle" data.batch_size=2 \
+  "phases=[{name: head, epochs: 1}]"
 # the split of another seed holds what training has seen
 ok "train with a split" np 1 "$config" run_dir="$work/split" data.validation="{split: 0.25}"
 expect 0 "" "$DFT" eval "$work/split/final.pb" "$config" data.validation="{split: 0.25}"

@@ -96,11 +96,11 @@ truncate -s 700 "$work/photos/c/12.bmp"
 photos=(data.format=image_folder data.train="{path: $work/photos}" data.validation=null data.batch_size=7)
 here photos_one "${photos[@]}"
 decoded 28 photos_one
-across photos h1:2,h2:1 3 "${photos[@]}"
-says "decode_threads +[1-9]" photos
-decoded 28 photos
-fetched photos
-equal photos_one photos
+across photos_apart h1:2,h2:1 3 "${photos[@]}"
+says "decode_threads +[1-9]" photos_apart
+decoded 28 photos_apart
+fetched photos_apart
+equal photos_one photos_apart
 
 # rows of an earlier run lie on one host: the other fetches them; one that is damaged is computed
 across kept_one h1 1 cache.directory="$work/own"

@@ -166,13 +166,12 @@ static bool unfreezes_in_vain(const dft_model *m, const dft_config_phase *phase)
 }
 
 /* Refused before any work is done that no checkpoint could keep. The model is frozen as in the phase. */
-static dft_status check_state_size(const dft_config *config, const dft_model *m,
-                                   const dft_config_phase *phase) {
-  enum { NAME_BYTES = 256, EPOCH_BYTES = 256 }; /* more than any takes */
+static dft_status check_state_size(const dft_model *m, const dft_config_phase *phase) {
+  enum { NAME_BYTES = 256 }; /* of a parameter, a slot, a class: more than any takes */
   size_t floats = dft_optimizer_slots_floats(&phase->optimizer, m);
   for (int p = 0; p < m->param_count; p++) floats += (size_t)m->params[p].elements;
-  size_t bytes = floats * sizeof(float) + NAME_BYTES * (3 * (size_t)m->param_count + (size_t)m->classes);
-  for (int p = 0; p < config->phase_count; p++) bytes += EPOCH_BYTES * (size_t)config->phases[p].epochs;
+  const size_t bytes =
+      floats * sizeof(float) + NAME_BYTES * (3 * (size_t)m->param_count + (size_t)m->classes);
   if (bytes <= INT32_MAX) return DFT_OK;
   return dft_fail(
       DFT_EUSAGE,
@@ -186,7 +185,7 @@ dft_status dft_phase_starts(const dft_config *config, dft_model *model, int *sta
     return dft_fail(DFT_EUSAGE, "phases: %d, at most %d are possible", config->phase_count, DFT_CACHE_LEVELS);
   for (int p = 0; p < config->phase_count; p++) {
     DFT_TRY(dft_model_freeze(model, &config->phases[p], config->batch_norm));
-    DFT_TRY(check_state_size(config, model, &config->phases[p]));
+    DFT_TRY(check_state_size(model, &config->phases[p]));
     starts[p] = dft_model_tail_start(model);
     if (unfreezes_in_vain(model, &config->phases[p]))
       dft_note("phase '%s' unfreezes no layer with weights%s: only the head trains", config->phases[p].name,

@@ -39,8 +39,8 @@ typedef struct dft_comm dft_comm;
  * a Slurm step of several tasks. */
 dft_status dft_comm_open(dft_comm **comm);
 dft_status dft_comm_alone(dft_comm **comm);
-/* The rank that mpirun or srun gave this process, 0 without either; needs no MPI. */
-int dft_comm_launched_rank(void);
+/* Whether mpirun or srun started several of this process; needs no MPI. */
+bool dft_comm_several_launched(void);
 /* Collective. Ends MPI when it was started; should that crash, the process exits with `code` all the same. A
  * broken communicator ends the whole job instead, with exit code 76, and does not return: MPI_Finalize would
  * wait for the lost peer. So close comes last, after the error is printed. NULL is fine. */

@@ -45,8 +45,8 @@ dft_status dft_link_file(const char *from, const char *to);
  */
 dft_status dft_make_directories(const char *directory, const char *what);
 
-/* Whether `path`, which need not exist yet, is or would be `folder` or below it, links followed. False where
- * that cannot be told. */
+/* Whether `path`, which need not exist yet, is or would be `folder` or below it, links followed; not where it
+ * is in a hidden directory of it, nor where that cannot be told. */
 bool dft_is_inside(const char *path, const char *folder);
 
 #endif

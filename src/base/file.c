@@ -226,24 +226,27 @@ dft_status dft_read_file(const char *path, size_t most, unsigned char **bytes, s
   return status;
 }
 
-/* Where `path` is or will be: its real path, or that of what exists of it. */
+/* Where `path` is or will be: the real path of what exists of it, and the rest as it is. */
 static bool real_place(const char *path, char real[PATH_MAX]) {
   char part[PATH_MAX];
   snprintf(part, sizeof part, "%s", path);
-  while (realpath(part, real) == NULL) {
-    char *slash = strrchr(part, '/');
-    if (errno != ENOENT || strcmp(part, ".") == 0) return false;
-    if (slash == NULL)
-      snprintf(part, sizeof part, ".");
-    else
-      slash[slash == part] = '\0';
+  size_t there = strlen(part); /* bytes of `path` that may exist */
+  while (realpath(there > 0 ? part : ".", real) == NULL) {
+    if (errno != ENOENT || there == 0) return false;
+    const char *slash = strrchr(part, '/');
+    there = slash == NULL ? 0 : (size_t)(slash - part) + (slash == part);
+    part[there] = '\0';
   }
-  return true;
+  const char *rest = path + there + strspn(path + there, "/");
+  const size_t length = strcmp(real, "/") == 0 ? 0 : strlen(real);
+  return rest[0] == '\0' ||
+         snprintf(real + length, PATH_MAX - length, "/%s", rest) < (int)(PATH_MAX - length);
 }
 
 bool dft_is_inside(const char *path, const char *folder) {
   char in[PATH_MAX], out[PATH_MAX];
   if (realpath(folder, in) == NULL || !real_place(path, out)) return false;
   const size_t length = strcmp(in, "/") == 0 ? 0 : strlen(in);
-  return strncmp(in, out, length) == 0 && (out[length] == '/' || out[length] == '\0');
+  if (strncmp(in, out, length) != 0 || (out[length] != '/' && out[length] != '\0')) return false;
+  return out[length] == '\0' || out[length + 1] != '.';
 }

@@ -107,18 +107,8 @@ static dft_status print_help_on(const char *topic) {
                   topic);
 }
 
-/* Whether this is a process too many: the command runs alone, but was started once per rank. One of them says
- * so, for who meant each to do something else. */
-static bool one_too_many(const dft_command *command) {
-  const int rank = command->mpi ? 0 : dft_comm_launched_rank();
-  if (rank == 1)
-    dft_warn("dft %s needs no mpirun or srun: rank 0 does it, the others do nothing", command->name);
-  return rank > 0;
-}
-
 static int run(const dft_command *command, int argc, char **argv) {
   dft_comm *comm = NULL;
-  if (one_too_many(command)) return 0;
   signal(SIGXFSZ, SIG_IGN); /* beyond the limit on file sizes a write fails, as on a full disk */
   if (command->stops) {
     dft_cli_signals();

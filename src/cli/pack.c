@@ -43,6 +43,12 @@ static dft_status run(dft_comm *comm, int argc, char **argv) {
       argv[names++] = argv[i];
   }
   if (names != 2) return dft_cli_usage(&dft_command_pack, "a folder and an output directory are needed");
+  /* each would take the others' unfinished files for those of a dft pack that was interrupted */
+  if (dft_comm_several_launched())
+    return dft_fail(
+        DFT_EUSAGE,
+        "dft pack works alone: start it once, without mpirun or srun (or each with a folder of its own, by "
+        "env -u OMPI_COMM_WORLD_SIZE -u SLURM_STEP_NUM_TASKS dft pack ...)");
   options.shard_bytes = shard_mb * mb;
   dft_status status = dft_pack(argv[0], argv[1], &options, &packed);
   dft_progress_end();

@@ -38,17 +38,8 @@ static bool started_by_launcher(void) {
   return false;
 }
 
-static bool several_expected(void) {
+bool dft_comm_several_launched(void) {
   return number_from("OMPI_COMM_WORLD_SIZE") > 1 || number_from("SLURM_STEP_NUM_TASKS") > 1;
-}
-
-int dft_comm_launched_rank(void) {
-  static const char *const ranks[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"};
-  for (size_t i = 0; i < sizeof ranks / sizeof *ranks; ++i) {
-    const long rank = number_from(ranks[i]);
-    if (rank >= 0) return (int)rank;
-  }
-  return 0;
 }
 
 /* Everything we know before MPI_Init about where the world is: mpirun says it, Slurm says it, or there is no
@@ -229,7 +220,7 @@ dft_status dft_comm_open(dft_comm **out) {
     *out = comm;
     return DFT_OK;
   }
-  if (several_expected()) dft_guard_open(default_timeout_s);
+  if (dft_comm_several_launched()) dft_guard_open(default_timeout_s);
   dft_comm_leave_after(default_timeout_s, DFT_EPEER, "dft: error: a rank was lost while MPI started\n");
   dft_status status = open_world(comm);
   dft_comm_leave_after(0, 0, NULL);

@@ -25,7 +25,8 @@ const dft_key dft_keys[] = {
      .keras = "keras.utils.set_random_seed",
      .help = "Start of every random choice: weights, order of samples, dropout, splits."},
     {"run_dir", DFT_KEY_PATH, AT(run_dir),
-     .help = "Directory of the run's checkpoints and logs. Default: runs/NAME for a config NAME.yaml."},
+     .help = "Directory of the run's checkpoints and logs, not among class folders. Default: runs/NAME for a "
+             "config NAME.yaml."},
 
     {"model.name", DFT_KEY_TEXT, AT(model.name), .words = "mobilenet_v2", .preset = "mobilenet_v2", DECIDES,
      .keras = "keras.applications.MobileNetV2", .help = "The network."},

@@ -114,10 +114,7 @@ static dft_status read_all(checking *k) {
   dft_progress_end();
   char doubt[DFT_LINE_BYTES];
   dft_dataset_doubt(k->data, doubt, sizeof doubt);
-  if (doubt[0] != '\0') {
-    printf("warning: %s\n", doubt);
-    k->suspicious++;
-  }
+  if (doubt[0] != '\0' && !k->told) printf("warning: %s\n", doubt);
   print_totals(k);
   return DFT_OK;
 }

@@ -220,6 +220,8 @@ static dft_status try_json(const char *path, const char *checkpoint, const dft_s
 
 static dft_status evaluate(dft_run *run, dft_state *state, const char *checkpoint, const char *json_path) {
   dft_comm_set_timeout(run->comm, run->config->distributed.timeout_s);
+  /* nothing is written there, wherever it is (the config's strings are its arena's) */
+  run->config->run_dir = NULL;
   DFT_TRY(dft_setup_compute(run->comm, run->config, false, &run->compute));
   run->ops = run->compute.ops;
   run->host_ops = run->compute.host_ops;

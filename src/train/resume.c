@@ -95,7 +95,8 @@ static dft_status fits(const dft_run *run, const dft_state *s, const char *path)
         DFT_EUSAGE,
         "%s was trained on other data (%lld samples then, %lld now, or other contents): use another run_dir",
         path, (long long)s->train_count, (long long)dft_dataset_count(run->data[DFT_SET_TRAIN]));
-  if (s->validation_fingerprint != 0 && s->validation_fingerprint != run->fingerprint[DFT_SET_VALIDATION])
+  const bool measured = s->epoch > 0 && s->validation_fingerprint != 0;
+  if (measured && s->validation_fingerprint != run->fingerprint[DFT_SET_VALIDATION])
     return dft_fail(DFT_EUSAGE,
                     "%s was measured on another data.validation (other samples or contents), its best epoch "
                     "too: use another run_dir",

@@ -25,9 +25,9 @@ static dft_status open_compute_and_data(dft_run *run) {
   for (int s = 0; s < DFT_SETS; s++) {
     if (run->data[s] == NULL) continue;
     DFT_TRY(dft_same_data(run->comm, run->data[s], names[s], &run->fingerprint[s]));
-    const bool own_folder =
-        c->data.format == DFT_DATA_IMAGE_FOLDER && !(s > 0 && c->data.validation.split > 0);
-    if (dft_comm_rank(run->comm) == 0) dft_tell_data(run->data[s], own_folder);
+    const bool told = s > 0 && c->data.validation.split > 0; /* the same files */
+    if (dft_comm_rank(run->comm) == 0 && !told)
+      dft_tell_data(run->data[s], c->data.format == DFT_DATA_IMAGE_FOLDER);
   }
   DFT_TRY(dft_comm_agree(
       run->comm, dft_class_names(c, run->data[DFT_SET_TRAIN], &run->class_names, &run->own_class_names)));

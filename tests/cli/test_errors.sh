@@ -88,6 +88,9 @@ for words in "check" ""; do
 done
 expect 0 "no value seems to be beyond 1" "$DFT" predict "$work/ones/final.pb" "$work/ones.npy"
 expect 0 "0 suspicious" "$DFT" check "$config" "${npy[@]}" data.preprocessing=none
+grep -q "beyond 1" "$work/out" && fail "a warning of values that are as they should be"
+expect 0 "beyond 1" "$DFT" check "$config" "${npy[@]}" data.validation="{split: 0.25}"
+[ "$(grep -c "beyond 1" "$work/out")" = 1 ] || fail "one file, more than one warning"
 { npy_header '<f2' '(24, 33, 40, 3)' && head -c $((24 * 33 * 40 * 3 * 2)) /dev/zero; } >"$work/half.npy"
 printf 'PK\3\4and more of it' >"$work/arrays.npz"
 both 65 "half.npy: npy values of type '<f2' are not supported; save images as uint8 or float32" "$config" "${npy[@]}" data.train.images="$work/half.npy"
@@ -182,15 +185,18 @@ for key in run_dir cache.directory data.decoded_cache; do
   both 2 "$key: $work/pairs/new/one is inside $work/pairs, whose folders are classes; name one outside" "${pairs[@]}" $key="$work/pairs/new/one"
 done
 both 2 "run_dir: $work/alias is inside $work/pairs" "${pairs[@]}" run_dir="$work/alias"
-[ "$(ls "$work/pairs")" = "$(printf 'a\nb')" ] || fail "a refused run leaves something among the classes"
+[ "$(ls -A "$work/pairs")" = "$(printf 'a\nb')" ] || fail "a refused run leaves something among the classes"
+for _ in 1 2; do expect 0 "Results in" "$DFT" "${pairs[@]}" run_dir="$work/pairs/.run"; done # hidden: no class
+expect 0 "2 samples" "$DFT" check "${pairs[@]}"
+expect 0 "samples 2" "$DFT" eval "$work/pairs/.run/final.pb" "${pairs[@]}" data.validation.path="$work/pairs" run_dir="$work/pairs/new"
 touch "$work/pairs/a/photo.heic"
 expect 0 "1 file was passed over for its name or place, as a/photo.heic" "$DFT" "${pairs[@]}" run_dir="$work/pairs.run"
-# commands that run alone, started once per rank
-for command in "check $config" "plan $config" "inspect $work/heard/final.pb" "pack $work/pairs $work/packed" "export $work/heard/final.pb $work/two.pb"; do
-  expect 0 "dft ${command%% *} needs no mpirun or srun: rank 0 does it, the others do nothing" np_quiet 3 $command
-done
-[ "$(grep -c "others do nothing" "$work/out")" = 1 ] || fail "more than one rank says that it does nothing"
-tar tf "$work"/packed/*.tar >"$work/out" && [ "$(grep -c png "$work/out")" = 2 ] || fail "dft pack under mpirun"
+# commands that run alone, started once per rank: ranks that pack would stand in each other's way
+expect 2 "dft pack works alone: start it once, without mpirun or srun" np_quiet 3 pack "$work/pairs" "$work/packed"
+[ ! -e "$work/packed" ] || fail "a refused dft pack leaves something"
+expect 0 "2 samples of 2 classes" timeout 60 mpirun --oversubscribe --bind-to none -np 2 \
+  bash -c "env -u OMPI_COMM_WORLD_SIZE '$DFT' pack '$work/pairs' '$work'/packed\$OMPI_COMM_WORLD_RANK"
+same "$work/packed0/shard-000000.tar" "$work/packed1/shard-000000.tar" "each rank packs a folder of its own"
 # so many classes that their matrix has no room; so many that no checkpoint has
 ok "5000 classes" np 1 "$config" run_dir="$work/wide" model.classes=5000 data.train.samples=6000 data.validation.samples=40 \
   "phases=[{name: head, epochs: 1}]" data.limit=20

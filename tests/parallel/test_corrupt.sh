@@ -115,6 +115,11 @@ cp -r "$work/lost.good/." "$work/lost/"
 train found 2 "${lost[@]}"
 grep -q "resuming from" "$work/out" || fail "did not go on with repaired validation"
 equal "validation that was repaired" kept found
+for file in "$work"/lost/?/*; do : >"$file"; done # of another size: nothing was measured on them
+expect 65 "none of the 6 validation samples can be read" np_quiet 2 "$work/config.yaml" run_dir="$work/empty" "${lost[@]}"
+cp -r "$work/lost.good/." "$work/lost/"
+train empty 3 "${lost[@]}"
+equal "validation that was empty" kept empty
 
 # dft eval counts what it has seen
 for ranks in 1 3; do

@@ -61,8 +61,7 @@ const dft_key dft_keys[] = {
     {"data.preprocessing", DFT_KEY_WORD, AT(data.preprocessing), .words = "mobilenet_v2 unit none",
      .preset = "mobilenet_v2", DECIDES, .keras = "mobilenet_v2.preprocess_input",
      .help = "mobilenet_v2: value/127.5-1; unit: value/255; none. Applies to values, whatever their type: "
-             "floats in "
-             "[0, 1] have to be multiplied by 255, or made [-1, 1] for none."},
+             "floats in [0, 1] have to be multiplied by 255, or made [-1, 1] for none."},
     {"data.resize", DFT_KEY_WORD, AT(data.resize), .words = "stretch crop pad", .preset = "stretch", DECIDES,
      .keras = "image_dataset_from_directory",
      .help =

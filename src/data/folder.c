@@ -199,31 +199,34 @@ dft_status dft_list_images(const char *path, const dft_share *share, dft_strings
 
 /* ---- the classes ---- */
 
-static int compare_names(const void *a, const void *b) {
-  return strcmp(*(const char *const *)a, *(const char *const *)b);
+static dft_status check_present(const walk *w, const dft_strings *folders, const char *const *wanted,
+                                int count, const char *wanted_from) {
+  for (int i = 0; i < count; i++)
+    if (!dft_strings_have(folders, wanted[i]))
+      return dft_fail(DFT_EDATA, "%s: the class folder '%s' is missing, which %s has", w->root, wanted[i],
+                      wanted_from);
+  return DFT_OK;
 }
 
-static bool has_name(const char *const *sorted, int64_t count, const char *name) {
-  return bsearch(&name, sorted, (size_t)count, sizeof *sorted, compare_names) != NULL;
+static dft_status check_wanted(const walk *w, const dft_strings *folders, const dft_strings *wanted,
+                               const char *wanted_from) {
+  for (int64_t i = 0; i < folders->count; i++)
+    if (!dft_strings_have(wanted, folders->items[i]))
+      return dft_fail(DFT_EDATA, "%s: there is a class folder '%s', which %s does not have", w->root,
+                      folders->items[i], wanted_from);
+  return DFT_OK;
 }
 
 /* `folders` are sorted. */
 static dft_status check_names(const walk *w, const dft_strings *folders, const char *const *wanted, int count,
                               const char *wanted_from) {
-  for (int i = 0; i < count; i++)
-    if (!has_name((const char *const *)folders->items, folders->count, wanted[i]))
-      return dft_fail(DFT_EDATA, "%s: the class folder '%s' is missing, which %s has", w->root, wanted[i],
-                      wanted_from);
-  const char **sorted = malloc(((size_t)count + 1) * sizeof *sorted);
-  if (sorted == NULL) return dft_fail_memory("class names", (unsigned long long)count * sizeof *sorted);
-  memcpy(sorted, wanted, (size_t)count * sizeof *sorted);
-  qsort(sorted, (size_t)count, sizeof *sorted, compare_names);
+  DFT_TRY(check_present(w, folders, wanted, count, wanted_from));
+  dft_strings sorted = {0};
   dft_status status = DFT_OK;
-  for (int64_t i = 0; i < folders->count && status == DFT_OK; i++)
-    if (!has_name(sorted, count, folders->items[i]))
-      status = dft_fail(DFT_EDATA, "%s: there is a class folder '%s', which %s does not have", w->root,
-                        folders->items[i], wanted_from);
-  free(sorted);
+  for (int i = 0; i < count && status == DFT_OK; i++) status = dft_strings_join(&sorted, "", wanted[i]);
+  dft_strings_sort(&sorted, 0, NULL);
+  if (status == DFT_OK) status = check_wanted(w, folders, &sorted, wanted_from);
+  dft_strings_free(&sorted);
   return status;
 }
 

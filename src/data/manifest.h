@@ -64,6 +64,7 @@ dft_status dft_strings_join(dft_strings *l, const char *directory,
                             const char *name); /* directory may be "" */
 /* From number `from` on; compare NULL: byte by byte. */
 void dft_strings_sort(dft_strings *l, int64_t from, int (*compare)(const void *, const void *));
+bool dft_strings_have(const dft_strings *sorted, const char *item); /* sorted byte by byte */
 
 /* ---- folder.c ---- */
 

@@ -39,3 +39,8 @@ void dft_strings_sort(dft_strings *l, int64_t from, int (*compare)(const void *,
   if (l->count > from)
     qsort(l->items + from, (size_t)(l->count - from), sizeof *l->items, compare ? compare : compare_bytes);
 }
+
+bool dft_strings_have(const dft_strings *sorted, const char *item) {
+  return sorted->count > 0 &&
+         bsearch(&item, sorted->items, (size_t)sorted->count, sizeof *sorted->items, compare_bytes) != NULL;
+}

@@ -192,7 +192,8 @@ static dft_status one_step(dft_run *run, int steps) {
 
 /* Whether this epoch's score is the best so far; the first of equals stays. Only where nothing is validated
  * is it training's: a val_loss that is not finite is worse than all others. */
-static bool improves(dft_run *run, const dft_epoch *e, bool validated) {
+static bool improves(dft_run *run, const dft_epoch *e) {
+  const bool validated = run->data[DFT_SET_VALIDATION] != NULL;
   bool accuracy = run->config->checkpoint.monitor == DFT_MONITOR_VAL_ACCURACY;
   double score = accuracy ? (validated ? e->val_accuracy : e->accuracy) : (validated ? e->val_loss : e->loss);
   if (validated && !isfinite(score) && dft_comm_rank(run->comm) == 0)
@@ -283,7 +284,7 @@ static dft_status end_epoch(dft_run *run, int steps, double start_s) {
   at->phase_epoch++;
   at->position = 0;
   at->loss_sum = at->correct_sum = at->count_sum = 0;
-  bool best = improves(run, &e, run->data[DFT_SET_VALIDATION] != NULL);
+  bool best = improves(run, &e);
   dft_defer(run, remember(run, &e));
   DFT_TRY(sum_work(run));
   if (run->report != NULL)

@@ -168,8 +168,7 @@ static bool unfreezes_in_vain(const dft_model *m, const dft_config_phase *phase)
 /* Refused before any work is done that no checkpoint could keep. The model is frozen as in the phase. */
 static dft_status check_state_size(const dft_model *m, const dft_config_phase *phase) {
   enum { NAME_BYTES = 256 }; /* of a parameter, a slot, a class: more than any takes */
-  size_t floats = dft_optimizer_slots_floats(&phase->optimizer, m);
-  for (int p = 0; p < m->param_count; p++) floats += (size_t)m->params[p].elements;
+  const size_t floats = (size_t)dft_model_count(m, false) + dft_optimizer_slots_floats(&phase->optimizer, m);
   const size_t bytes =
       floats * sizeof(float) + NAME_BYTES * (3 * (size_t)m->param_count + (size_t)m->classes);
   if (bytes <= INT32_MAX) return DFT_OK;

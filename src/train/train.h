@@ -150,8 +150,8 @@ dft_status dft_trace_finish(dft_run *run);
  * agree. Opens the device; where nothing trains distributed.backend and compute.precision have no say.
  * Collective. */
 dft_status dft_setup_compute(dft_comm *comm, const dft_config *config, bool trains, dft_compute *compute);
+enum { DFT_LINE_BYTES = 4608 }; /* with a path in it */
 /* "3 files were passed over for their names or places, as a.heic", or "". */
-enum { DFT_LINE_BYTES = 4608 };
 void dft_passed_over_line(const dft_dataset *data, char *text, size_t bytes);
 /* For rank 0: what is odd about data that can be used: values that data.preprocessing is not for and, with
  * `files`, what was passed over. */
@@ -289,10 +289,10 @@ dft_status dft_agree_pending(dft_run *run);
 void dft_node_sums(const dft_shard_map *map, const float *values, double *out, size_t stride);
 void dft_node_sums_u8(const dft_shard_map *map, const unsigned char *values, double *out, size_t stride);
 
+/* Of a class: its samples, predictions of it, those that are both. */
+enum { DFT_BY_TRUE, DFT_BY_PREDICTED, DFT_BY_BOTH, DFT_BY_CLASS };
 /* metrics.c: evaluation of a dataset with the model's current weights (moving statistics). Collective.
  * DFT_ESTOPPED when some rank was told to stop before it was done. */
-/* Samples of a class, predictions of it, those that are both. */
-enum { DFT_BY_TRUE, DFT_BY_PREDICTED, DFT_BY_BOTH, DFT_BY_CLASS };
 typedef struct dft_metrics {
   double loss, accuracy;
   int64_t count, left_out; /* samples measured, and those that could not be read */

@@ -90,6 +90,7 @@ typedef struct dft_train_conv {
   const dft_norm *x_norm;
   const float *weight; /* the kernel, as it is: pointwise [k][n] */
   float *work;         /* dft_train_work_floats(kind, conv, samples), aligned to 64 bytes */
+  double *gram;        /* of a pair's expansion: [samples][k+1][k], x^T.x and the sum of x, k = in_channels */
 } dft_train_conv;
 
 /* What backward gets and gives. Sums are per node, as those of bn_sums and gemm_dw. */
@@ -192,7 +193,8 @@ struct dft_ops {
   /* An expansion (pointwise, x_norm NULL, then a BatchNorm with ReLU6) and the depthwise layer t above it,
    * without the expansion's output in memory: neither its z nor t->x is read. train_pair_fits is NULL where a
    * set has none of this, and false where a shape is not for it. t->x_norm is the expansion's norm. Both
-   * share `work` of train_pair_work_floats, which nobody else may touch from pair_backward to pair_finish. */
+   * share `work` of train_pair_work_floats, which nobody else may touch from pair_backward to pair_finish,
+   * and the expansion's `gram`, likewise from pair_sums to pair_finish. */
   bool (*train_pair_fits)(const dft_conv *expand, const dft_conv *depthwise);
   size_t (*train_pair_work_floats)(const dft_conv *expand, int samples);
   /* bn_sums of the expansion's output; then the depthwise layer as train_forward. */

@@ -4,20 +4,20 @@
 #include "cli.h"
 #include "dft/clock.h"
 #include <signal.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <unistd.h>
 
 static const double patience_s = 2.0;
-static volatile sig_atomic_t told; /* a TERM or INT has come */
-static double told_s;              /* when; the handlers block each other */
+static _Atomic double told_s; /* when the first TERM or INT came; 0: none has. Threads may handle them at once */
 
 static void ask(int number) {
   dft_request_stop();
   if (number == SIGUSR1) return;
-  double now_s = dft_now_s();
-  if (told && now_s - told_s >= patience_s) _exit(128 + number);
-  if (!told) told_s = now_s;
-  told = 1;
+  const double now_s = dft_now_s();
+  double first_s = 0;
+  if (atomic_compare_exchange_strong(&told_s, &first_s, now_s)) return;
+  if (now_s - first_s >= patience_s) _exit(128 + number);
 }
 
 void dft_cli_signals(void) {

@@ -51,10 +51,9 @@ static void pause_for(double seconds) {
 }
 
 /* Only system calls: this is a copy of a process that may have had threads. */
-static _Noreturn void watch(pid_t rank) {
+static _Noreturn void watch(pid_t rank, const char *stat_path) {
   static const char words[] =
       "dft: error: a stopped rank made no progress for timeout_s and is ended by its guard\n";
-  char stat_path[64];
   sigset_t all;
   sigfillset(&all);
   sigprocmask(SIG_SETMASK, &all, NULL);
@@ -63,7 +62,6 @@ static _Noreturn void watch(pid_t rank) {
   close(STDIN_FILENO);
   close(STDOUT_FILENO);
   close_range(STDERR_FILENO + 1, ~0u, 0);
-  snprintf(stat_path, sizeof stat_path, "/proc/%ld/stat", (long)rank);
   for (double stopped_s = 0; getppid() == rank;) {
     const double timeout_s = shared->timeout_s;
     const double round_s = fmin(timeout_s / ROUNDS_PER_TIMEOUT, longest_round_s);
@@ -85,8 +83,10 @@ void dft_guard_open(double timeout_s) {
   }
   shared->timeout_s = timeout_s;
   const pid_t rank = getpid();
+  char stat_path[64];
+  snprintf(stat_path, sizeof stat_path, "/proc/%ld/stat", (long)rank);
   guard = fork();
-  if (guard == 0) watch(rank);
+  if (guard == 0) watch(rank, stat_path);
 }
 
 void dft_guard_set_timeout(double timeout_s) {

@@ -84,7 +84,10 @@ static dft_status find_reader(const format *f, const char *name, const dft_raste
 
 static dft_status check_size(int64_t height, int64_t width, const char *name) {
   if (height < 1 || width < 1) return dft_fail(DFT_EDATA, "%s: an image without pixels", name);
-  if (height > DFT_DECODE_MAX_SIDE || width > DFT_DECODE_MAX_SIDE || height * width > DFT_DECODE_MAX_PIXELS)
+  if (height > DFT_DECODE_MAX_SIDE || width > DFT_DECODE_MAX_SIDE)
+    return dft_fail(DFT_EDATA, "%s: %lld x %lld pixels, more than %d on a side are refused", name,
+                    (long long)width, (long long)height, DFT_DECODE_MAX_SIDE);
+  if (height * width > DFT_DECODE_MAX_PIXELS)
     return dft_fail(DFT_EDATA, "%s: %lld x %lld pixels, more than %lld are refused", name, (long long)width,
                     (long long)height, (long long)DFT_DECODE_MAX_PIXELS);
   return DFT_OK;

@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 enum { BLOCK = 512, BUFFER_BYTES = 1 << 20, PROGRESS_SAMPLES = 100 };
-static const int64_t max_member_bytes = (INT64_C(1) << 33) - 1; /* 11 octal digits */
 
 /* A file, under a temporary name until all are whole. */
 typedef struct output {
@@ -102,6 +101,7 @@ static void drop_all(packing *p) {
   drop_output(&p->shard);
   drop_output(&p->table);
   drop_output(&p->names);
+  (void)unlink(p->table.path); /* published before what failed, if it is there: the directory was empty */
   for (int64_t i = 0; i < p->begun; i++)
     if (name_shard(&p->shard, p->directory, i) == DFT_OK) {
       (void)unlink(p->shard.temporary);
@@ -196,9 +196,7 @@ static dft_status pack_sample(packing *p, int64_t i) {
     DFT_TRY(dft_manifest_read(p->manifest, i, &data, &bytes));
   else
     p->packed->empty++;
-  dft_status status = (int64_t)bytes > max_member_bytes
-                          ? dft_fail(DFT_EDATA, "sample %lld: too large for a tar file", (long long)i)
-                          : put_sample(p, i, data, bytes);
+  const dft_status status = put_sample(p, i, data, bytes);
   free(data);
   return status;
 }

@@ -25,16 +25,17 @@ dft_status dft_file_sniff(const char *path, dft_file_kind *kind) {
   *kind = DFT_FILE_UNKNOWN;
   struct stat info;
   if (stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode))
-    return dft_fail(DFT_EDATA, "%s: is not a file", path); /* a pipe would keep fopen waiting */
+    return dft_fail(DFT_EDATA, "%s: not a regular file", path); /* a pipe would keep fopen waiting */
   FILE *f = fopen(path, "rbe");
   if (!f)
-    return dft_fail(errno == ENOENT || errno == ENOTDIR ? DFT_EDATA : DFT_EIO, "%s: %s", path,
+    return dft_fail(errno == ENOENT || errno == ENOTDIR ? DFT_EDATA : DFT_EIO, "%s: cannot read: %s", path,
                     strerror(errno));
   char head[HEAD_BYTES] = {0};
   fread(head, 1, sizeof head, f); /* a short file leaves zeros */
   int failed = ferror(f), reason = errno;
   fclose(f);
-  if (failed) return dft_fail(DFT_EDATA, "%s: %s", path, strerror(reason));
+  if (failed)
+    return dft_fail(reason == EISDIR ? DFT_EDATA : DFT_EIO, "%s: cannot read: %s", path, strerror(reason));
   if (memcmp(head, hdf5, sizeof hdf5 - 1) == 0) return dft_keras_sniff(path, kind);
   if (memcmp(head, checkpoint, sizeof checkpoint - 1) == 0)
     *kind = DFT_FILE_CHECKPOINT;

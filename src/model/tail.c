@@ -57,6 +57,8 @@ static void plan_unit(dft_tail *t, int i, int samples, bool *failed) {
   const dft_conv *g = &u->unit->conv;
   int c = g->channels;
   u->pair = dft_tail_is_pair(t, i);
+  const int64_t k = g->in_channels;
+  if (u->pair && u->bn_trains) u->gram = tensor(t, samples * (k + 1) * k, sizeof(double), failed);
   if (!u->pair) u->z = activations(t, (int64_t)samples * u->unit->out_elements, failed);
   if (stores_y(t, i)) u->y = activations(t, (int64_t)samples * u->unit->out_elements, failed);
   dft_batch_norm_vectors *v = &u->v;
@@ -198,7 +200,8 @@ dft_train_conv dft_tail_train(const dft_tail *tail, int i, const dft_batch *batc
                                                   : below->z,
                           .x_norm = below != NULL && below->y == NULL ? &below->norm : NULL,
                           .weight = tail->model->params[u->unit->kernel].live,
-                          .work = tail->work};
+                          .work = tail->work,
+                          .gram = u->gram};
 }
 
 const float *dft_tail_bn_gradient(const dft_tail *tail, int param) {

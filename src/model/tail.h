@@ -13,6 +13,7 @@ typedef struct tail_unit {
   bool needs_dx; /* something before it trains */
   bool pair;     /* an expansion that is run with the depthwise unit above it; its z is not stored */
   float *z, *y;  /* [samples][out_elements]; y NULL where readers apply norm */
+  double *gram;  /* of a pair (dft_train_conv) whose BatchNorm trains; else NULL */
   dft_batch_norm_vectors v; /* with frozen statistics only scale and shift */
   dft_norm norm;            /* of these */
 } tail_unit;

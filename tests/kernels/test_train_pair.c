@@ -147,12 +147,15 @@ static void run_pair(const pair *p, const dft_ops *ops, bool fused, const dft_sh
                                               : apart[1]);
   float *dy = empty(out);
   memcpy(dy, p->dy + (size_t)map->begin * out_values(&p->depthwise), out * sizeof *dy);
+  const size_t k = (size_t)p->expand.in_channels;
   layers l = layers_of(p, map, dy, work, r);
+  l.expand.gram = calloc((size_t)map->samples * (k + 1) * k, sizeof(double));
+  assert_non_null(l.expand.gram);
   if (fused)
     run_fused(p, ops, &l, r);
   else
     run_apart(p, ops, map, &l, r);
-  free(work), free(dy);
+  free(work), free(dy), free(l.expand.gram);
 }
 
 /* Which result check_sums looks at: dw, taps, or one of the sums. */

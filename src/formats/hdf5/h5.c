@@ -106,11 +106,21 @@ hid_t dft_h5_group(hid_t parent, const char *path) {
   return -1;
 }
 
+/* Names on their way into a list, and what went wrong with it. */
+typedef struct collection {
+  const dft_h5 *file;
+  dft_names *list;
+  dft_status status;
+} collection;
+
 static herr_t collect_member(hid_t group, const char *name, const H5L_info_t *info, void *context) {
   (void)group, (void)info;
-  dft_names *list = context;
-  if (list->count >= DFT_H5_NAMES_MAX) return -1;
-  return dft_names_add(list, name, DFT_H5_NAME_BYTES_MAX) == DFT_OK ? 0 : -1;
+  collection *c = context;
+  c->status = c->list->count < DFT_H5_NAMES_MAX
+                  ? dft_names_add(c->list, name, DFT_H5_NAME_BYTES_MAX)
+                  : dft_fail(DFT_EDATA, "%s: a group of more than %d names: not one of Keras' files",
+                             c->file->path, DFT_H5_NAMES_MAX);
+  return c->status == DFT_OK ? 0 : -1;
 }
 
 static int natural_order(const void *a, const void *b) {
@@ -118,7 +128,10 @@ static int natural_order(const void *a, const void *b) {
 }
 
 dft_status dft_h5_members(const dft_h5 *file, hid_t group, dft_names *list) {
-  if (H5Literate(group, H5_INDEX_NAME, H5_ITER_NATIVE, NULL, collect_member, list) < 0)
+  collection c = {file, list, DFT_OK};
+  const herr_t end = H5Literate(group, H5_INDEX_NAME, H5_ITER_NATIVE, NULL, collect_member, &c);
+  DFT_TRY(c.status);
+  if (end < 0)
     return dft_fail(DFT_EDATA, "%s: a group cannot be listed: the file is damaged", file->path);
   if (list->count > 0) qsort(list->names, (size_t)list->count, sizeof *list->names, natural_order);
   return DFT_OK;
@@ -128,7 +141,8 @@ dft_status dft_h5_members(const dft_h5 *file, hid_t group, dft_names *list) {
 
 static dft_status add_fixed(hid_t attribute, hid_t type, int64_t count, dft_names *list, bool *good) {
   size_t bytes = H5Tget_size(type);
-  if (bytes == 0 || bytes > DFT_H5_NAME_BYTES_MAX) return *good = false, DFT_OK;
+  *good = bytes != 0 && bytes <= DFT_H5_NAME_BYTES_MAX;
+  if (!*good) return DFT_OK;
   char *text = calloc((size_t)count, bytes);
   if (!text) return dft_fail_memory("names", (size_t)count * bytes);
   dft_status status = DFT_OK;

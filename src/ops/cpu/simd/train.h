@@ -88,6 +88,9 @@ void DFT_SIMD(dft_fold_floats)(const float *part, int values, const dft_shard_ma
 /* sum[a_columns][b_columns] += a^T . b over some rows; the wider side makes b's vectors best. */
 void DFT_SIMD(dft_outer)(const float *a, int a_columns, const float *b, int b_columns, int rows, float *sum);
 
+/* gram[k+1][k]: x^T.x and the sum of x, of one sample's x[pixels][k]. */
+void DFT_SIMD(dft_gram)(const float *x, int k, int pixels, double *gram);
+
 /* Sums over a strip of rows, `stride` apart, for some channels of c: sums[0 ... width) and sums[c ...) +=
  * those of z and z^2, or, with a norm, bn_backward_sums of dy and z through it (of the channels from ch on).
  */

@@ -16,7 +16,7 @@ enum {
   WIDEST = 32,      /* inputs of the expansion; above, making it again costs more than reading it */
   WIDEST_OUT = 512, /* its outputs */
   GRAM = (WIDEST + 1) * WIDEST,
-  GRAM_ROWS = 96 /* summed in float32 before they join float64 */
+  STRIP_ROWS = 96 /* of dx, summed in float32 before they join float64 */
 };
 
 bool DFT_SIMD(dft_train_pair_fits)(const dft_conv *expand, const dft_conv *depthwise) {
@@ -29,7 +29,6 @@ typedef struct pair_work {
   double *sums;    /* [samples][2][c] of either layer */
   float *taps;     /* [samples][9][c] */
   float *products; /* [samples][k][c]: P, from backward to finish */
-  double *grams;   /* [samples][k+1][k] */
   float *packed, *back, *square;
   size_t floats;
 } pair_work;
@@ -37,37 +36,21 @@ typedef struct pair_work {
 static pair_work plan(const dft_conv *expand, int samples, float *work) {
   const size_t n = (size_t)samples, k = (size_t)expand->in_channels, c = (size_t)expand->channels;
   const size_t packed = c * (k + 16), square = (k + 16) * (k + 16) + 16;
-  const size_t sizes[] = {n * 4 * c, n * 9 * c, n * k * c, n * 2 * (k + 1) * k, packed, packed, square};
-  size_t at[8] = {0};
-  for (int i = 0; i < 7; i++) at[i + 1] = at[i] + (sizes[i] + 15) / 16 * 16;
-  if (work == NULL) return (pair_work){.floats = at[7]};
+  const size_t sizes[] = {n * 4 * c, n * 9 * c, n * k * c, packed, packed, square};
+  size_t at[7] = {0};
+  for (int i = 0; i < 6; i++) at[i + 1] = at[i] + (sizes[i] + 15) / 16 * 16;
+  if (work == NULL) return (pair_work){.floats = at[6]};
   return (pair_work){.sums = (double *)(void *)work,
                      .taps = work + at[1],
                      .products = work + at[2],
-                     .grams = (double *)(void *)(work + at[3]),
-                     .packed = work + at[4],
-                     .back = work + at[5],
-                     .square = work + at[6],
-                     .floats = at[7]};
+                     .packed = work + at[3],
+                     .back = work + at[4],
+                     .square = work + at[5],
+                     .floats = at[6]};
 }
 
 size_t DFT_SIMD(dft_train_pair_work_floats)(const dft_conv *expand, int samples) {
   return plan(expand, samples, NULL).floats;
-}
-
-/* gram[k][k] = x^T.x and, below it, the sum of x, of one sample. */
-static void gram_of(const float *x, int k, int pixels, double *gram) {
-  float ones[GRAM_ROWS], part[GRAM];
-  const int values = (k + 1) * k;
-  for (int i = 0; i < GRAM_ROWS; i++) ones[i] = 1;
-  for (int i = 0; i < values; i++) gram[i] = 0;
-  for (int row = 0; row < pixels; row += GRAM_ROWS, x += (ptrdiff_t)GRAM_ROWS * k) {
-    const int rows = pixels - row < GRAM_ROWS ? pixels - row : GRAM_ROWS;
-    memset(part, 0, (size_t)values * sizeof *part);
-    DFT_SIMD(dft_outer)(x, k, x, k, rows, part);
-    DFT_SIMD(dft_outer)(ones, 1, x, k, rows, part + (ptrdiff_t)k * k);
-    for (int i = 0; i < values; i++) gram[i] += (double)part[i];
-  }
 }
 
 static int pair_threads(const dft_train_conv *t) {
@@ -89,14 +72,24 @@ static void gram_of_shard(const pair_job *job, int first, int count, double *gra
   const int k = job->expand->conv.in_channels, values = (k + 1) * k;
   memset(gram, 0, (size_t)values * sizeof *gram);
   for (int s = first; s < first + count; s++)
-    for (int i = 0; i < values; i++) gram[i] += job->work.grams[(ptrdiff_t)s * values + i];
+    for (int i = 0; i < values; i++) gram[i] += job->expand->gram[(ptrdiff_t)s * values + i];
 }
 
-/* out[width] = row[k] . w */
+/* out[width] = row[k] . w, some columns at a time, whose sums stay in registers. */
 static void row_times(const double *row, const float *w, int k, int c, int width, double *out) {
-  for (int j = 0; j < width; j++) out[j] = 0;
-  for (int i = 0; i < k; i++, w += c)
-    for (int j = 0; j < width; j++) out[j] += row[i] * (double)w[j];
+  enum { UNIT = 4 * VF_LANES / 2 };
+  int j = 0;
+  for (; width - j >= UNIT; j += UNIT) {
+    double sum[UNIT] = {0};
+    for (int i = 0; i < k; i++)
+#pragma omp simd
+      for (int l = 0; l < UNIT; l++) sum[l] += row[i] * (double)w[(ptrdiff_t)i * c + j + l];
+    memcpy(out + j, sum, sizeof sum);
+  }
+  for (; j < width; j++) {
+    out[j] = 0;
+    for (int i = 0; i < k; i++) out[j] += row[i] * (double)w[(ptrdiff_t)i * c + j];
+  }
 }
 
 static void statistics_leaf(const void *context, int first, int count, int channel, int width, double *sums) {
@@ -117,13 +110,13 @@ static void gram_task(const void *context, int s) {
   const pair_job *job = context;
   const dft_conv *conv = &job->expand->conv;
   const int k = conv->in_channels, pixels = conv->in_h * conv->in_w;
-  gram_of(job->expand->x + (ptrdiff_t)s * pixels * k, k, pixels,
-          job->work.grams + (ptrdiff_t)s * (k + 1) * k);
+  DFT_SIMD(dft_gram)
+  (job->expand->x + (ptrdiff_t)s * pixels * k, k, pixels, job->expand->gram + (ptrdiff_t)s * (k + 1) * k);
 }
 
 void DFT_SIMD(dft_train_pair_sums)(const dft_train_conv *expand, double *sums) {
   const int k = expand->conv.in_channels, c = expand->conv.channels, samples = expand->map->samples;
-  const pair_job job = {.expand = expand, .work = plan(&expand->conv, samples, expand->work)};
+  const pair_job job = {.expand = expand};
   dft_run_tasks(&(dft_tasks){gram_task, &job, samples}, 1, pair_threads(expand));
   const dft_sums fold = {
       .leaf = statistics_leaf, .job = &job, .values = 2, .c = c, .work = (int64_t)k * k * c, .out64 = sums};
@@ -251,15 +244,16 @@ static void dw_leaf(const void *context, int first, int count, int channel, int 
 }
 
 /* dx of one sample, and the sums for the BatchNorm below. */
-static void sample_dx(const pair_job *job, int s) {
+static void dx_task(const void *context, int s) {
+  const pair_job *job = context;
   const dft_train_conv *expand = job->expand;
   const dft_train_gradient *g = job->g;
   double *below = job->work.sums + (ptrdiff_t)s * 2 * expand->conv.in_channels;
   const int k = expand->conv.in_channels, pixels = expand->conv.in_h * expand->conv.in_w;
   const ptrdiff_t at = (ptrdiff_t)s * pixels * k;
   memset(below, 0, 2 * (size_t)k * sizeof *below);
-  for (int row = 0; row < pixels; row += GRAM_ROWS) {
-    const int rows = pixels - row < GRAM_ROWS ? pixels - row : GRAM_ROWS;
+  for (int row = 0; row < pixels; row += STRIP_ROWS) {
+    const int rows = pixels - row < STRIP_ROWS ? pixels - row : STRIP_ROWS;
     const ptrdiff_t from = at + (ptrdiff_t)row * k;
     if (g->norm->b != NULL) DFT_SIMD(dft_gemm_serial)
     (expand->x + from, job->work.square, g->dx + from, rows, k, k,
@@ -269,19 +263,13 @@ static void sample_dx(const pair_job *job, int s) {
   }
 }
 
-static void finish_task(const void *context, int s) {
-  const pair_job *job = context;
-  if (job->g->dw != NULL && job->g->norm->b != NULL) gram_task(job, s);
-  if (job->g->dx != NULL) sample_dx(job, s);
-}
-
 void DFT_SIMD(dft_train_pair_finish)(const dft_train_conv *expand, const dft_train_gradient *g) {
   const int k = expand->conv.in_channels, c = expand->conv.channels, samples = expand->map->samples;
   float bias[WIDEST];
   const pair_job job = {
       .expand = expand, .g = g, .work = plan(&expand->conv, samples, expand->work), .square_bias = bias};
   if (g->dx != NULL && g->norm->b != NULL) pack_square(expand, g->norm, job.work.square, bias);
-  dft_run_tasks(&(dft_tasks){finish_task, &job, samples}, 1, pair_threads(expand));
+  if (g->dx != NULL) dft_run_tasks(&(dft_tasks){dx_task, &job, samples}, 1, pair_threads(expand));
   if (g->below_sums != NULL) DFT_SIMD(dft_fold_doubles)(job.work.sums, 2 * k, expand->map, g->below_sums);
   if (g->dw == NULL) return;
   const dft_sums fold = {

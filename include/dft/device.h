@@ -13,10 +13,10 @@
  * the pooled features on (features, logits, the head), weights, gradients of weights, and sums are float32 or
  * float64 as ops.h says.
  * Order: all functions only enqueue, on one stream, in the order of the calls, unless they say that they
- * wait. What goes wrong in them is kept and returned by the next `finish` or `poll`: DFT_EINTERNAL with the
- * CUDA error, the function and the device in words. A second stream, the exchange's, runs beside. Bits: as
- * ops.h says for every set; also independent of whether a step was recorded as a graph. Main thread. Not
- * collective.
+ * wait. What goes wrong in them is kept and returned by the next `finish`, `poll` or `failed`, whoever's they
+ * are: DFT_EINTERNAL with the CUDA error, the function and the device in words. A second stream, the
+ * exchange's, runs beside. Bits: as ops.h says for every set; with an ordered exchange also independent of
+ * whether a step was recorded as a graph. Main thread. Not collective.
  */
 #ifndef DFT_DEVICE_H
 #define DFT_DEVICE_H
@@ -71,6 +71,7 @@ typedef struct dft_device {
   /* Order. */
   dft_status (*finish)(void);         /* waits for everything enqueued; the first error since the last */
   dft_status (*poll)(bool *finished); /* the same without waiting */
+  dft_status (*failed)(void);         /* the same without asking the streams, so also while recording */
   /* Whatever waits here calls this over and over until it need not: what is enqueued may be waiting for a
    * peer, and someone has to notice when it is lost. `first`: the first call of a wait. NULL: nobody to look
    * after. */
@@ -131,7 +132,7 @@ struct dft_nccl; /* dft/nccl.h */
 
 /* What the module exports is dft_cuda_module, a dft_module_get. Its errors go through `fail`, the program's
  * dft_fail. */
-#define DFT_MODULE_VERSION 2
+#define DFT_MODULE_VERSION 3
 typedef struct dft_module {
   int version;          /* DFT_MODULE_VERSION of its build */
   int (*devices)(void); /* to be seen by this process; 0 also when the driver is missing or too old */

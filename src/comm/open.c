@@ -263,10 +263,10 @@ void dft_comm_close(dft_comm *comm, int code) {
     /* MPI_Finalize waits for everyone without a timeout: come to it together, with nothing under way. */
     if (!comm->broken && dft_beats_close(comm) != DFT_OK) dft_print_error("%s", dft_error());
     if (comm->broken) dft_comm_abort(comm, DFT_EPEER);
-    dft_comm_nccl_close(comm); /* everyone is here */
   }
   if (comm->mpi)
     dft_comm_leave_after(comm->timeout_s, DFT_EPEER, "dft: error: a rank was lost while MPI ended\n");
+  if (comm->mpi && comm->size > 1) dft_comm_nccl_close(comm); /* everyone is here */
   dft_comm_share_close(comm);
   dft_beats_free(comm);
   if (comm->local != MPI_COMM_NULL) MPI_Comm_free(&comm->local);

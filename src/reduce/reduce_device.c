@@ -73,6 +73,7 @@ static dft_status fit_scratch(dft_reducer *r, size_t bytes) {
 }
 
 dft_status dft_reduction_enqueue(dft_reducer *r, dft_reduction_handle *h) {
+  DFT_TRY(r->device->failed()); /* what was to be sent has not been made: nobody may get it */
   if (h->event == NULL) DFT_TRY(r->device->event_new(&h->event));
   if (r->ordered) DFT_TRY(fit_scratch(r, dft_reduction_scratch(h->plan, h->bytes)));
   h->work = r->scratch != NULL ? r->scratch->memory : NULL;

@@ -139,9 +139,11 @@ static step_record *find_record(const dft_run *run, dft_device_run *d, double gl
 }
 
 /* Runs a step, the first of its kind directly: only then may kernels take memory. An exchange through the
- * host cannot be recorded. */
+ * host cannot be recorded. NCCL wants all ranks to record a step or none: a batch from which nobody left out
+ * a sample is cut the same way by all, and that it is one they all know. */
 static dft_status launch(dft_run *run, dft_device_run *d, double global) {
-  const bool recordable = dft_comm_size(run->comm) == 1 || dft_comm_has_nccl(run->comm);
+  const bool whole = (int64_t)global == dft_batch_at(run, run->at.position);
+  const bool recordable = dft_comm_size(run->comm) == 1 || (whole && dft_comm_has_nccl(run->comm));
   step_record *r = recordable ? find_record(run, d, global) : NULL;
   if (r == NULL) return enqueue(run, d, global);
   if (r->graph == NULL) {
@@ -188,6 +190,7 @@ static dft_status step(dft_run *run, dft_device_run *d, bool may_leave_out, dft_
   double traced_s = dft_trace_begin();
   send_batch(run, d);
   DFT_TRY(launch(run, d, global));
+  DFT_TRY(d->device->failed()); /* before the next batch's frozen work takes it for its own */
   dft_trace_end(DFT_TRACE_WORK, "launch", -1, traced_s);
   DFT_TRY(load_next(run, d, waited));
   traced_s = dft_trace_begin();

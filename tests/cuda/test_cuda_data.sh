@@ -28,18 +28,19 @@ mkdir -p "$work/photos/a" "$work/photos/b"
 python3 - "$work/photos" <<'PYTHON' || fail "no photos"
 import struct, sys
 for c, shade in (("a", 40), ("b", 200)):
-    for i in range(6):
-        w, h = 40 + 4 * i, 36
+    for i in range(24):
+        w, h = 40 + i, 36
         pixels = bytes((shade, (10 * i + x) % 256, 255 - shade)[k] for x in range(w * h) for k in range(3))
         with open(f"{sys.argv[1]}/{c}/{i}.bmp", "wb") as f:
             f.write(struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 54 + len(pixels), 0, 0, 54, 40, w, h, 1, 24, 0, len(pixels),
                                 0, 0, 0, 0) + pixels)
-open(sys.argv[1] + "/a/2.bmp", "r+b").truncate(60)
+for name in ("a/2", "a/17", "b/9"):
+    open(f"{sys.argv[1]}/{name}.bmp", "r+b").truncate(60)
 PYTHON
 cat >"$work/photos.yaml" <<END
 model: {alpha: 0.35, input_shape: [32, 32, 3], classes: 2}
-data: {format: image_folder, batch_size: 4, train: {path: $work/photos}, on_corrupt: skip}
-phases: [{name: head, epochs: 2}, {name: tail, unfreeze_last: 20, epochs: 2}]
+data: {format: image_folder, batch_size: 8, train: {path: $work/photos}, on_corrupt: skip}
+phases: [{name: head, epochs: 6}, {name: tail, unfreeze_last: 20, epochs: 3}]
 END
 for ranks in 1 2; do
   ok "left out" on_device np $ranks "$work/photos.yaml" run_dir="$work/left$ranks"

@@ -57,4 +57,31 @@ until_step "$work/run" 9
 kill -KILL "$(rank_of "$work/run" 1)"
 ended "137|76" "a killed rank"
 goes_on "a killed rank" 2
+
+# A step whose work the device refused (not for good, as after an illegal address) counts for nothing: no checkpoint has it.
+small_config "$work/none" | sed '/name: head/d; /name: all/d' >"$work/short.yaml"
+short=(checkpoint.every_steps=1 checkpoint.keep=100 distributed.backend=auto)
+ok "undisturbed" np 1 "$work/short.yaml" "${short[@]}" run_dir="$work/short"
+cat >"$work/second" <<'END'
+#!/bin/bash
+[ "$OMPI_COMM_WORLD_RANK" = 0 ] || export DFT_HOST_CUDA=$DFT_HOST_CUDA,$SECOND
+exec "$DFT" "$@"
+END
+chmod +x "$work/second"
+# good_ones WHAT CODE: it ended so, and all that is left in run_dir was good
+good_ones() {
+  ended "$2" "$1"
+  says "cuBLASLt status" "$1"
+  for checkpoint in "$work"/refused/ckpt-*.pb; do
+    [ ! -e "$checkpoint" ] || same "$work/short/${checkpoint##*/}" "$checkpoint" "$1"
+  done
+  rm -r "$work/refused"
+}
+for product in 12 32 44 56; do # of the first batch's frozen work, and of the first step
+  DFT_HOST_CUDA=devices=1,fail_gemm=$product start_np 1 "$work/short.yaml" "${short[@]}" run_dir="$work/refused"
+  good_ones "product $product is refused" 1
+  SECOND=fail_gemm=$product start mpirun --oversubscribe --bind-to none -np 2 "$work/second" "$work/short.yaml" "${short[@]}" \
+    distributed.timeout_s=3 run_dir="$work/refused"
+  good_ones "product $product of one rank is refused" "1|76"
+done
 echo "failures of the exchange end in time"

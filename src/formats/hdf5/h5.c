@@ -131,8 +131,7 @@ dft_status dft_h5_members(const dft_h5 *file, hid_t group, dft_names *list) {
   collection c = {file, list, DFT_OK};
   const herr_t end = H5Literate(group, H5_INDEX_NAME, H5_ITER_NATIVE, NULL, collect_member, &c);
   DFT_TRY(c.status);
-  if (end < 0)
-    return dft_fail(DFT_EDATA, "%s: a group cannot be listed: the file is damaged", file->path);
+  if (end < 0) return dft_fail(DFT_EDATA, "%s: a group cannot be listed: the file is damaged", file->path);
   if (list->count > 0) qsort(list->names, (size_t)list->count, sizeof *list->names, natural_order);
   return DFT_OK;
 }

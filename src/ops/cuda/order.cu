@@ -107,6 +107,7 @@ void dft_cuda_table_order(void) {
   dft_device *d = &cuda.device;
   d->finish = finish;
   d->poll = poll;
+  d->failed = dft_cuda_take;
   d->record = record;
   d->recorded = recorded;
   d->replay = replay;

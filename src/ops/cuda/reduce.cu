@@ -82,7 +82,8 @@ static bool scratch_for(size_t bytes) {
   }
   if (bytes < 2 * scratch_bytes) bytes = 2 * scratch_bytes;
   if (dft_cuda_alloc(bytes, &memory) != DFT_OK) {
-    dft_cuda_keep("%s", "GPU: no memory for partial sums; lower data.batch_size");
+    dft_cuda_keep("GPU: no memory for partial sums (%zu bytes, %zu are free); lower data.batch_size", bytes,
+                  cuda.device.free_bytes());
     return false;
   }
   scratch = (char *)memory;

@@ -15,6 +15,10 @@ cudaError_t host_misused(void) {
   return host_error(cudaErrorStreamCaptureUnsupported);
 }
 
+bool dft_host_cuda_records(const CUstream_st *stream) {
+  return stream->capture != nullptr;
+}
+
 bool host_capture(CUstream_st *stream, const std::function<void()> &closure) {
   if (stream->capture == nullptr) return false;
   stream->capture->closures.push_back(closure);

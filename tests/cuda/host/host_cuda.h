@@ -16,8 +16,8 @@
  *   fail_launch=N   the Nth kernel to run hits an illegal address; everything after fails, as on a device
  *   fail_gemm=N     the Nth product is refused by cuBLASLt
  *   protect=1       the host cannot read or write the device's memory: it crashes. From the start to the end;
- * one closure runs at a time slow_us=N       each closure of a stream takes so much longer: what does not
- * wait reads too early
+ *                   one closure runs at a time
+ *   slow_us=N       each closure of a stream takes so much longer: what does not wait reads too early
  */
 #ifndef DFT_TESTS_HOST_CUDA_H
 #define DFT_TESTS_HOST_CUDA_H
@@ -43,6 +43,8 @@ long dft_host_cuda_option(const char *name, long otherwise);
 
 #include <functional>
 
+/* Whether the stream is captured. */
+bool dft_host_cuda_records(const struct CUstream_st *stream);
 /* Enqueues `run` on a stream, as a launch does: in order, recorded while the stream is captured (then run at
  * each launch of the graph). It may block; it runs on the stream's thread, and reports failure through
  * dft_host_cuda_failed. `kernel`: it counts for fail_launch, and does not run after a failure. */

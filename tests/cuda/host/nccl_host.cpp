@@ -104,31 +104,38 @@ static void connect_all(const net_ref &n) {
 
 /* ---- what runs on a stream ---- */
 
-/* A piece, and its length before it, which both sides must agree on. */
+/* A piece, and before it its length and whether it was recorded, in which both sides must agree. */
 struct piece {
   bool receiving;
   int peer;
   char *data;
   size_t bytes;
-  uint64_t length;
-  size_t moved; /* of length and data together */
+  bool recorded;
+  uint64_t head; /* length, and `recorded` in the highest bit */
+  size_t moved;  /* of head and data together */
 };
 
+static uint64_t head_of(const piece &p) {
+  return p.bytes | (uint64_t)p.recorded << 63;
+}
+
 static bool done(const piece &p) {
-  return p.moved == sizeof p.length + p.bytes;
+  return p.moved == sizeof p.head + p.bytes;
 }
 
 static ssize_t move_some(const net &n, piece &p) {
-  const bool head = p.moved < sizeof p.length;
-  char *at = head ? (char *)&p.length + p.moved : p.data + (p.moved - sizeof p.length);
-  const size_t left = head ? sizeof p.length - p.moved : sizeof p.length + p.bytes - p.moved;
+  const bool head = p.moved < sizeof p.head;
+  char *at = head ? (char *)&p.head + p.moved : p.data + (p.moved - sizeof p.head);
+  const size_t left = head ? sizeof p.head - p.moved : sizeof p.head + p.bytes - p.moved;
+  if (!p.receiving && p.moved == 0) p.head = head_of(p);
   const int s = n.sockets[(size_t)p.peer];
   const ssize_t some =
       p.receiving ? recv(s, at, left, MSG_DONTWAIT) : send(s, at, left, MSG_DONTWAIT | MSG_NOSIGNAL);
   if (some > 0) p.moved += (size_t)some;
-  if (p.receiving && some > 0 && head && p.moved == sizeof p.length && p.length != p.bytes) {
-    fprintf(stderr, "host NCCL: rank %d sends %llu bytes where rank %d receives %zu\n", p.peer,
-            (unsigned long long)p.length, n.rank, p.bytes);
+  if (p.receiving && some > 0 && head && p.moved == sizeof p.head && p.head != head_of(p)) {
+    fprintf(stderr, "host NCCL: rank %d sends %llu bytes%s where rank %d receives %zu%s\n", p.peer,
+            (unsigned long long)(p.head << 1 >> 1), p.head >> 63 ? " (recorded)" : "", n.rank, p.bytes,
+            p.recorded ? " (recorded)" : "");
     abort();
   }
   if (some < 0 && (errno == EAGAIN || errno == EINTR)) return 0;
@@ -175,14 +182,14 @@ static void sum_here(const net &n, T *data, size_t count, const std::vector<std:
   }
 }
 
-static void sum_all(net &n, char *data, size_t bytes, ncclDataType_t type) {
+static void sum_all(net &n, char *data, size_t bytes, ncclDataType_t type, bool recorded) {
   std::vector<std::vector<char>> all((size_t)n.ranks);
   std::vector<piece> pieces;
   for (int peer = 0; peer < n.ranks; peer++) {
     if (peer == n.rank) continue;
     all[(size_t)peer].resize(bytes);
-    pieces.push_back({true, peer, all[(size_t)peer].data(), bytes, 0, 0});
-    pieces.push_back({false, peer, data, bytes, bytes, 0});
+    pieces.push_back({true, peer, all[(size_t)peer].data(), bytes, recorded, 0, 0});
+    pieces.push_back({false, peer, data, bytes, recorded, 0, 0});
   }
   if (!move_all(n, pieces)) return;
   if (type == ncclFloat32)
@@ -226,7 +233,7 @@ static ncclResult_t add_piece(bool receiving, void *data, size_t bytes, int peer
   ncclResult_t result = enter(comm, stream, data, bytes);
   if (result != ncclSuccess) return result;
   if (peer < 0 || peer >= comm->n->ranks || peer == comm->n->rank) return ncclInvalidArgument;
-  group.pieces.push_back({receiving, peer, (char *)data, bytes, receiving ? 0 : bytes, 0});
+  group.pieces.push_back({receiving, peer, (char *)data, bytes, dft_host_cuda_records(stream), 0, 0});
   return ncclSuccess;
 }
 
@@ -245,7 +252,8 @@ ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataTyp
   const size_t bytes = count * (type == ncclFloat32 ? sizeof(float) : sizeof(double));
   ncclResult_t result = enter(comm, stream, to, bytes);
   if (result != ncclSuccess || from != to) return result != ncclSuccess ? result : ncclInvalidArgument;
-  group.sum = [to, bytes, type](net &n) { sum_all(n, (char *)to, bytes, type); };
+  const bool recorded = dft_host_cuda_records(stream);
+  group.sum = [to, bytes, type, recorded](net &n) { sum_all(n, (char *)to, bytes, type, recorded); };
   return ncclSuccess;
 }
 

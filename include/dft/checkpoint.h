@@ -57,6 +57,7 @@ typedef struct dft_state {
   int64_t position;                        /* samples done in the running epoch */
   double loss_sum, correct_sum, count_sum; /* running sums of the running epoch */
   int skipped;                             /* the last steps in a row that were skipped as not finite */
+  int64_t left_out;                        /* samples of the running epoch that could not be read */
   int64_t seed;
   double best; /* best monitored value; NAN: none yet */
   int best_epoch;

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MIN_BYTES = DFT_CHECKPOINT_MAGIC_BYTES + DFT_CRC_FIELD_BYTES };
+enum { MIN_BYTES = DFT_CHECKPOINT_MAGIC_BYTES + DFT_CRC_FIELD_BYTES, MOST_ALPHA = 8 /* as model.alpha */ };
 
 static dft_status check_envelope(const char *name, const unsigned char *bytes, size_t count) {
   if (count == 0) return dft_fail(DFT_EDATA, "%s: the file is empty", name);
@@ -93,7 +93,7 @@ static dft_status get_tensors(const char *name, Dft__Tensor **tensors, size_t co
 }
 
 static dft_status get_model(const char *name, const Dft__Model *m, dft_state *s) {
-  if (!isfinite(m->alpha) || m->alpha <= 0 || m->height < 1 || m->width < 1 || m->classes < 0)
+  if (!(m->alpha > 0 && m->alpha <= MOST_ALPHA) || m->height < 1 || m->width < 1 || m->classes < 0)
     return dft_fail(DFT_EDATA, "%s: impossible model: alpha %g, input %dx%d, %d classes", name, m->alpha,
                     m->height, m->width, m->classes);
   if (m->n_class_names != 0 && m->n_class_names != (size_t)m->classes)
@@ -117,7 +117,7 @@ static dft_status get_model(const char *name, const Dft__Model *m, dft_state *s)
 
 static dft_status get_position(const char *name, const Dft__Position *p, int64_t iterations, dft_state *s) {
   if (p->phase < 0 || p->phase_epoch < 0 || p->epoch < 0 || p->step < 0 || p->samples < 0 || p->skipped < 0 ||
-      iterations < 0)
+      p->left_out < 0 || iterations < 0)
     return dft_fail(DFT_EDATA, "%s: a position is negative (phase %d, epoch %d, step %lld)", name, p->phase,
                     p->epoch, (long long)p->step);
   s->phase = p->phase;
@@ -130,6 +130,7 @@ static dft_status get_position(const char *name, const Dft__Position *p, int64_t
   s->count_sum = p->count_sum;
   s->finished = p->finished;
   s->skipped = p->skipped;
+  s->left_out = p->left_out;
   s->iterations = iterations;
   return DFT_OK;
 }

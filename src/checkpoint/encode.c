@@ -105,6 +105,8 @@ static void set_position(Dft__Position *p, const dft_state *s) {
   p->finished = s->finished;
   p->has_skipped = s->skipped > 0;
   p->skipped = s->skipped;
+  p->has_left_out = s->left_out > 0;
+  p->left_out = s->left_out;
 }
 
 static void set_run(Dft__Run *r, const dft_state *s) {

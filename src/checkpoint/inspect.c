@@ -1,5 +1,6 @@
 /* A state as text for people. */
 #include "dft/checkpoint.h"
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -111,5 +112,6 @@ dft_status dft_inspect(const dft_state *s, FILE *out) {
   print_layers("weights", &s->weights, out);
   if (s->slots.count > 0) print_layers("optimizer", &s->slots, out);
   print_deciding(s->deciding, out);
-  return fflush(out) == 0 && !ferror(out) ? DFT_OK : dft_fail(DFT_EIO, "cannot write the report");
+  return fflush(out) == 0 && !ferror(out) ? DFT_OK
+                                          : dft_fail(DFT_EIO, "cannot write the report: %s", strerror(errno));
 }

@@ -158,7 +158,10 @@ dft_status dft_store_open(const char *run_dir, dft_store **store) {
   s->lock_fd = -1;
   memcpy(s->directory, run_dir, length + 1);
   while (length > 1 && s->directory[length - 1] == '/') s->directory[--length] = 0;
-  dft_status status = dft_make_directories(s->directory, "run directory");
+  dft_status status =
+      strcmp(s->directory, "/") != 0
+          ? dft_make_directories(s->directory, "run directory")
+          : dft_fail(DFT_EUSAGE, "run_dir: / is no place for a run; is a variable before it empty?");
   if (status == DFT_OK) status = lock(s);
   if (status != DFT_OK) {
     if (s->lock_fd >= 0) close(s->lock_fd);

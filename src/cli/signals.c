@@ -1,6 +1,6 @@
-/* What signals mean to a run: USR1, TERM and INT ask it to save and stop. A launcher sends TERM and INT more
- * than once for one wish, so only a TERM or INT at least 2 s after the first one means "at once"; USR1, which
- * batch systems send as a warning, never does. */
+/* What signals mean to a run: USR1, TERM, INT and HUP (its terminal is gone; but for nohup, which has it
+ * ignored) ask it to save and stop. A launcher sends them more than once for one wish, so only one at least 2
+ * s after the first means "at once"; USR1, which batch systems send as a warning, never does. */
 #include "cli.h"
 #include "dft/clock.h"
 #include <signal.h>
@@ -22,9 +22,14 @@ static void ask(int number) {
 }
 
 void dft_cli_signals(void) {
-  static const int numbers[] = {SIGUSR1, SIGTERM, SIGINT};
+  static const int numbers[] = {SIGUSR1, SIGTERM, SIGINT, SIGHUP};
   struct sigaction action = {.sa_handler = ask, .sa_flags = SA_RESTART};
   sigemptyset(&action.sa_mask);
   for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) sigaddset(&action.sa_mask, numbers[i]);
-  for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) sigaction(numbers[i], &action, NULL);
+  for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+    struct sigaction before;
+    if (numbers[i] == SIGHUP && sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler == SIG_IGN)
+      continue;
+    sigaction(numbers[i], &action, NULL);
+  }
 }

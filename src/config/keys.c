@@ -23,7 +23,7 @@
 const dft_key dft_keys[] = {
     {"seed", DFT_KEY_INT64, AT(seed), ANY_COUNT, .preset = "42", DECIDES,
      .keras = "keras.utils.set_random_seed",
-     .help = "Start of every random choice: weights, order of samples, dropout, splits."},
+     .help = "Start of every random choice: weights, order of samples, dropout, splits. At most 2^62."},
     {"run_dir", DFT_KEY_PATH, AT(run_dir),
      .help = "Directory of the run's checkpoints and logs, not among class folders. Default: runs/NAME for a "
              "config NAME.yaml."},
@@ -66,8 +66,8 @@ const dft_key dft_keys[] = {
      .keras = "image_dataset_from_directory",
      .help =
          "How an image of another size becomes input_shape, bilinear: stretch changes the proportions, crop "
-         "cuts the longer side, pad adds zeros (crop_to_aspect_ratio, pad_to_aspect_ratio of "
-         "keras.ops.image.resize)."},
+         "cuts the longer side, pad adds zeros before resizing (crop_to_aspect_ratio, pad_to_aspect_ratio of "
+         "keras.ops.image.resize; image_dataset_from_directory pads after it, up to two pixels elsewhere)."},
     {"data.train.path", DFT_KEY_PATH, AT(data.train.path), .required = true, .when = FOLDERS, DECIDES,
      .keras = "image_dataset_from_directory(directory)",
      .help = "Training data: a folder with a folder of images per class, sorted by name as in Keras; or tar "
@@ -175,8 +175,12 @@ const dft_key dft_keys[] = {
      .help = "Name of the phase in logs. Default: phase_1, phase_2, …"},
     {"unfreeze_last", DFT_KEY_INT64, OF(unfreeze_last), FROM(0, 100000), .preset = "0", DECIDES,
      .keras = "base.layers[-N:]",
-     .help = "The last N layers of the base are trainable. The head always is; a phase's "
-             "set is complete, not added to the one before. At most one of the three unfreeze keys."},
+     .help =
+         "The last N layers of the base are trainable, the pooling layer that ends it among them, as with "
+         "MobileNetV2(pooling='avg'): where GlobalAveragePooling2D is a layer of its own above the base, "
+         "Keras' N is "
+         "N + 1 here. The head always is; a phase's "
+         "set is complete, not added to the one before. At most one of the three unfreeze keys."},
     {"unfreeze_from", DFT_KEY_TEXT, OF(unfreeze_from), DECIDES, .keras = "layer.trainable",
      .help = "This layer of the base and all after it are trainable."},
     {"unfreeze", DFT_KEY_TEXTS, OF(unfreeze), .count_offset = offsetof(dft_config_phase, unfreeze_count),

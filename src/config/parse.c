@@ -159,6 +159,15 @@ static dft_status read_keys(const reading *r, int phase) {
   return DFT_OK;
 }
 
+/* Whether there is a validation set; nothing but a zero (samples, split) is none, as null is. */
+static bool validates(const reading *r) {
+  const dft_config_split *v = &r->config->data.validation;
+  if (dft_node_is_null(dft_tree_find(r->root, "data.validation"))) return false;
+  const bool zero = dft_tree_find(r->root, "data.validation.samples") != NULL ||
+                    dft_tree_find(r->root, "data.validation.split") != NULL;
+  return !zero || v->path != NULL || v->images != NULL || v->labels != NULL || v->samples > 0 || v->split > 0;
+}
+
 /* Defaults that depend on more than the table: runs/NAME, phase_1, and the splits that are there. */
 static dft_status fill_in(const reading *r) {
   dft_config *c = r->config;
@@ -178,7 +187,7 @@ static dft_status fill_in(const reading *r) {
     if (c->run_dir == NULL) return dft_fail_memory("run_dir", sizeof text);
   }
   c->data.train.present = true;
-  c->data.validation.present = !dft_node_is_null(dft_tree_find(r->root, "data.validation"));
+  c->data.validation.present = validates(r);
   return DFT_OK;
 }
 

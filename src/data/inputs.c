@@ -3,10 +3,14 @@
 #include "dft/text.h"
 #include "manifest.h"
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+enum { TICK_MS = 1000 };
 
 void dft_inputs_free(dft_inputs *inputs) {
   free(inputs->text);
@@ -46,12 +50,12 @@ static bool is_array(const char *path) {
   return npy || gzip || idx;
 }
 
-static dft_status add_folder(dft_inputs *inputs, const char *path) {
+static dft_status add_folder(dft_inputs *inputs, const char *path, const dft_share *share) {
   dft_strings files = {0};
   char *root = strdup(path);
   if (root == NULL) return dft_fail_memory("path", strlen(path));
   for (size_t n = strlen(root); n > 1 && root[n - 1] == '/'; n--) root[n - 1] = '\0';
-  dft_status status = dft_list_images(root, dft_share_alone(), &files);
+  dft_status status = dft_list_images(root, share, &files);
   if (status == DFT_OK && files.count == 0)
     status = dft_fail(DFT_EDATA, "%s: no images in this folder", path);
   for (int64_t i = 0; i < files.count && status == DFT_OK; i++)
@@ -61,30 +65,60 @@ static dft_status add_folder(dft_inputs *inputs, const char *path) {
   return status;
 }
 
-static dft_status add_path(dft_inputs *inputs, const char *path) {
+static dft_status add_path(dft_inputs *inputs, const char *path, const dft_share *share) {
   struct stat s;
-  if (stat(path, &s) == 0 && S_ISDIR(s.st_mode)) return add_folder(inputs, path);
+  if (stat(path, &s) == 0 && S_ISDIR(s.st_mode)) return add_folder(inputs, path, share);
   return add_record(inputs, is_array(path) ? DFT_INPUT_ARRAY : DFT_INPUT_IMAGE, path);
 }
 
-static dft_status add_lines(dft_inputs *inputs) {
-  char *line = NULL;
-  size_t room = 0;
-  ssize_t n;
-  int64_t before = inputs->count;
-  dft_status status = DFT_OK;
-  while (status == DFT_OK && (n = getline(&line, &room, stdin)) >= 0) {
-    while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r')) line[--n] = '\0';
-    if (n > 0) status = add_path(inputs, line);
+/* Waits for standard input to have something, or its end; other ranks wait for this one meanwhile. */
+static void await_input(const dft_share *share) {
+  struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+  while (poll(&input, 1, TICK_MS) == 0) share->tick(share->context);
+}
+
+/* Adds the whole lines of text[bytes], or with `end` all of it; returns the bytes that it has taken. */
+static size_t add_text(dft_inputs *inputs, char *text, size_t bytes, bool end, const dft_share *share,
+                       dft_status *status) {
+  size_t done = 0;
+  while (*status == DFT_OK && done < bytes) {
+    char *line = text + done, *stop = memchr(line, '\n', bytes - done);
+    if (stop == NULL && !end) break;
+    if (stop == NULL) stop = text + bytes;
+    done = (size_t)(stop - text) + 1;
+    while (stop > line && stop[-1] == '\r') stop--;
+    *stop = '\0';
+    if (stop > line) *status = add_path(inputs, line, share);
   }
-  free(line);
-  if (status == DFT_OK && ferror(stdin))
-    return dft_fail(DFT_EIO, "standard input: cannot be read: %s", strerror(errno));
+  return done < bytes ? done : bytes;
+}
+
+static dft_status add_lines(dft_inputs *inputs, const dft_share *share) {
+  enum { ROOM = 1 << 16 }; /* longer than any path */
+  const int64_t before = inputs->count;
+  char *text = malloc(ROOM + 1);
+  if (text == NULL) return dft_fail_memory("standard input", ROOM);
+  dft_status status = DFT_OK;
+  size_t have = 0;
+  for (ssize_t n = 1; status == DFT_OK && n != 0;) {
+    await_input(share);
+    n = read(STDIN_FILENO, text + have, ROOM - have);
+    if (n < 0 && errno != EINTR)
+      status = dft_fail(DFT_EIO, "standard input: cannot be read: %s", strerror(errno));
+    if (n < 0) continue;
+    have += (size_t)n;
+    const size_t done = add_text(inputs, text, have, n == 0, share, &status);
+    memmove(text, text + done, have - done);
+    have -= done;
+    if (have == ROOM && status == DFT_OK)
+      status = dft_fail(DFT_EDATA, "standard input: a line of more than %d bytes is no path", ROOM);
+  }
+  free(text);
   if (status == DFT_OK && inputs->count == before)
     return dft_fail(DFT_EDATA, "standard input: no paths of images");
   return status;
 }
 
-dft_status dft_inputs_add(dft_inputs *inputs, const char *path) {
-  return strcmp(path, "-") == 0 ? add_lines(inputs) : add_path(inputs, path);
+dft_status dft_inputs_add(dft_inputs *inputs, const char *path, const dft_share *share) {
+  return strcmp(path, "-") == 0 ? add_lines(inputs, share) : add_path(inputs, path, share);
 }

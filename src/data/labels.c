@@ -114,12 +114,14 @@ static dft_status decode(const char *path, const dft_array *a, const uint8_t *bl
   return DFT_OK;
 }
 
-dft_status dft_labels_read(const char *path, dft_data_format format, int64_t **labels, int64_t *count) {
+dft_status dft_labels_read(const char *path, dft_data_format format, int64_t **labels, int64_t *count,
+                           int64_t *columns) {
   dft_file f;
   dft_array a;
   uint8_t *block = NULL;
   *labels = NULL;
   DFT_TRY(dft_array_open(&f, path, format, &a));
+  *columns = a.dims == 2 && a.shape[1] > 1 ? a.shape[1] : 0;
   dft_status status = check_shape(path, &a);
   if (status == DFT_OK) status = read_all(&f, &a, &block);
   dft_file_close(&f);

@@ -31,7 +31,11 @@ static dft_status draw_labels(const dft_config *config, source *s) {
 
 static dft_status read_files(const dft_config *config, const dft_config_split *split, source *s) {
   DFT_TRY(dft_image_file_open(split->images, config->data.format, &s->file));
-  DFT_TRY(dft_labels_read(split->labels, config->data.format, &s->labels, &s->count));
+  int64_t columns = 0;
+  DFT_TRY(dft_labels_read(split->labels, config->data.format, &s->labels, &s->count, &columns));
+  if (columns > 0 && columns != config->model.classes && config->data.classes_subset_count == 0)
+    return dft_fail(DFT_EDATA, "%s: one-hot labels of %lld classes, but model.classes is %d", split->labels,
+                    (long long)columns, config->model.classes);
   if (s->file.count != s->count)
     return dft_fail(DFT_EDATA, "%s: %lld images, but %s has %lld labels", split->images,
                     (long long)s->file.count, split->labels, (long long)s->count);

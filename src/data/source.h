@@ -72,8 +72,10 @@ dft_status dft_fail_truncated(const char *path, const dft_array *a, int64_t have
 
 /* ---- labels.c ---- */
 
-/* Reads all labels: integers [N] or [N,1], or one-hot [N,C]. Fresh array of *count; not collective. */
-dft_status dft_labels_read(const char *path, dft_data_format format, int64_t **labels, int64_t *count);
+/* Reads all labels: integers [N] or [N,1], or one-hot [N,C]. Fresh array of *count; *columns is C, or
+ * 0 of integers; not collective. */
+dft_status dft_labels_read(const char *path, dft_data_format format, int64_t **labels, int64_t *count,
+                           int64_t *columns);
 
 /* ---- select.c: pure functions of labels and config ---- */
 

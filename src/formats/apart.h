@@ -2,8 +2,8 @@
  *
  * libhdf5 decodes what a file says about itself without doubting it: version 1.10.8 crashes on some damaged
  * attributes. In a child, that is an error message instead of a lost run. The child is a fork without exec,
- * with one thread; it calls nothing of MPI or OpenMP. It may use half a minute of processor time, and 3 GiB of
- * memory beyond what it begins with. Any thread; not collective. */
+ * with one thread; it calls nothing of MPI or OpenMP. It may use half a minute of processor time, and 3 GiB
+ * of memory beyond what it begins with. Any thread; not collective. */
 #ifndef DFT_FORMATS_APART_H
 #define DFT_FORMATS_APART_H
 

@@ -111,6 +111,25 @@ static void find_head(const dft_model *m, const dft_weights *file, const dft_ten
   if (head[0] != NULL) head[1] = dft_weights_find(file, head[0]->layer, "bias");
 }
 
+static bool makes_features(const dft_model *m, const char *variable, int rank, const int64_t *shape) {
+  return kind_of(variable, rank, shape) >= 0 && shape[rank - 1] == m->features;
+}
+
+/* Whether the file has layers as wide as the features beside the base's: the head was trained on what they
+ * make of these. (Another head beside it is none.) */
+static bool has_layers_between(const dft_model *m, const dft_weights *file, const dft_tensor *head) {
+  int more = 0;
+  for (int i = 0; i < file->count; i++) {
+    const dft_tensor *t = &file->tensors[i];
+    more += strcmp(t->layer, head->layer) != 0 && makes_features(m, t->variable, t->rank, t->shape);
+  }
+  for (int i = 0; i < m->param_count; i++) {
+    const dft_param *p = &m->params[i];
+    more -= !is_head(m, p) && makes_features(m, p->variable, p->rank, p->shape);
+  }
+  return more > 0;
+}
+
 static void bind_head(dft_model *m, const dft_weights *file, const char *const *class_names,
                       const dft_tensor *kernel, const dft_tensor *bias, dft_bind_result *result) {
   dft_param *k = &m->params[m->head_kernel], *b = &m->params[m->head_bias];
@@ -122,6 +141,8 @@ static void bind_head(dft_model *m, const dft_weights *file, const char *const *
     result->head_why = "the file's head has another shape";
   else if (!classes_fit(m, file, class_names))
     result->head_why = "the file's head is for other classes";
+  else if (has_layers_between(m, file, kernel))
+    result->head_why = "the file's head was trained with layers that this network lacks";
   else {
     memcpy(k->data, kernel->data, (size_t)k->elements * sizeof(float));
     memcpy(b->data, bias->data, (size_t)b->elements * sizeof(float));

@@ -118,6 +118,7 @@ static dft_status export_checkpoint(dft_state *s, const char *output) {
   s->history_count = 0;
   s->iterations = s->step = s->position = 0;
   s->loss_sum = s->correct_sum = s->count_sum = 0;
+  s->left_out = s->skipped = 0;
   return dft_state_write(s, output);
 }
 

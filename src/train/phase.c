@@ -132,6 +132,11 @@ void dft_phase_close(dft_run *run) {
   *ph = (dft_phase){0};
 }
 
+/* Without samples: not a number, and one without a sign. */
+static double mean(double sum, double count) {
+  return count > 0 ? sum / count : NAN;
+}
+
 static void report_step(dft_run *run, const dft_step_result *s, int steps, double seconds) {
   if (run->report == NULL) return;
   const double traced_s = dft_trace_begin();
@@ -143,10 +148,10 @@ static void report_step(dft_run *run, const dft_step_result *s, int steps, doubl
                                      .step = at->step,
                                      .step_in_epoch = (int)((at->position + b - 1) / b),
                                      .steps_per_epoch = steps,
-                                     .loss = s->loss / s->count,
-                                     .accuracy = s->correct / s->count,
-                                     .running_loss = at->loss_sum / at->count_sum,
-                                     .running_accuracy = at->correct_sum / at->count_sum,
+                                     .loss = mean(s->loss, s->count),
+                                     .accuracy = mean(s->correct, s->count),
+                                     .running_loss = mean(at->loss_sum, at->count_sum),
+                                     .running_accuracy = mean(at->correct_sum, at->count_sum),
                                      .learning_rate = run->config->phases[at->phase].optimizer.learning_rate,
                                      .images_per_s = s->count / seconds,
                                      .data_s = s->data_s,
@@ -181,7 +186,7 @@ static dft_status one_step(dft_run *run, int steps) {
   at->loss_sum += s.loss;
   at->correct_sum += s.correct;
   at->count_sum += s.count;
-  run->left_out += s.left_out;
+  at->left_out += s.left_out;
   report_step(run, &s, steps, dft_now_s() - start_s);
   dft_trace_end(DFT_TRACE_WORK, "step", at->step, traced_s);
   DFT_TRY(dft_trace_step(run));
@@ -255,15 +260,14 @@ static dft_status fail_validation(dft_run *run, int64_t samples) {
 static dft_status end_epoch(dft_run *run, int steps, double start_s) {
   dft_position *at = &run->at;
   const dft_config_phase *phase = &run->config->phases[at->phase];
-  dft_tell_left_out(run, DFT_SET_TRAIN, run->left_out);
-  if (run->left_out == dft_dataset_count(run->data[DFT_SET_TRAIN]))
+  dft_tell_left_out(run, DFT_SET_TRAIN, at->left_out);
+  if (at->left_out == dft_dataset_count(run->data[DFT_SET_TRAIN]))
     return dft_fail(DFT_EDATA, "none of the %lld training samples can be read: nothing was learnt",
-                    (long long)run->left_out);
-  run->left_out = 0;
+                    (long long)at->left_out);
   dft_epoch e = {.epoch = at->epoch + 1,
                  .phase = phase->name,
-                 .accuracy = at->correct_sum / at->count_sum,
-                 .loss = at->loss_sum / at->count_sum,
+                 .accuracy = mean(at->correct_sum, at->count_sum),
+                 .loss = mean(at->loss_sum, at->count_sum),
                  .val_accuracy = NAN,
                  .val_loss = NAN,
                  .learning_rate = phase->optimizer.learning_rate};
@@ -284,6 +288,7 @@ static dft_status end_epoch(dft_run *run, int steps, double start_s) {
   at->phase_epoch++;
   at->position = 0;
   at->loss_sum = at->correct_sum = at->count_sum = 0;
+  at->left_out = 0;
   bool best = improves(run, &e);
   dft_defer(run, remember(run, &e));
   DFT_TRY(sum_work(run));

@@ -260,7 +260,7 @@ static dft_status list_inputs(prediction *p, const dft_prediction_request *reque
   bool lists = dft_comm_rank(p->comm) == 0;
   dft_status status = DFT_OK;
   for (int i = 0; i < request->input_count && lists && status == DFT_OK; i++)
-    status = dft_inputs_add(inputs, request->inputs[i]);
+    status = dft_inputs_add(inputs, request->inputs[i], dft_comm_share(p->comm));
   DFT_TRY(dft_comm_agree(p->comm, status));
   DFT_TRY(dft_comm_bcast(p->comm, 0, &inputs->count, sizeof inputs->count));
   DFT_TRY(dft_comm_bcast(p->comm, 0, &inputs->bytes, sizeof inputs->bytes));

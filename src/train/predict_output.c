@@ -3,6 +3,7 @@
 #include "dft/loss.h"
 #include "dft/text.h"
 #include "predict.h"
+#include <errno.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -105,7 +106,8 @@ dft_status dft_predictions_write(const dft_predictions *p, int top, const char *
     write_csv(p, top, chosen, f);
   free(chosen);
   if (output == NULL)
-    return fflush(stdout) == 0 ? DFT_OK : dft_fail(DFT_EIO, "cannot write to standard output");
+    return fflush(stdout) == 0 ? DFT_OK
+                               : dft_fail(DFT_EIO, "cannot write to standard output: %s", strerror(errno));
   dft_status status =
       fclose(f) == 0 ? dft_write_result(output, text, bytes) : dft_fail_memory("predictions", 0);
   free(text);

@@ -62,6 +62,7 @@ dft_status dft_state_of(const dft_run *run, dft_state *s) {
                    .correct_sum = at->correct_sum,
                    .count_sum = at->count_sum,
                    .skipped = at->skipped,
+                   .left_out = at->left_out,
                    .seed = c->seed,
                    .best = at->best,
                    .best_epoch = at->best_epoch,
@@ -128,6 +129,7 @@ static dft_status adopt(dft_run *run, dft_state *s, const char *path) {
                            .correct_sum = s->correct_sum,
                            .count_sum = s->count_sum,
                            .skipped = s->skipped,
+                           .left_out = s->left_out,
                            .best = s->best,
                            .best_epoch = s->best_epoch,
                            .finished = s->finished};

@@ -60,7 +60,8 @@ typedef struct dft_position {
   int phase, phase_epoch, epoch;
   int64_t step, position;
   double loss_sum, correct_sum, count_sum;
-  int skipped; /* steps in a row */
+  int skipped;      /* steps in a row */
+  int64_t left_out; /* samples of the running epoch that could not be read */
   double best;
   int best_epoch;
   int finished;
@@ -109,8 +110,7 @@ typedef struct dft_run {
   dft_fetch *fetch; /* NULL on one host */
   dft_ahead ahead;
   dft_position at;
-  bool has_final;   /* a good final.pb was there when the run started */
-  int64_t left_out; /* samples that could not be read, of this epoch's steps since the start */
+  bool has_final; /* a good final.pb was there when the run started */
   bool told_left_out[DFT_SETS];
   dft_epoch_work work; /* of this rank, of this epoch since the start */
   dft_phase phase;

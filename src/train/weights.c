@@ -22,10 +22,7 @@ static void imagenet_path(const dft_config *config, char *path, size_t bytes) {
   if (strchr(alpha, '.') == NULL) strcat(alpha, ".0"); /* as Python prints a float */
   const char *keras = getenv("KERAS_HOME"), *home = getenv("HOME");
   snprintf(path, bytes, "%s%s/models/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_%s_%d_no_top.h5",
-           keras != NULL  ? keras
-           : home != NULL ? home
-                          : "",
-           keras != NULL ? "" : "/.keras", alpha, size);
+           keras != NULL ? keras : home, keras != NULL ? "" : "/.keras", alpha, size);
 }
 
 /* The widths that keras.applications has weights for; with another one its line below would fail. */
@@ -44,6 +41,9 @@ static dft_status resolve(const dft_config *config, char *path, size_t bytes) {
     snprintf(path, bytes, "%s", config->model.weights);
     return DFT_OK;
   }
+  if (getenv("KERAS_HOME") == NULL && getenv("HOME") == NULL)
+    return dft_fail(DFT_EDATA,
+                    "model.weights: imagenet: neither KERAS_HOME nor HOME is set; give the file's path");
   imagenet_path(config, path, bytes);
   if (access(path, F_OK) == 0) return DFT_OK;
   DFT_TRY(check_published(config->model.alpha));

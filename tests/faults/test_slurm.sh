@@ -147,6 +147,14 @@ signalled "slurm-cpu" "$work/cpu"
 grep -q "ranks  *4 on 2 hosts" "$work/out" || broken "not 4 ranks on 2 hosts"
 submit 2 slurm-node.sbatch "$work/node" --ntasks=2
 signalled "slurm-node" "$work/node"
+# Of an array only the task that was stopped is queued again, also the last one, whose job has the array's number.
+id=$(DFT=$work/start sbatch --parsable --array=0-1 --ntasks=1 --requeue --open-mode=append --output="$work/array%a.log" \
+  --wrap "exec bash launch/slurm-node.sbatch ${run[*]} run_dir=$work/array\$SLURM_ARRAY_TASK_ID") || fail "sbatch --array"
+for task in 0 1; do until_step "$work/array$task" 2; done
+scancel --batch --signal=USR1 "${id}_1"
+until_true 60 "the array's last task back in the queue" in_state "${id}_1" PENDING
+in_state "${id}_0" RUNNING || fail "the array's other task was stopped: $(state_of "${id}_0")"
+scancel "$id"
 submit 2 slurm-cpu.sbatch "$work/killed" --ntasks-per-node=1
 until_step "$work/killed" 4
 begin=$SECONDS

@@ -43,7 +43,8 @@ static inline void fuzz_training(dft_data_format format, char *path) {
 static inline void fuzz_labels(dft_data_format format, const char *path) {
   int64_t *labels, count;
   dft_selection s = {0};
-  if (dft_labels_read(path, format, &labels, &count) != DFT_OK) return;
+  int64_t columns;
+  if (dft_labels_read(path, format, &labels, &count, &columns) != DFT_OK) return;
   dft_config c = {.model = {.classes = FUZZ_CLASSES}};
   if (dft_select_classes(&c, path, labels, count, true, &s) == DFT_OK)
     if (dft_select_limits(1, FUZZ_CLASSES, 3, 7, &s) != DFT_OK) abort();

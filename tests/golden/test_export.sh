@@ -59,7 +59,7 @@ for kind in onnx safetensors h5 weights.h5; do
   expect 0 "head: from the file" "$DFT" check "$config" model.alpha=0.1 model.classes=21841 model.weights="$work/many.$kind"
 done
 mkfifo "$work/pipe"
-expect 65 "pipe: is not a file" timeout 20 "$DFT" "$config" model.weights="$work/pipe" run_dir="$work/pipe.run"
+expect 65 "pipe: not a regular file" timeout 20 "$DFT" "$config" model.weights="$work/pipe" run_dir="$work/pipe.run"
 head -c 100000 "$work/avg.onnx" >"$work/cut.onnx"
 expect 65 "cut.onnx: truncated or damaged" "$DFT" "$config" model.weights="$work/cut.onnx" run_dir="$work/cut.run"
 head -c 100000 "$work/avg.safetensors" >"$work/cut.safetensors"

@@ -78,6 +78,7 @@ for state in "$work"/every/ckpt-*; do
   train "from$i" $((i % 4 + 1))
   grep -q "resuming from" "$work/out" || fail "did not resume"
   equal "resumed from ${state##*/}" one "from$i"
+  grep -q "9 of 33 training samples cannot be read" "$work/out" || fail "resumed from ${state##*/}: another total"
   i=$((i + 1))
 done
 [ $i = 3 ] || fail "only $i checkpoints"
@@ -97,6 +98,10 @@ void=("$work/config.yaml" "data={format: image_folder, batch_size: 3, train: {pa
 for ranks in 1 3; do
   expect 65 "none of the 4 training samples can be read" np_quiet $ranks "${void[@]}"
   [ ! -e "$work/void.run/final.pb" ] || fail "np $ranks: a run that read nothing is finished"
+done
+for start in first second; do
+  expect 65 "none of the 4 training samples can be read" np_quiet 2 "${void[@]}" checkpoint.every_steps=1
+  [ ! -e "$work/void.run/final.pb" ] || fail "$start start with checkpoints: a run that read nothing is finished"
 done
 
 # Validation that becomes unreadable is not compared with training's loss; repaired, it goes on as if nothing had been.

@@ -166,7 +166,14 @@ static void test_bytes_are_fixed(void **state) {
 
 static void test_empty_state(void **state) {
   (void)state;
-  dft_state a = {.model_name = NULL, .alpha = 1.0, .height = 32, .width = 32, .best = NAN, .skipped = 4}, b;
+  dft_state a = {.model_name = NULL,
+                 .alpha = 1.0,
+                 .height = 32,
+                 .width = 32,
+                 .best = NAN,
+                 .skipped = 4,
+                 .left_out = 5},
+            b;
   unsigned char *bytes;
   size_t count;
   assert_int_equal(dft_state_encode(&a, &bytes, &count), DFT_OK);
@@ -174,6 +181,7 @@ static void test_empty_state(void **state) {
   assert_string_equal(b.model_name, "");
   assert_true(isnan(b.best));
   assert_int_equal(b.skipped, 4);
+  assert_int_equal(b.left_out, 5);
   assert_null(b.weights.class_names);
   assert_int_equal(b.weights.count + b.slots.count + b.history_count, 0);
   dft_state_free(&b);

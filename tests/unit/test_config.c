@@ -173,8 +173,9 @@ static void test_overrides(void **state) {
   dft_config_free(c);
 
   const char *const whole[] = {"data.format=random", "data.train.samples=4",
-                               "phases=[{epochs: 1}, {epochs: 2}]"};
-  c = must_parse("", whole, 3);
+                               "phases=[{epochs: 1}, {epochs: 2}]", "data.validation.samples=0"};
+  c = must_parse("", whole, 4);
+  assert_false(c->data.validation.present);
   assert_int_equal(c->phase_count, 2);
   assert_int_equal(c->data.train.samples, 4);
   dft_config_free(c);

@@ -188,6 +188,30 @@ static void a_head_may_have_any_name(void **state) {
   dft_model_free(b);
 }
 
+/* Sequential([base, Dense(features), Dense(classes)]): without the first, the second is of no use. */
+static void a_head_above_other_layers_starts_fresh(void **state) {
+  (void)state;
+  dft_model *m = new_model(0.35);
+  const int64_t shape[] = {m->features, m->features, m->classes};
+  for (int by_order = 0; by_order < 2; by_order++) {
+    dft_weights w = {0};
+    dft_bind_result r;
+    dft_model_init(m, 1);
+    assert_int_equal(dft_model_export(m, 0, &w), DFT_OK);
+    assert_int_equal(dft_weights_add(&w, "dense", "kernel", 2, shape, NULL), DFT_OK);
+    assert_int_equal(dft_weights_add(&w, "dense_1", "kernel", 2, shape + 1, NULL), DFT_OK);
+    assert_int_equal(dft_weights_add(&w, "dense_1", "bias", 1, shape + 2, NULL), DFT_OK);
+    if (!by_order) rename_layer(&w, "predictions", "other");
+    for (int i = 0; i < w.count && by_order; i++) w.tensors[i].layer[0] = '_';
+    assert_int_equal(dft_model_bind(m, &w, "w", NULL, &r), DFT_OK);
+    assert_int_equal(r.by_order, by_order);
+    assert_false(r.head);
+    assert_string_equal(r.head_why, "the file's head was trained with layers that this network lacks");
+    dft_weights_free(&w);
+  }
+  dft_model_free(m);
+}
+
 static void foreign_classes_start_a_fresh_head(void **state) {
   (void)state;
   dft_model *a = new_model(0.35);
@@ -234,6 +258,7 @@ int main(void) {
       cmocka_unit_test(globs_and_names),
       cmocka_unit_test(binding),
       cmocka_unit_test(a_head_may_have_any_name),
+      cmocka_unit_test(a_head_above_other_layers_starts_fresh),
       cmocka_unit_test(foreign_classes_start_a_fresh_head),
       cmocka_unit_test(initialisers),
   };

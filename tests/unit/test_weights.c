@@ -231,7 +231,7 @@ static void sniffing_goes_by_content(void **state) {
   assert_int_equal(dft_file_sniff(path, &kind), DFT_EDATA);
   assert_message("damaged or truncated");
   assert_int_equal(dft_file_sniff("/nonexistent", &kind), DFT_EDATA);
-  assert_message("/nonexistent: No such file or directory");
+  assert_message("/nonexistent: cannot read: No such file or directory");
   assert_int_equal(dft_file_sniff(directory, &kind), DFT_EDATA);
   assert_message("Is a directory");
   unlink(path);

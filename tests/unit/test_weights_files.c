@@ -436,7 +436,7 @@ static void what_is_not_there_is_named(void **state) {
   (void)state;
   dft_weights w;
   assert_int_equal(dft_keras_read("/nonexistent/a.h5", &w), DFT_EDATA);
-  assert_message("/nonexistent/a.h5: No such file or directory");
+  assert_message("/nonexistent/a.h5: cannot read: No such file or directory");
   assert_int_equal(dft_keras_read(directory, &w), DFT_EDATA);
   assert_message("not a regular file");
   spit(path, "<html>404</html>", 16);

@@ -18,11 +18,11 @@ void dft_h5_free(hid_t id) {
 /* The operating system's word on why a file cannot be read is better than libhdf5's. */
 static dft_status file_length(const char *path, int64_t *bytes) {
   int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return dft_fail(DFT_EDATA, "%s: %s", path, strerror(errno));
+  if (fd < 0) return dft_fail(DFT_EDATA, "%s: cannot read: %s", path, strerror(errno));
   struct stat s;
   int failed = fstat(fd, &s);
   close(fd);
-  if (failed) return dft_fail(DFT_EDATA, "%s: %s", path, strerror(errno));
+  if (failed) return dft_fail(DFT_EDATA, "%s: cannot read: %s", path, strerror(errno));
   if (!S_ISREG(s.st_mode)) return dft_fail(DFT_EDATA, "%s: not a regular file", path);
   *bytes = s.st_size;
   return DFT_OK;

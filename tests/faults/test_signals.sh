@@ -47,6 +47,19 @@ kill -USR1 "$(rank_of "$dir" 1)"
 stopped "USR1 in the middle of an epoch"
 [ "$(steps_in "$dir")" -lt 100000 ] && ls "$dir"/ckpt-e0000-s*.pb >/dev/null || fail "the epoch was not left in its middle"
 
+# its terminal is closed; under nohup, which ignores that, it goes on
+dir=$work/terminal
+start "$DFT" "${run[@]}" run_dir="$dir"
+until_step "$dir" 3
+kill -HUP "$job"
+stopped "HUP"
+start env --ignore-signal=HUP "$DFT" "${run[@]}" run_dir="$dir"
+until_step "$dir" 3
+kill -HUP "$job"
+until_step "$dir" 5
+kill -TERM "$job"
+stopped "TERM after an ignored HUP"
+
 # in an evaluation that would take long: it is left, and done by the next start
 dir=$work/evaluation
 long=("$work/config.yaml" run_dir="$dir" "phases=[{name: head, epochs: 1}]" checkpoint.every_steps=3

@@ -11,8 +11,8 @@ typedef struct dft_arena dft_arena;
 dft_arena *dft_arena_new(void); /* NULL when out of memory */
 void *dft_arena_alloc(dft_arena *a,
                       size_t bytes); /* NULL when out of memory; bytes 0 gives a valid pointer */
-/* What follows, up to so many bytes with every block's rounded up to 64, will lie side by side: one block
- * shares huge pages where several small ones have none. From DFT_HUGE_PAGE_BYTES on the kernel is asked for
+/* Reserves one block: allocations that follow, each rounded up to 64 bytes, lie in it side by side. One large
+ * block gets huge pages where many small ones get none: from DFT_HUGE_PAGE_BYTES on the kernel is asked for
  * those, as many as are whole. False when out of memory. */
 enum { DFT_HUGE_PAGE_BYTES = 1 << 21 };
 bool dft_arena_reserve(dft_arena *a, size_t bytes);

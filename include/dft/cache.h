@@ -33,7 +33,7 @@
 #include "dft/model.h"
 #include "dft/prefetch.h"
 
-#define DFT_CACHE_LEVELS 64 /* most phases of a run */
+#define DFT_CACHE_LEVELS DFT_MOST_PHASES
 
 typedef struct dft_cache dft_cache;
 
@@ -59,9 +59,9 @@ dft_status dft_cache_rows(dft_cache *c, dft_set set, const int64_t *samples, int
 
 /* From now on images come by way of `ahead`, which must outlive the cache. */
 void dft_cache_use(dft_cache *c, dft_prefetch *ahead);
-/* Has the image read ahead that a later dft_cache_rows with this view and mix (NULL: none) will need, unless
- * the row is there, or will be because `later`: the pass over the set that is under way computes it before.
- */
+/* Asks for the image that a later dft_cache_rows with this view and mix (NULL: none) will need. Does nothing
+ * where the row is in the cache, or, with `later`, where the pass that is under way over the set will put it
+ * there. */
 void dft_cache_ahead(dft_cache *c, dft_set set, int64_t sample, int64_t view, const dft_mix *mix,
                      int64_t turn, bool later);
 /* Whether each row of the set is there, or (O(1)) a place for it. */

@@ -63,13 +63,17 @@ void dft_comm_set_timeout(dft_comm *comm, double timeout_s);
  * evaluation, waiting for slow files). Costs a clock reading. dft_reduce_poll does it too. */
 void dft_comm_tick(dft_comm *comm);
 /* Words for timeout messages: "step 17". Copied. */
-void dft_comm_at(dft_comm *comm, const char *where);
+void dft_comm_set_activity(dft_comm *comm, const char *where);
 
 /* Point to point between different ranks. One slot is one message under way; a zeroed slot is idle. Up to
- * INT_MAX bytes. Messages of one pair and tag arrive in the order they were sent. Tags 0..8191; reduce/ uses
- * DFT_TAG_REDUCE and above, the others are free. */
-#define DFT_TAGS       8192
-#define DFT_TAG_REDUCE 4096
+ * INT_MAX bytes. Messages of one pair and tag arrive in the order they were sent. */
+enum {
+  DFT_TAG_ROWS = 1, /* of the cache, between hosts */
+  DFT_TAG_PREDICTIONS,
+  DFT_TAG_TRACE,
+  DFT_TAG_REDUCE = 4096, /* and all above, in turn */
+  DFT_TAGS = 8192
+};
 typedef struct dft_message {
   void *request;
   int peer;
@@ -94,7 +98,7 @@ dft_status dft_comm_barrier(dft_comm *comm);
 dft_status dft_comm_bcast(dft_comm *comm, int root, void *data, size_t bytes);
 dft_status dft_comm_allgather(dft_comm *comm, const void *mine, size_t bytes, void *all);
 /* The same into memory of its own, which the caller frees: all ranks get it or none (NULL). */
-dft_status dft_comm_gather(dft_comm *comm, const void *mine, size_t bytes, void **all);
+dft_status dft_comm_allgather_new(dft_comm *comm, const void *mine, size_t bytes, void **all);
 dft_status dft_comm_min(dft_comm *comm, int64_t *value);
 dft_status dft_comm_max(dft_comm *comm, int64_t *value);
 /* Starts a plain MPI_Allreduce, in place: order and bits are MPI's own. All ranks start theirs in the same

@@ -40,12 +40,16 @@ typedef enum { DFT_ADAM, DFT_ADAMW, DFT_SGD } dft_optimizer_name;
 typedef enum { DFT_BN_SYNC, DFT_BN_FROZEN } dft_batch_norm;
 typedef enum { DFT_BACKEND_AUTO, DFT_BACKEND_MPI, DFT_BACKEND_NCCL } dft_backend;
 typedef enum { DFT_REDUCTION_ORDERED, DFT_REDUCTION_FAST } dft_reduction;
-enum { DFT_MOST_THREADS = 4096 }; /* computing, of a rank */
 typedef enum { DFT_PREFIX_FLOAT32, DFT_PREFIX_BFLOAT16 } dft_prefix;
 typedef enum { DFT_PRECISION_FLOAT32, DFT_PRECISION_TF32, DFT_PRECISION_BFLOAT16 } dft_precision;
 typedef enum { DFT_CACHE_AUTO, DFT_CACHE_OFF } dft_cache_mode;
 typedef enum { DFT_MONITOR_VAL_LOSS, DFT_MONITOR_VAL_ACCURACY } dft_monitor;
 typedef enum { DFT_NONFINITE_ABORT, DFT_NONFINITE_SKIP } dft_on_nonfinite;
+
+enum {
+  DFT_MOST_THREADS = 4096, /* that compute, of a rank */
+  DFT_MOST_PHASES = 64     /* of a run: the cache has a level for each */
+};
 
 typedef struct dft_config_optimizer {
   dft_optimizer_name name;

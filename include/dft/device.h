@@ -130,11 +130,11 @@ typedef struct dft_device {
 struct dft_ops;
 struct dft_nccl; /* dft/nccl.h */
 
-/* What the module exports is dft_cuda_module, a dft_module_get. Its errors go through `fail`, the program's
+/* What the module exports is dft_cuda_module, a dft_cuda_get. Its errors go through `fail`, the program's
  * dft_fail. */
-#define DFT_MODULE_VERSION 3
-typedef struct dft_module {
-  int version;          /* DFT_MODULE_VERSION of its build */
+#define DFT_CUDA_INTERFACE_VERSION 3
+typedef struct dft_cuda_interface {
+  int version;          /* DFT_CUDA_INTERFACE_VERSION of its build */
   int (*devices)(void); /* to be seen by this process; 0 also when the driver is missing or too old */
   /* The CUDA UUID of one of them, whatever number other processes know it by; the same for slices (MIG) of
    * one GPU, between which NCCL cannot be. */
@@ -142,12 +142,12 @@ typedef struct dft_module {
   /* One per process; DFT_EINTERNAL or DFT_EUSAGE in words. Stays open until the process ends. */
   dft_status (*open)(int index, dft_precision precision, const struct dft_ops **ops);
   const struct dft_nccl *nccl; /* NULL: built without */
-} dft_module;
+} dft_cuda_interface;
 typedef dft_status (*dft_fail_function)(dft_status code, const char *format, ...);
-typedef const dft_module *(*dft_module_get)(dft_fail_function fail);
+typedef const dft_cuda_interface *(*dft_cuda_get)(dft_fail_function fail);
 
 /* The module, loaded at the first call; NULL where there is no device or no module. *why (may be NULL) says
  * why not, in a constant sentence. */
-const dft_module *dft_device_module(const char **why);
+const dft_cuda_interface *dft_device_module(const char **why);
 
 #endif

@@ -15,6 +15,12 @@
 #define DFT_TEMPORARY_SUFFIX ".dft-tmp"
 
 dft_status dft_write_file(const char *path, const void *data, size_t bytes);
+/* As dft_write_file, without fsync: nobody waits for the disk, but a machine that stops may leave an old or
+ * empty file. For what is made anew from files that last. */
+dft_status dft_replace_file(const char *path, const void *data, size_t bytes);
+
+/* Brings a renamed file's name to the disk: `path` is the file. File systems that cannot are fine. */
+dft_status dft_sync_directory(const char *path);
 
 /* All bytes of a file, released by free(). DFT_EDATA when it is missing, no regular file or of more bytes
  * than `most`. */
@@ -26,10 +32,6 @@ dft_status dft_write_result(const char *path, const void *data, size_t bytes);
 
 /* Whether dft_write_result may write there, asked before the work whose result it will be. */
 dft_status dft_try_result(const char *path);
-/* The same without fsync: nobody waits for the disk, but a machine that stops may leave an old or empty file.
- * For what is made anew from files that last. */
-dft_status dft_replace_file(const char *path, const void *data, size_t bytes);
-
 /* dft_write_file piece by piece: nothing has the name until dft_output_close, which tells of every failure
  * and releases the output. `bytes`, for the message: what the file will have. */
 typedef struct dft_output dft_output;

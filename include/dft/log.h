@@ -11,8 +11,8 @@ void dft_log_verbose(int verbose);
 
 void dft_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void dft_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* How far something long is: a line that the next call replaces, at most five a second, where standard error
- * is a terminal. For one thread. */
+/* Shows how far a long task is, on one line of standard error, if that is a terminal: each call replaces the
+ * line, at most five times a second. For one thread. */
 void dft_progress(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void dft_progress_end(void); /* clears the line: before anything else is printed */
 void dft_print_error(const char *format, ...) __attribute__((format(printf, 1, 2)));

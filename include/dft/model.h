@@ -183,7 +183,6 @@ typedef struct dft_batch {
   const dft_shard_map *map;
   int64_t global;         /* samples of the global batch; -1: the ranks exchange it with BatchNorm's sums */
   const int64_t *samples; /* [map->samples] dataset numbers, for dropout */
-  const int *labels;      /* [map->samples] */
   uint64_t seed;
   uint32_t epoch;
 } dft_batch;

@@ -23,16 +23,16 @@ bool dft_module_is_named(const char *variable);
 
 /* A module that does what a library can, and the package that has the library. A static one, the rest zero;
  * loaded once, at first need. */
-typedef struct dft_module_of {
+typedef struct dft_module {
   const char *file, *variable, *symbol, *library, *package;
   pthread_mutex_t lock;
   bool tried;
   const void *object; /* the symbol's address */
   char error[DFT_MODULE_TEXT_BYTES];
-} dft_module_of;
+} dft_module;
 
 /* Loads the module unless it is. DFT_EINTERNAL, with a message that begins with `name` and says that `what`
  * ("PNG") needs the library and how it is had, when it cannot be loaded. */
-dft_status dft_module_need(dft_module_of *m, const char *name, const char *what);
+dft_status dft_module_need(dft_module *m, const char *name, const char *what);
 
 #endif

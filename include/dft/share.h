@@ -19,7 +19,7 @@ typedef struct dft_share {
    * makes what was written before visible after. */
   dft_status (*fence)(void *context, dft_status status);
   /* Collective on the host: the writer's `bytes` of `data` reach the others. */
-  dft_status (*tell)(void *context, void *data, size_t bytes);
+  dft_status (*broadcast)(void *context, void *data, size_t bytes);
   /* "This rank is at work", from the main thread, more often than the run's timeout: while the writer reads
    * for long, the others wait. Not collective. */
   void (*tick)(void *context);

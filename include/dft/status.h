@@ -3,20 +3,23 @@
  * A function that can fail returns a dft_status. DFT_OK is 0; any other value is also the process' exit code
  * (design section 4). The one-line explanation travels beside it in a per-thread buffer: dft_fail() writes it
  * where the error is found, dft_context() puts words before it on the way up, dft_error() reads it at the
- * top. Library code never prints errors, never exits and never aborts.
+ * top. Library code never prints errors, never exits and never aborts, but for comm/, which ends a rank that
+ * MPI does not let go.
  *
  * A message names the file, key or layer, says what is wrong, and what to do: "configs/a.yaml:12: unknown key
- * 'epoch', did you mean 'epochs'?". It has no control characters, newlines among
- * them (they are replaced), and no trailing full stop.
+ * 'epoch', did you mean 'epochs'?". It has no control characters, newlines among them (they are replaced), no
+ * trailing full stop, and less than DFT_MESSAGE_BYTES bytes.
  *
  * Threads: the buffer is per thread; errors are raised on the thread that returns them. Not collective.
  */
 #ifndef DFT_STATUS_H
 #define DFT_STATUS_H
 
+enum { DFT_MESSAGE_BYTES = 2048 }; /* with its end */
+
 typedef enum dft_status {
   DFT_OK = 0,
-  DFT_EINTERNAL = 1,   /* a defect in dft, or out of memory */
+  DFT_EINTERNAL = 1,   /* out of memory, a library that cannot be loaded, or a defect in dft */
   DFT_EUSAGE = 2,      /* command line or config */
   DFT_EDATA = 65,      /* bad or missing data, weights or checkpoint */
   DFT_ENONFINITE = 70, /* the loss or a gradient is not finite */

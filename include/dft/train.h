@@ -13,16 +13,16 @@
 #include <stdbool.h>
 
 /* Where a command's configuration comes from. */
-typedef struct dft_source {
+typedef struct dft_config_source {
   const char *path;
   const char *const *overrides; /* key=value */
   int override_count;
-} dft_source;
+} dft_config_source;
 
 /* Rank 0 reads the file; all ranks parse the same text. Collective. */
-dft_status dft_load_config(dft_comm *comm, const dft_source *source, dft_config **config);
+dft_status dft_load_config(dft_comm *comm, const dft_config_source *source, dft_config **config);
 
-dft_status dft_train(dft_comm *comm, const dft_source *source);
+dft_status dft_train(dft_comm *comm, const dft_config_source *source);
 /* Asks a dft_train under way, or yet to come, to stop: the ranks finish the same step (an evaluation is left
  * and done again by the next start), save, and dft_train returns DFT_ESTOPPED everywhere. One rank's request
  * is enough. Safe in a signal handler. */
@@ -30,14 +30,14 @@ void dft_request_stop(void);
 
 /* Prints the plan of a config: per phase the layers' states, bytes exchanged per step, memory. Not
  * collective. */
-dft_status dft_plan(dft_comm *comm, const dft_source *source);
+dft_status dft_plan(dft_comm *comm, const dft_config_source *source);
 
 /* Reads every sample once and lists what is unreadable. Not collective. */
-dft_status dft_check(dft_comm *comm, const dft_source *source);
+dft_status dft_check(dft_comm *comm, const dft_config_source *source);
 
 /* Loss, accuracy, per-class table and confusion matrix on data.validation; json_path NULL or a file to write,
  * or "-": standard output gets it in the place of the table. */
-dft_status dft_evaluate(dft_comm *comm, const char *checkpoint, const dft_source *source,
+dft_status dft_evaluate(dft_comm *comm, const char *checkpoint, const dft_config_source *source,
                         const char *json_path);
 
 /* What dft predict is asked for. */

@@ -22,7 +22,7 @@ struct dft_output {
 };
 
 /* Makes a rename in the directory of `path` last. Some file systems cannot: theirs to answer for. */
-static dft_status sync_directory(const char *path) {
+dft_status dft_sync_directory(const char *path) {
   char directory[PATH_MAX];
   const char *slash = strrchr(path, '/');
   size_t length = slash != NULL ? (size_t)(slash - path) : 0;
@@ -46,7 +46,7 @@ static dft_status temporary_name(const char *path, char temporary[PATH_MAX]) {
 }
 
 static dft_status sync_rename(const char *path) {
-  if (sync_directory(path) == DFT_OK) return DFT_OK;
+  if (dft_sync_directory(path) == DFT_OK) return DFT_OK;
   return dft_fail(DFT_EIO, "%s: cannot sync its directory: %s", path, strerror(errno));
 }
 
@@ -137,7 +137,7 @@ dft_status dft_replace_file(const char *path, const void *data, size_t bytes) {
   return write_file(path, data, bytes, false);
 }
 
-/* /dev/stdout may lead to a file, which is then the shell's to have made. */
+/* /dev/stdout may lead to a file that the shell has opened: written to, never replaced. */
 static bool stays_in_place(const char *path) {
   struct stat s;
   if (strncmp(path, "/dev/", 5) == 0) return lstat(path, &s) == 0; /* a link there may lead nowhere */

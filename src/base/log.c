@@ -1,5 +1,6 @@
 #include "dft/log.h"
 #include "dft/clock.h"
+#include "dft/status.h"
 #include "dft/text.h"
 #include <stdarg.h>
 #include <stdbool.h>
@@ -29,7 +30,7 @@ void dft_progress_end(void) {
 
 /* One write per line, so that the lines of several ranks do not mix. */
 static void print(const char *kind, const char *format, va_list args) {
-  char text[2304];
+  char text[DFT_MESSAGE_BYTES + 256]; /* a message and what is said around it */
   vsnprintf(text, sizeof text, format, args);
   dft_no_controls(text); /* of a file's name */
   dft_progress_end();

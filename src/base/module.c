@@ -49,7 +49,7 @@ bool dft_module_load(const char *file, const char *variable, const char *symbol,
   return library != NULL;
 }
 
-static void load_once(dft_module_of *m) {
+static void load_once(dft_module *m) {
   char text[DFT_MODULE_TEXT_BYTES];
   void *address;
   const bool loaded = dft_module_load(m->file, m->variable, m->symbol, &address, text);
@@ -57,7 +57,7 @@ static void load_once(dft_module_of *m) {
   snprintf(m->error, sizeof m->error, loaded ? "%s: of another version of dft" : "%s", text);
 }
 
-dft_status dft_module_need(dft_module_of *m, const char *name, const char *what) {
+dft_status dft_module_need(dft_module *m, const char *name, const char *what) {
   pthread_mutex_lock(&m->lock);
   if (!m->tried) load_once(m);
   m->tried = true;

@@ -10,7 +10,7 @@ static inline float to_float(uint32_t bits) {
 }
 
 /* A round of Philox4x32 (Salmon et al., SC'11, section 4.2). */
-static inline dft_philox turn(dft_philox c, uint32_t k0, uint32_t k1) {
+static inline dft_philox philox_round(dft_philox c, uint32_t k0, uint32_t k1) {
   const uint64_t p0 = (uint64_t)DFT_RNG_MUL_0 * c.v[0], p1 = (uint64_t)DFT_RNG_MUL_1 * c.v[2];
   return (dft_philox){
       {(uint32_t)(p1 >> 32) ^ c.v[1] ^ k0, (uint32_t)p1, (uint32_t)(p0 >> 32) ^ c.v[3] ^ k1, (uint32_t)p0}};
@@ -19,7 +19,7 @@ static inline dft_philox turn(dft_philox c, uint32_t k0, uint32_t k1) {
 dft_philox dft_rng_block(uint64_t seed, dft_stream stream, uint32_t sub, uint64_t index) {
   uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
   dft_philox c = {{(uint32_t)index, (uint32_t)(index >> 32), sub, (uint32_t)stream}};
-  for (int round = 0; round < ROUNDS; round++, k0 += weyl_0, k1 += weyl_1) c = turn(c, k0, k1);
+  for (int round = 0; round < ROUNDS; round++, k0 += weyl_0, k1 += weyl_1) c = philox_round(c, k0, k1);
   return c;
 }
 
@@ -36,7 +36,7 @@ static void side_by_side(uint64_t seed, dft_stream stream, uint32_t sub, uint64_
   }
   for (int round = 0; round < ROUNDS; round++, k0 += weyl_0, k1 += weyl_1)
     for (int i = 0; i < LANES; i++) {
-      const dft_philox c = turn((dft_philox){{v[0][i], v[1][i], v[2][i], v[3][i]}}, k0, k1);
+      const dft_philox c = philox_round((dft_philox){{v[0][i], v[1][i], v[2][i], v[3][i]}}, k0, k1);
       for (int word = 0; word < 4; word++) v[word][i] = c.v[word];
     }
 }

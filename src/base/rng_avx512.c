@@ -19,7 +19,7 @@ AVX512 static inline __m512i xor3(__m512i a, __m512i b, __m512i c) {
   return _mm512_ternarylogic_epi64(a, b, c, 0x96);
 }
 
-AVX512 static inline lanes turn(lanes c, uint32_t k0, uint32_t k1) {
+AVX512 static inline lanes philox_round(lanes c, uint32_t k0, uint32_t k1) {
   const __m512i p0 = _mm512_mul_epu32(c.v[0], all(DFT_RNG_MUL_0));
   const __m512i p1 = _mm512_mul_epu32(c.v[2], all(DFT_RNG_MUL_1));
   return (lanes){{xor3(_mm512_srli_epi64(p1, 32), c.v[1], all(k0)), p1,
@@ -47,7 +47,7 @@ AVX512 static size_t groups(uint64_t seed, uint32_t stream, uint32_t sub, uint64
     uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
     lanes c = {{index, _mm512_srli_epi64(index, 32), all(sub), all(stream)}};
     for (int round = 0; round < DFT_RNG_ROUNDS; round++, k0 += DFT_RNG_WEYL_0, k1 += DFT_RNG_WEYL_1)
-      c = turn(c, k0, k1);
+      c = philox_round(c, k0, k1);
     const __m512i left = pair(c.v[0], c.v[1]), right = pair(c.v[2], c.v[3]);
     store(values + done, _mm512_permutex2var_epi64(left, lower, right));
     store(values + done + 16, _mm512_permutex2var_epi64(left, upper, right));

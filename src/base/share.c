@@ -17,7 +17,7 @@ static dft_status fence(void *context, dft_status status) {
   return status;
 }
 
-static dft_status tell(void *context, void *data, size_t bytes) {
+static dft_status broadcast(void *context, void *data, size_t bytes) {
   (void)context;
   (void)data;
   (void)bytes;
@@ -30,6 +30,6 @@ static void tick(void *context) {
 
 const dft_share *dft_share_alone(void) {
   static const dft_share alone = {
-      .writer = true, .alloc = alloc, .free = release, .fence = fence, .tell = tell, .tick = tick};
+      .writer = true, .alloc = alloc, .free = release, .fence = fence, .broadcast = broadcast, .tick = tick};
   return &alone;
 }

@@ -4,8 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MESSAGE_BYTES = 2048 };
-static _Thread_local char message[MESSAGE_BYTES];
+static _Thread_local char message[DFT_MESSAGE_BYTES];
 
 /* A message is one line, whatever names and texts of files it quotes. */
 static void record(const char *text) {
@@ -14,7 +13,7 @@ static void record(const char *text) {
 }
 
 dft_status dft_fail(dft_status code, const char *format, ...) {
-  char text[MESSAGE_BYTES]; /* the arguments may point into `message` */
+  char text[DFT_MESSAGE_BYTES]; /* the arguments may point into `message` */
   va_list args;
   va_start(args, format);
   vsnprintf(text, sizeof text, format, args);
@@ -25,7 +24,7 @@ dft_status dft_fail(dft_status code, const char *format, ...) {
 
 dft_status dft_context(dft_status code, const char *format, ...) {
   if (code == DFT_OK) return code;
-  char text[MESSAGE_BYTES];
+  char text[DFT_MESSAGE_BYTES];
   va_list args;
   va_start(args, format);
   int used = vsnprintf(text, sizeof text, format, args);

@@ -41,8 +41,6 @@ dft_status dft_cache_open(const dft_config *config, const dft_model *model, cons
                           const dft_share *share, const int *starts, int phases,
                           const dft_dataset *const data[DFT_SETS], dft_cache **cache) {
   *cache = NULL;
-  if (phases > DFT_CACHE_LEVELS)
-    return dft_fail(DFT_EUSAGE, "phases: %d, at most %d are possible", phases, DFT_CACHE_LEVELS);
   dft_cache *c = new_cache(config, model, ops, share, starts, phases);
   dft_status status = c != NULL ? DFT_OK : dft_fail_memory("cache", sizeof *c);
   status = share->fence(share->context, status); /* what follows needs all ranks of the host */

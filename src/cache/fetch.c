@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TAG = 1, MAX_MESSAGE_BYTES = 1 << 30 /* larger ones are not sent, their rows computed */ };
+enum { MAX_MESSAGE_BYTES = 1 << 30 /* larger ones are not sent, their rows computed */ };
 static const int64_t max_table_bytes = INT64_C(1) << 30; /* of each rank */
 
 /* Messages of one direction. Each is a byte per row, whether it is there, then the rows that are. */
@@ -55,8 +55,8 @@ dft_status dft_fetch_open(dft_comm *comm, dft_cache *cache, const dft_config *co
   const dft_share *share = dft_comm_share(comm);
   int64_t leader = dft_comm_rank(comm);
   void *leaders;
-  DFT_TRY(share->tell(share->context, &leader, sizeof leader));
-  DFT_TRY(dft_comm_gather(comm, &leader, sizeof leader, &leaders));
+  DFT_TRY(share->broadcast(share->context, &leader, sizeof leader));
+  DFT_TRY(dft_comm_allgather_new(comm, &leader, sizeof leader, &leaders));
   dft_status status = DFT_OK;
   dft_fetch *f = *fetch = calloc(1, sizeof *f);
   if (f == NULL)
@@ -274,8 +274,8 @@ static dft_status post_receives(dft_fetch *f) {
     end = message_end(f, m, first, true, &bytes);
     memset(m->bytes + at, 0, flags_bytes(end - first)); /* an empty message leaves it so */
     if (bytes <= MAX_MESSAGE_BYTES)
-      DFT_TRY(
-          dft_comm_irecv(f->comm, m->list[first].from, TAG, m->bytes + at, bytes, &m->slots[m->messages++]));
+      DFT_TRY(dft_comm_irecv(f->comm, m->list[first].from, DFT_TAG_ROWS, m->bytes + at, bytes,
+                             &m->slots[m->messages++]));
     at += aligned(bytes);
   }
   return DFT_OK;
@@ -321,7 +321,8 @@ static dft_status post_sends(dft_fetch *f) {
     if (bytes > MAX_MESSAGE_BYTES) continue;
     const char *message = room ? m->bytes + at : none;
     size_t sent = room ? pack(f, m, first, end, m->bytes + at) : 0;
-    DFT_TRY(dft_comm_isend(f->comm, m->list[first].to, TAG, message, sent, &m->slots[m->messages++]));
+    DFT_TRY(
+        dft_comm_isend(f->comm, m->list[first].to, DFT_TAG_ROWS, message, sent, &m->slots[m->messages++]));
     at += aligned(bytes);
   }
   return DFT_OK;

@@ -69,7 +69,7 @@ static dft_status open_file(dft_cache *c, int at, int set) {
     if (status == DFT_OK) l->stores[set].there = dft_rows_there(rows);
   }
   status = share->fence(share->context, status);
-  if (status == DFT_OK) status = share->tell(share->context, &key, sizeof key);
+  if (status == DFT_OK) status = share->broadcast(share->context, &key, sizeof key);
   if (status == DFT_OK) {
     if (!share->writer) status = dft_rows_open(directory, &key, false, rows);
     status = share->fence(share->context, status);

@@ -18,7 +18,7 @@ extern const dft_command dft_command_train, dft_command_plan, dft_command_check,
     dft_command_predict, dft_command_export, dft_command_inspect, dft_command_pack;
 
 /* Splits CONFIG and key=value arguments. DFT_EUSAGE for an unknown option or a second file. */
-dft_status dft_cli_source(const dft_command *command, int argc, char **argv, dft_source *source);
+dft_status dft_cli_source(const dft_command *command, int argc, char **argv, dft_config_source *source);
 /* DFT_EUSAGE with the command's usage line. */
 dft_status dft_cli_usage(const dft_command *command, const char *what);
 dft_status dft_cli_unknown(const dft_command *command, const char *option);

@@ -17,7 +17,7 @@ static dft_status run(dft_comm *comm, int argc, char **argv) {
   if (checkpoint == NULL) return dft_cli_usage(&dft_command_eval, "no checkpoint named");
   if (dft_ends_in(checkpoint, ".yaml") || dft_ends_in(checkpoint, ".yml"))
     return dft_cli_usage(&dft_command_eval, "the checkpoint comes before the config");
-  dft_source source;
+  dft_config_source source;
   DFT_TRY(dft_cli_source(&dft_command_eval, rest, argv, &source));
   return dft_evaluate(comm, checkpoint, &source, json);
 }

@@ -31,8 +31,8 @@ dft_status dft_cli_unknown(const dft_command *command, const char *option) {
   return dft_cli_usage(command, what);
 }
 
-dft_status dft_cli_source(const dft_command *command, int argc, char **argv, dft_source *source) {
-  *source = (dft_source){0};
+dft_status dft_cli_source(const dft_command *command, int argc, char **argv, dft_config_source *source) {
+  *source = (dft_config_source){0};
   int overrides = 0;
   for (int i = 0; i < argc; i++) {
     if (strchr(argv[i], '=') != NULL && argv[i][0] != '-' && source->path != NULL)

@@ -1,7 +1,7 @@
 #include "cli.h"
 
 static dft_status run(dft_comm *comm, int argc, char **argv) {
-  dft_source source;
+  dft_config_source source;
   DFT_TRY(dft_cli_source(&dft_command_train, argc, argv, &source));
   return dft_train(comm, &source);
 }

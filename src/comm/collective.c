@@ -36,7 +36,7 @@ dft_status dft_comm_agree_on(dft_comm *comm, MPI_Comm group, dft_status status) 
   MPI_Comm_rank(group, &rank);
   struct {
     int64_t status;
-    char text[DFT_TEXT_BYTES];
+    char text[DFT_MESSAGE_BYTES];
   } word = {.status = status};
   snprintf(word.text, sizeof word.text, "%s", dft_error());
   int64_t speaker = status == DFT_OK ? INT64_MAX : rank;
@@ -83,7 +83,7 @@ dft_status dft_comm_allgather(dft_comm *comm, const void *mine, size_t bytes, vo
   return dft_comm_finish(comm, &request, "gathering", -1);
 }
 
-dft_status dft_comm_gather(dft_comm *comm, const void *mine, size_t bytes, void **all) {
+dft_status dft_comm_allgather_new(dft_comm *comm, const void *mine, size_t bytes, void **all) {
   *all = calloc((size_t)comm->size, bytes);
   dft_status status =
       dft_comm_agree(comm, *all != NULL ? DFT_OK : dft_fail_memory("ranks", (size_t)comm->size * bytes));

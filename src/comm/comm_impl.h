@@ -5,7 +5,7 @@
 #include "dft/comm.h"
 #include <mpi.h>
 
-enum { DFT_HOST_BYTES = 64, DFT_WHERE_BYTES = 128, DFT_TEXT_BYTES = 1024 };
+enum { DFT_HOST_BYTES = 64, DFT_WHERE_BYTES = 128 };
 
 /* A block of memory shared by the ranks of a host. */
 typedef struct dft_comm_block {
@@ -29,7 +29,7 @@ struct dft_comm {
   double timeout_s;
   dft_beats *beats; /* NULL when alone */
   char where[DFT_WHERE_BYTES];
-  char lost[DFT_TEXT_BYTES];
+  char lost[DFT_MESSAGE_BYTES];
   dft_share share;
   dft_comm_block *blocks;
   const dft_nccl *nccl;

@@ -11,7 +11,7 @@ static const double opening_s = 0.050; /* between two talks of the ranks about h
 
 static dft_status lost(dft_comm *comm, dft_status status) {
   if (status == DFT_OK) return DFT_OK;
-  char text[DFT_TEXT_BYTES];
+  char text[DFT_MESSAGE_BYTES];
   snprintf(text, sizeof text, "rank %d (host %s)%s%s: %s", comm->rank, dft_comm_host(comm, comm->rank),
            comm->where[0] ? " in " : "", comm->where, dft_error());
   return dft_comm_break(comm, text);
@@ -24,7 +24,7 @@ dft_status dft_comm_give_up(dft_comm *comm, dft_status status) {
 
 /* If NCCL or CUDA do not let go, this process ends without them. */
 static void leave_with_words(const dft_comm *comm, const char *message) {
-  static char words[DFT_TEXT_BYTES + 32];
+  static char words[DFT_MESSAGE_BYTES + 32];
   snprintf(words, sizeof words, "dft: error: %s\n", message);
   dft_comm_leave_after(comm->timeout_s, DFT_EPEER, words);
 }

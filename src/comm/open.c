@@ -321,6 +321,6 @@ void dft_comm_set_timeout(dft_comm *comm, double timeout_s) {
   dft_guard_set_timeout(timeout_s);
 }
 
-void dft_comm_at(dft_comm *comm, const char *where) {
+void dft_comm_set_activity(dft_comm *comm, const char *where) {
   snprintf(comm->where, sizeof comm->where, "%s", where);
 }

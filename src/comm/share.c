@@ -90,7 +90,7 @@ static dft_status share_fence(void *context, dft_status status) {
   return dft_comm_agree_on(comm, comm->local, status);
 }
 
-static dft_status share_tell(void *context, void *data, size_t bytes) {
+static dft_status share_broadcast(void *context, void *data, size_t bytes) {
   dft_comm *comm = context;
   return dft_comm_bcast_on(comm, comm->local, 0, data, bytes);
 }
@@ -107,7 +107,7 @@ void dft_comm_share_open(dft_comm *comm) {
                             .alloc = share_alloc,
                             .free = share_free,
                             .fence = share_fence,
-                            .tell = share_tell,
+                            .broadcast = share_broadcast,
                             .tick = share_tick};
 }
 

@@ -51,7 +51,7 @@ dft_status dft_comm_alive(dft_comm *comm) {
 
 dft_status dft_comm_check(dft_comm *comm, int mpi_error, const char *doing, int peer) {
   if (mpi_error == MPI_SUCCESS) return DFT_OK;
-  char reason[MPI_MAX_ERROR_STRING] = "", who[128], text[DFT_TEXT_BYTES];
+  char reason[MPI_MAX_ERROR_STRING] = "", who[128], text[DFT_MESSAGE_BYTES];
   int length = 0;
   MPI_Error_string(mpi_error, reason, &length);
   reason[strcspn(reason, "\n")] = '\0';
@@ -62,7 +62,7 @@ dft_status dft_comm_check(dft_comm *comm, int mpi_error, const char *doing, int 
 }
 
 static dft_status give_up(dft_comm *comm, int peer, int others, const char *why) {
-  char who[128], more[32] = "", text[DFT_TEXT_BYTES];
+  char who[128], more[32] = "", text[DFT_MESSAGE_BYTES];
   name_peer(comm, peer, who, sizeof who);
   if (others > 0) snprintf(more, sizeof more, " and %d more", others);
   snprintf(text, sizeof text, "%s%s: no progress for %g s%s%s, noticed by rank %d (host %s)%s", who, more,

@@ -13,7 +13,7 @@
 #define AUGMENT(f)   AT(data.augment.f), DECIDES
 #define SYMMETRIC    .symmetric = true
 
-#define FILES   (1u << DFT_DATA_IDX | 1u << DFT_DATA_NPY)
+#define ARRAYS  (1u << DFT_DATA_IDX | 1u << DFT_DATA_NPY)
 #define FOLDERS (1u << DFT_DATA_IMAGE_FOLDER | 1u << DFT_DATA_TAR)
 #define RANDOM  (1u << DFT_DATA_RANDOM)
 #define ADAMS   (1u << DFT_ADAM | 1u << DFT_ADAMW)
@@ -72,17 +72,17 @@ const dft_key dft_keys[] = {
      .keras = "image_dataset_from_directory(directory)",
      .help = "Training data: a folder with a folder of images per class, sorted by name as in Keras; or tar "
              "shards: a file, a directory, a pattern as in shard-{0000..0127}.tar or shard-*.tar."},
-    {"data.train.images", DFT_KEY_PATH, AT(data.train.images), .required = true, .when = FILES, DECIDES,
+    {"data.train.images", DFT_KEY_PATH, AT(data.train.images), .required = true, .when = ARRAYS, DECIDES,
      .keras = "fit(x)", .help = "Training images: an IDX file (plain or gzip) or an .npy of [N,H,W,3]."},
-    {"data.train.labels", DFT_KEY_PATH, AT(data.train.labels), .required = true, .when = FILES, DECIDES,
+    {"data.train.labels", DFT_KEY_PATH, AT(data.train.labels), .required = true, .when = ARRAYS, DECIDES,
      .keras = "fit(y)", .help = "Their labels, in the same format."},
     {"data.train.samples", DFT_KEY_INT64, AT(data.train.samples), FROM(1, 0x1p40), .required = true,
      .when = RANDOM, DECIDES, .help = "Number of random training images (uniform in [0,1), labels uniform)."},
     {"data.validation.path", DFT_KEY_PATH, AT(data.validation.path), .when = FOLDERS, DECIDES,
      .keras = "fit(validation_data)", .help = "Validation data, as data.train.path."},
-    {"data.validation.images", DFT_KEY_PATH, AT(data.validation.images), .when = FILES, DECIDES,
+    {"data.validation.images", DFT_KEY_PATH, AT(data.validation.images), .when = ARRAYS, DECIDES,
      .keras = "fit(validation_data)", .help = "Validation images, as data.train.images."},
-    {"data.validation.labels", DFT_KEY_PATH, AT(data.validation.labels), .when = FILES, DECIDES,
+    {"data.validation.labels", DFT_KEY_PATH, AT(data.validation.labels), .when = ARRAYS, DECIDES,
      .keras = "fit(validation_data)", .help = "Their labels."},
     {"data.validation.samples", DFT_KEY_INT64, AT(data.validation.samples), FROM(0, 0x1p40), .preset = "0",
      .when = RANDOM, DECIDES, .help = "Number of random validation images."},
@@ -120,7 +120,7 @@ const dft_key dft_keys[] = {
     {"data.augment.fill_value", DFT_KEY_REAL, AUGMENT(fill_value), FROM(-1e6, 1e6), .preset = "0",
      .keras = "RandomRotation(fill_value)", .help = "The value of fill_mode: constant and of erased pixels."},
     {"data.augment.value_range", DFT_KEY_RANGE, AUGMENT(value_range), FROM(-1e6, 1e6), .preset = "[0, 255]",
-     .when = FILES | FOLDERS, .keras = "RandomBrightness(value_range)",
+     .when = ARRAYS | FOLDERS, .keras = "RandomBrightness(value_range)",
      .help =
          "What the images' values lie in before preprocessing; set it for .npy images of floats in [0, 1]."},
     {"data.augment.value_range", DFT_KEY_RANGE, AUGMENT(value_range), FROM(-1e6, 1e6), .preset = "[0, 1]",

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_CONFIG_BYTES = 1 << 20, MAX_PHASES = 1000 };
+enum { MAX_CONFIG_BYTES = 1 << 20 };
 
 /* A config and the arena that all its strings and arrays are in. */
 typedef struct owned_config {
@@ -99,7 +99,8 @@ static dft_status read_phases(const reading *r) {
   int count = dft_node_count(phases), i = 0;
   if (phases->kind != DFT_NODE_SEQUENCE || count == 0)
     return dft_fail_at(r->file, phases->line, "phases: expected a list of phases, as in [{epochs: 3}]");
-  if (count > MAX_PHASES) return dft_fail_at(r->file, phases->line, "phases: more than %d", MAX_PHASES);
+  if (count > DFT_MOST_PHASES)
+    return dft_fail_at(r->file, phases->line, "phases: %d, at most %d are possible", count, DFT_MOST_PHASES);
   for (const dft_node *n = phases->first; n != NULL; n = n->next, i++) {
     char shown[32];
     snprintf(shown, sizeof shown, "phases.%d.", i);

@@ -17,7 +17,7 @@ typedef struct place {
   const char *file, *path;
 } place;
 
-/* What the key wants, in words, for messages and the reference. */
+/* What the key wants, in words, for messages. */
 static void expected(const dft_key *key, char *text, size_t bytes) {
   static const char *const nouns[] = {
       [DFT_KEY_INT] = "an integer",
@@ -25,7 +25,6 @@ static void expected(const dft_key *key, char *text, size_t bytes) {
       [DFT_KEY_REAL] = "a number",
       [DFT_KEY_RANGE] = "[low, high]",
       [DFT_KEY_BOOL] = "true or false",
-      [DFT_KEY_WORD] = "one of",
       [DFT_KEY_TEXT] = "a text",
       [DFT_KEY_PATH] = "a path",
       [DFT_KEY_SHAPE] = "[height, width, 3]",

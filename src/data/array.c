@@ -49,7 +49,8 @@ static dft_status fail_trailing(const char *path, const dft_array *a) {
                   (long long)promised);
 }
 
-dft_status dft_array_parse(const char *path, const uint8_t *head, size_t have, dft_array *a) {
+/* Either, known by content. */
+static dft_status parse_any(const char *path, const uint8_t *head, size_t have, dft_array *a) {
   if (have >= 6 && memcmp(head, "\x93NUMPY", 6) == 0) return dft_npy_parse(path, head, have, a);
   if (have >= 2 && head[0] == 0 && head[1] == 0) return dft_idx_parse(path, head, have, a);
   return dft_fail(DFT_EDATA, "%s: neither an IDX nor an npy file", path);
@@ -59,7 +60,7 @@ static dft_status parse(const char *path, dft_data_format format, const uint8_t 
                         dft_array *a) {
   if (format == DFT_DATA_IDX) return dft_idx_parse(path, head, have, a);
   if (format == DFT_DATA_NPY) return dft_npy_parse(path, head, have, a);
-  return dft_array_parse(path, head, have, a);
+  return parse_any(path, head, have, a);
 }
 
 /* Deflate packs at most 1032 to 1 (zlib's technical notes), so a header that promises more lies. */

@@ -26,16 +26,16 @@ dft_status dft_augment(const dft_config_augment *config, uint64_t seed, int64_t 
 
 /* The steps, as part of a random number's key: append only. */
 typedef enum {
-  DFT_STEP_FLIP = 1,
-  DFT_STEP_CROP = 2,
-  DFT_STEP_ROTATION = 3,
-  DFT_STEP_ZOOM = 4,
-  DFT_STEP_TRANSLATION = 5,
-  DFT_STEP_RAND_AUGMENT = 6,
-  DFT_STEP_BRIGHTNESS = 7,
-  DFT_STEP_CONTRAST = 8,
-  DFT_STEP_SATURATION = 9,
-  DFT_STEP_ERASING = 10
+  DFT_AUGMENT_FLIP = 1,
+  DFT_AUGMENT_CROP = 2,
+  DFT_AUGMENT_ROTATION = 3,
+  DFT_AUGMENT_ZOOM = 4,
+  DFT_AUGMENT_TRANSLATION = 5,
+  DFT_AUGMENT_RAND_AUGMENT = 6,
+  DFT_AUGMENT_BRIGHTNESS = 7,
+  DFT_AUGMENT_CONTRAST = 8,
+  DFT_AUGMENT_SATURATION = 9,
+  DFT_AUGMENT_ERASING = 10
 } dft_step;
 
 /* Output pixel (x, y) shows position (m[0] x + m[1] y + m[2], m[3] x + m[4] y + m[5]) of the input, where
@@ -102,8 +102,6 @@ void dft_augment_contrast(dft_canvas *c);
 void dft_augment_saturation(dft_canvas *c);
 
 /* Operations with a given strength; values n of whole pixels. */
-void dft_color_add(float *values, size_t n, float delta);
-void dft_color_contrast(float *values, int height, int width, float factor); /* about each channel's mean */
 void dft_color_saturation(float *values, size_t n, float factor); /* about the grey of each pixel */
 
 /* In every loop over values: to be inlined. */

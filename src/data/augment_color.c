@@ -2,7 +2,7 @@
  * adjust_saturation. */
 #include "augment.h"
 
-void dft_color_add(float *values, size_t n, float delta) {
+static void add(float *values, size_t n, float delta) {
 #pragma omp simd
   for (size_t i = 0; i < n; i++) values[i] = dft_color_clip(values[i] + delta);
 }
@@ -29,7 +29,8 @@ static void channel_means(const float *values, int height, int width, float mean
   for (int k = 0; k < 3; k++) mean[k] = (float)(sum[k] / ((double)height * width));
 }
 
-void dft_color_contrast(float *values, int height, int width, float factor) {
+/* About each channel's mean. */
+static void contrast(float *values, int height, int width, float factor) {
   float mean[3], means[BLOCK];
   channel_means(values, height, width, mean);
   for (int k = 0; k < BLOCK; k++) means[k] = mean[k % 3];
@@ -62,18 +63,17 @@ static size_t count(const dft_canvas *c) {
 
 void dft_augment_brightness(dft_canvas *c) {
   float value;
-  if (draw(c, DFT_STEP_BRIGHTNESS, c->config->brightness, &value))
-    dft_color_add(c->pixels, count(c), 255 * value);
+  if (draw(c, DFT_AUGMENT_BRIGHTNESS, c->config->brightness, &value)) add(c->pixels, count(c), 255 * value);
 }
 
 void dft_augment_contrast(dft_canvas *c) {
   float value;
-  if (draw(c, DFT_STEP_CONTRAST, c->config->contrast, &value))
-    dft_color_contrast(c->pixels, c->height, c->width, 1 + value);
+  if (draw(c, DFT_AUGMENT_CONTRAST, c->config->contrast, &value))
+    contrast(c->pixels, c->height, c->width, 1 + value);
 }
 
 void dft_augment_saturation(dft_canvas *c) {
   float value;
-  if (draw(c, DFT_STEP_SATURATION, c->config->saturation, &value))
+  if (draw(c, DFT_AUGMENT_SATURATION, c->config->saturation, &value))
     dft_color_saturation(c->pixels, count(c), 1 + value);
 }

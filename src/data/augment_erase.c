@@ -4,10 +4,10 @@
 void dft_augment_erase(dft_canvas *c) {
   const dft_config_augment *a = c->config;
   const double sure[2] = {0, 1};
-  if (!(dft_draw_in(sure, dft_draw(c, DFT_STEP_ERASING, 0).v[0]) < a->erasing)) return;
+  if (!(dft_draw_in(sure, dft_draw(c, DFT_AUGMENT_ERASING, 0).v[0]) < a->erasing)) return;
   const double ratio[2] = {1 / a->erasing_ratio[1], 1 / a->erasing_ratio[0]}; /* ours is width to height */
   dft_box box;
-  if (!dft_draw_box(c, DFT_STEP_ERASING, a->erasing_scale, ratio, true, &box)) return;
+  if (!dft_draw_box(c, DFT_AUGMENT_ERASING, a->erasing_scale, ratio, true, &box)) return;
   dft_canvas_settle(c);
   float fill = dft_canvas_fill(c);
   for (int y = box.top; y < box.top + box.height; y++) {

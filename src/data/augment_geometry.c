@@ -12,7 +12,7 @@ static bool is_off(const double range[2], double off) {
 /* One draw for both directions, as Keras 3 has it. */
 void dft_augment_flip(dft_canvas *c) {
   dft_flip flip = c->config->flip;
-  if (flip == DFT_FLIP_NONE || dft_draw(c, DFT_STEP_FLIP, 0).v[0] >> 31) return;
+  if (flip == DFT_FLIP_NONE || dft_draw(c, DFT_AUGMENT_FLIP, 0).v[0] >> 31) return;
   dft_affine map = {{1, 0, 0, 0, 1, 0}};
   if (flip != DFT_FLIP_VERTICAL) {
     map.m[0] = -1;
@@ -60,7 +60,7 @@ void dft_augment_crop(dft_canvas *c) {
   const double *scale = c->config->crop_scale, *ratio = c->config->crop_ratio;
   if (is_off(scale, 1)) return;
   dft_box box;
-  if (!dft_draw_box(c, DFT_STEP_CROP, scale, ratio, false, &box)) box = central_box(c, ratio);
+  if (!dft_draw_box(c, DFT_AUGMENT_CROP, scale, ratio, false, &box)) box = central_box(c, ratio);
   double x = (double)box.width / c->width, y = (double)box.height / c->height;
   dft_canvas_move(c, (dft_affine){{x, 0, box.left + 0.5 * x - 0.5, 0, y, box.top + 0.5 * y - 0.5}});
 }
@@ -77,20 +77,20 @@ dft_affine dft_affine_translation(double right, double down) {
 
 void dft_augment_rotation(dft_canvas *c) {
   if (is_off(c->config->rotation, 0)) return;
-  double turns = dft_draw_in(c->config->rotation, dft_draw(c, DFT_STEP_ROTATION, 0).v[0]);
+  double turns = dft_draw_in(c->config->rotation, dft_draw(c, DFT_AUGMENT_ROTATION, 0).v[0]);
   dft_canvas_move(c, dft_affine_rotation(c, turns));
 }
 
 void dft_augment_zoom(dft_canvas *c) {
   if (is_off(c->config->zoom, 0)) return;
-  double shown = 1 + dft_draw_in(c->config->zoom, dft_draw(c, DFT_STEP_ZOOM, 0).v[0]);
+  double shown = 1 + dft_draw_in(c->config->zoom, dft_draw(c, DFT_AUGMENT_ZOOM, 0).v[0]);
   double x = (c->width - 1) / 2.0 * (1 - shown), y = (c->height - 1) / 2.0 * (1 - shown);
   dft_canvas_move(c, (dft_affine){{shown, 0, x, 0, shown, y}});
 }
 
 void dft_augment_translation(dft_canvas *c) {
   if (is_off(c->config->translation, 0)) return;
-  dft_philox random = dft_draw(c, DFT_STEP_TRANSLATION, 0);
+  dft_philox random = dft_draw(c, DFT_AUGMENT_TRANSLATION, 0);
   double down = dft_draw_in(c->config->translation, random.v[0]) * c->height;
   double right = dft_draw_in(c->config->translation, random.v[1]) * c->width;
   dft_canvas_move(c, dft_affine_translation(right, down));

@@ -161,7 +161,7 @@ void dft_rand_apply(dft_canvas *c, dft_rand_op op, double strength) {
 
 void dft_augment_rand(dft_canvas *c) {
   for (int i = 0; i < c->config->num_ops; i++) {
-    dft_philox random = dft_draw(c, DFT_STEP_RAND_AUGMENT, i);
+    dft_philox random = dft_draw(c, DFT_AUGMENT_RAND_AUGMENT, i);
     dft_rand_op op = (dft_rand_op)dft_draw_below(DFT_RAND_OPS, random.v[0]);
     double strength = (double)c->config->magnitude / MOST;
     dft_rand_apply(c, op, ops[op].is_signed && random.v[1] >> 31 ? -strength : strength);

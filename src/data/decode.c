@@ -65,12 +65,12 @@ static dft_status recognise(const void *bytes, size_t count, const char *name, c
 
 /* ---- the module ---- */
 
-static dft_module_of module = {.file = "dft_decode.so",
-                               .variable = "DFT_DECODE_MODULE",
-                               .symbol = DFT_RASTER_MODULE_SYMBOL,
-                               .library = "libvips",
-                               .package = "libvips42",
-                               .lock = PTHREAD_MUTEX_INITIALIZER};
+static dft_module module = {.file = "dft_decode.so",
+                            .variable = "DFT_DECODE_MODULE",
+                            .symbol = DFT_RASTER_MODULE_SYMBOL,
+                            .library = "libvips",
+                            .package = "libvips42",
+                            .lock = PTHREAD_MUTEX_INITIALIZER};
 
 static dft_status find_reader(const format *f, const char *name, const dft_raster_reader **reader) {
   *reader = f->reader;
@@ -124,9 +124,9 @@ static dft_status decode(const format *f, const dft_raster_reader *reader, const
   if (!reader->open(f->format, bytes, count, &raster, &handle, error)) return DFT_EDATA;
   dft_status status = check_size(raster.height, raster.width, name);
   if (status == DFT_OK && bitmap != NULL) {
-    dft_box by = dft_box_for(&raster, mode, *height, *width);
-    if (!reader->start(handle, dft_box_shrink(by), &raster, error)) status = DFT_EDATA;
-    by = dft_box_for(&raster, mode, *height, *width);
+    dft_factors by = dft_factors_for(&raster, mode, *height, *width);
+    if (!reader->start(handle, dft_factors_shrink(by), &raster, error)) status = DFT_EDATA;
+    by = dft_factors_for(&raster, mode, *height, *width);
     if (status == DFT_OK) status = dft_row_sink_init(&sink, &raster, by, bitmap);
     if (status == DFT_OK) status = read_rows(reader, handle, &sink, error);
     dft_row_sink_free(&sink);

@@ -33,7 +33,7 @@ static dft_status add_record(dft_inputs *inputs, char kind, const char *path) {
   return DFT_OK;
 }
 
-/* npy, gzip, or idx: two zeros, a type, and as many dimensions as there can be. */
+/* An npy file, a gzip file, or an idx file: two zero bytes, a type (8 to 14), 1 to 4 dimensions. */
 static bool is_array(const char *path) {
   unsigned char head[6] = {0};
   struct stat s;

@@ -150,7 +150,7 @@ dft_status dft_manifest_share(const dft_listing *l, const dft_share *share, dft_
     return status;
   }
   *m = (dft_manifest){.refs = 1, .share = share};
-  status = share->tell(share->context, &n, sizeof n);
+  status = share->broadcast(share->context, &n, sizeof n);
   m->n = n;
   size_t bytes = (size_t)n.count * sizeof(dft_entry) + (size_t)(n.classes + n.shards) * sizeof(int64_t) +
                  (size_t)n.text_bytes;

@@ -44,8 +44,8 @@ static dft_status read_files(const dft_config *config, const dft_config_split *s
 
 /* Collective: the writer's source reaches the host's other ranks. */
 static dft_status tell_source(source *s, const dft_share *share) {
-  DFT_TRY(share->tell(share->context, &s->count, sizeof s->count));
-  DFT_TRY(share->tell(share->context, &s->file, sizeof s->file));
+  DFT_TRY(share->broadcast(share->context, &s->count, sizeof s->count));
+  DFT_TRY(share->broadcast(share->context, &s->file, sizeof s->file));
   size_t bytes = (size_t)s->count * sizeof *s->labels;
   dft_status status = DFT_OK;
   if (s->labels == NULL) {
@@ -53,7 +53,7 @@ static dft_status tell_source(source *s, const dft_share *share) {
     if (s->labels == NULL) status = dft_fail_memory("labels", bytes);
   }
   DFT_TRY(share->fence(share->context, status));
-  return bytes == 0 ? DFT_OK : share->tell(share->context, s->labels, bytes);
+  return bytes == 0 ? DFT_OK : share->broadcast(share->context, s->labels, bytes);
 }
 
 static void close_source(source *s) {
@@ -270,7 +270,7 @@ dft_status dft_data_open_images(const char *path, int height, int width, dft_pre
   /* idx or npy, whichever the content is */
   dft_status status = share->fence(
       share->context, share->writer ? dft_image_file_open(path, DFT_DATA_IMAGE_FOLDER, &s.file) : DFT_OK);
-  if (status == DFT_OK) status = share->tell(share->context, &s.file, sizeof s.file);
+  if (status == DFT_OK) status = share->broadcast(share->context, &s.file, sizeof s.file);
   return open_all(&s, status, s.file.count, height, width, preprocessing, resize, share, images);
 }
 

@@ -86,14 +86,15 @@ static dft_status publish_output(const output *o) {
   return rename(o->temporary, o->path) == 0 ? DFT_OK : fail_output(o);
 }
 
-/* Everything under its name, classes.txt last. */
+/* Everything under its name, classes.txt last, and on the disk. */
 static dft_status publish(packing *p) {
   for (int64_t i = 0; i < p->begun; i++) {
     DFT_TRY(name_shard(&p->shard, p->directory, i));
     DFT_TRY(publish_output(&p->shard));
   }
   DFT_TRY(publish_output(&p->table));
-  return publish_output(&p->names);
+  DFT_TRY(publish_output(&p->names));
+  return dft_sync_directory(p->names.path);
 }
 
 /* After an error. */

@@ -13,7 +13,7 @@ typedef enum {
   DONE     /* taken or dropped */
 } state;
 
-typedef struct wish {
+typedef struct request {
   const dft_dataset *data;
   int64_t sample, view, turn;
   bool mixes;
@@ -22,13 +22,13 @@ typedef struct wish {
   bool dropped; /* RUNNING, but nobody wants it any more */
   bool claimed; /* somebody takes it */
   dft_status status;
-  float *image; /* [floats], kept for the next wish in this place */
-} wish;
+  float *image; /* [floats], kept for the next request in this place */
+} request;
 
 struct dft_prefetch {
   pthread_mutex_t lock;
   pthread_cond_t asked, ready;
-  wish *ring; /* wish number i is ring[i % images] */
+  request *ring; /* request number i is ring[i % images] */
   int64_t images, floats;
   int64_t head, next, tail; /* numbers: the oldest that is not DONE, the first that may be ASKED, the end */
   int threads, started;
@@ -37,18 +37,18 @@ struct dft_prefetch {
   bool closing;
 };
 
-static wish *at(const dft_prefetch *p, int64_t number) {
+static request *at(const dft_prefetch *p, int64_t number) {
   return &p->ring[number % p->images];
 }
 
-static void finish(dft_prefetch *p, wish *w) {
-  w->state = DONE;
+static void finish(dft_prefetch *p, request *r) {
+  r->state = DONE;
   while (p->head < p->tail && at(p, p->head)->state == DONE) p->head++;
   if (p->next < p->head) p->next = p->head;
 }
 
-/* The first wish that is not begun; waits for one. NULL: closing. */
-static wish *wait_for_wish(dft_prefetch *p) {
+/* The first request that is not begun; waits for one. NULL: closing. */
+static request *wait_for_request(dft_prefetch *p) {
   while (!p->closing) {
     for (; p->next < p->tail; p->next++)
       if (at(p, p->next)->state == ASKED) return at(p, p->next++);
@@ -57,23 +57,23 @@ static wish *wait_for_wish(dft_prefetch *p) {
   return NULL;
 }
 
-static dft_status decode(const dft_prefetch *p, wish *w) {
-  if (w->image == NULL) w->image = dft_aligned_alloc((size_t)p->floats * sizeof *w->image);
-  if (w->image == NULL) return dft_fail_memory("image read ahead", (unsigned long long)p->floats * 4);
-  return dft_dataset_view(w->data, w->sample, w->view, w->mixes ? &w->mix : NULL, w->image);
+static dft_status decode(const dft_prefetch *p, request *r) {
+  if (r->image == NULL) r->image = dft_aligned_alloc((size_t)p->floats * sizeof *r->image);
+  if (r->image == NULL) return dft_fail_memory("image read ahead", (unsigned long long)p->floats * 4);
+  return dft_dataset_view(r->data, r->sample, r->view, r->mixes ? &r->mix : NULL, r->image);
 }
 
 static void *work(void *context) {
   dft_prefetch *p = context;
   pthread_mutex_lock(&p->lock);
-  for (wish *w; (w = wait_for_wish(p)) != NULL;) {
-    w->state = RUNNING;
+  for (request *r; (r = wait_for_request(p)) != NULL;) {
+    r->state = RUNNING;
     pthread_mutex_unlock(&p->lock);
-    dft_status status = decode(p, w);
+    dft_status status = decode(p, r);
     pthread_mutex_lock(&p->lock);
-    w->status = status;
-    w->state = READY;
-    if (w->dropped) finish(p, w);
+    r->status = status;
+    r->state = READY;
+    if (r->dropped) finish(p, r);
     pthread_cond_broadcast(&p->ready);
   }
   pthread_mutex_unlock(&p->lock);
@@ -138,10 +138,10 @@ void dft_prefetch_ask(dft_prefetch *p, int64_t turn, const dft_dataset *data, in
   if (p->started < p->threads) start(p);
   pthread_mutex_lock(&p->lock);
   if (p->tail - p->head < p->images) {
-    wish *w = at(p, p->tail++);
-    *w = (wish){
-        .data = data, .sample = sample, .view = view, .turn = turn, .mixes = mix != NULL, .image = w->image};
-    if (mix != NULL) w->asked = w->mix = *mix;
+    request *r = at(p, p->tail++);
+    *r = (request){
+        .data = data, .sample = sample, .view = view, .turn = turn, .mixes = mix != NULL, .image = r->image};
+    if (mix != NULL) r->asked = r->mix = *mix;
     pthread_cond_signal(&p->asked);
   }
   pthread_mutex_unlock(&p->lock);
@@ -150,29 +150,29 @@ void dft_prefetch_ask(dft_prefetch *p, int64_t turn, const dft_dataset *data, in
 void dft_prefetch_turn(dft_prefetch *p, int64_t turn) {
   pthread_mutex_lock(&p->lock);
   for (int64_t i = p->head; i < p->tail && at(p, i)->turn < turn; i++) {
-    wish *w = at(p, i);
-    if (w->state == RUNNING)
-      w->dropped = true;
+    request *r = at(p, i);
+    if (r->state == RUNNING)
+      r->dropped = true;
     else
-      finish(p, w);
+      finish(p, r);
   }
   pthread_mutex_unlock(&p->lock);
 }
 
-static bool same_mix(const wish *w, const dft_mix *mix) {
-  const dft_mix *a = &w->asked;
-  if (mix == NULL || !w->mixes) return mix == NULL && !w->mixes;
+static bool same_mix(const request *r, const dft_mix *mix) {
+  const dft_mix *a = &r->asked;
+  if (mix == NULL || !r->mixes) return mix == NULL && !r->mixes;
   return a->partner == mix->partner && a->weight == mix->weight && a->top == mix->top &&
          a->left == mix->left && a->bottom == mix->bottom && a->right == mix->right;
 }
 
-/* The wish for this image that nobody else takes. Images are taken about in order: it is near the head. */
-static wish *find(const dft_prefetch *p, const dft_dataset *data, int64_t sample, int64_t view,
-                  const dft_mix *mix) {
+/* The request for this image that nobody else takes. Images are taken about in order: it is near the head. */
+static request *find(const dft_prefetch *p, const dft_dataset *data, int64_t sample, int64_t view,
+                     const dft_mix *mix) {
   for (int64_t i = p->head; i < p->tail; i++) {
-    wish *w = at(p, i);
-    if (w->state > READY || w->dropped || w->claimed) continue;
-    if (w->data == data && w->sample == sample && w->view == view && same_mix(w, mix)) return w;
+    request *r = at(p, i);
+    if (r->state > READY || r->dropped || r->claimed) continue;
+    if (r->data == data && r->sample == sample && r->view == view && same_mix(r, mix)) return r;
   }
   return NULL;
 }
@@ -181,20 +181,20 @@ static wish *find(const dft_prefetch *p, const dft_dataset *data, int64_t sample
 static bool take_ready(dft_prefetch *p, const dft_dataset *data, int64_t sample, int64_t view, dft_mix *mix,
                        float *out) {
   pthread_mutex_lock(&p->lock);
-  wish *w = find(p, data, sample, view, mix);
-  if (w != NULL) w->claimed = true;
-  bool begun = w != NULL && w->state != ASKED;
-  while (w != NULL && w->state == RUNNING) pthread_cond_wait(&p->ready, &p->lock);
-  bool ready = w != NULL && w->state == READY && w->status == DFT_OK;
+  request *r = find(p, data, sample, view, mix);
+  if (r != NULL) r->claimed = true;
+  bool begun = r != NULL && r->state != ASKED;
+  while (r != NULL && r->state == RUNNING) pthread_cond_wait(&p->ready, &p->lock);
+  bool ready = r != NULL && r->state == READY && r->status == DFT_OK;
   if (ready) {
-    w->state = COPYING;
-    if (mix != NULL) *mix = w->mix;
+    r->state = COPYING;
+    if (mix != NULL) *mix = r->mix;
     pthread_mutex_unlock(&p->lock);
-    memcpy(out, w->image, (size_t)p->floats * sizeof *out);
+    memcpy(out, r->image, (size_t)p->floats * sizeof *out);
     pthread_mutex_lock(&p->lock);
   }
-  if (w != NULL) finish(p, w);
-  p->hits += w != NULL && (ready || !begun);
+  if (r != NULL) finish(p, r);
+  p->hits += r != NULL && (ready || !begun);
   pthread_mutex_unlock(&p->lock);
   return ready;
 }

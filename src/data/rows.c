@@ -4,10 +4,10 @@
 
 /* ---- factors ---- */
 
-dft_box dft_box_for(const dft_raster *raster, dft_resize mode, int out_height, int out_width) {
+dft_factors dft_factors_for(const dft_raster *raster, dft_resize mode, int out_height, int out_width) {
   bool turned = raster->orientation >= 5;
   int64_t wanted_rows = turned ? out_width : out_height, wanted_columns = turned ? out_height : out_width;
-  dft_box r = {raster->height / wanted_rows, raster->width / wanted_columns};
+  dft_factors r = {raster->height / wanted_rows, raster->width / wanted_columns};
   int64_t less = r.rows < r.columns ? r.rows : r.columns, more = r.rows < r.columns ? r.columns : r.rows;
   if (mode == DFT_RESIZE_CROP) r.rows = r.columns = less;
   if (mode == DFT_RESIZE_PAD) r.rows = r.columns = more;
@@ -16,7 +16,7 @@ dft_box dft_box_for(const dft_raster *raster, dft_resize mode, int out_height, i
   return r;
 }
 
-int dft_box_shrink(dft_box r) {
+int dft_factors_shrink(dft_factors r) {
   int shrink = 8;
   while (shrink > r.rows || shrink > r.columns) shrink /= 2;
   return shrink;
@@ -86,7 +86,7 @@ static dft_status make_room(dft_bitmap *b, size_t bytes) {
   return b->rgb != NULL ? DFT_OK : dft_fail_memory("image", bytes);
 }
 
-dft_status dft_row_sink_init(dft_row_sink *s, const dft_raster *raster, dft_box by, dft_bitmap *bitmap) {
+dft_status dft_row_sink_init(dft_row_sink *s, const dft_raster *raster, dft_factors by, dft_bitmap *bitmap) {
   *s = (dft_row_sink){.raster = *raster, .by = by, .bitmap = bitmap};
   s->height = (raster->height + by.rows - 1) / by.rows;
   s->width = (raster->width + by.columns - 1) / by.columns;

@@ -6,19 +6,19 @@
 #include "raster.h"
 
 /* The whole factors by which an image of height x width, not oriented, is reduced for the mode. */
-typedef struct dft_box {
+typedef struct dft_factors {
   int64_t rows, columns;
-} dft_box;
+} dft_factors;
 
 /* out_height, out_width: as wanted after orientation. */
-dft_box dft_box_for(const dft_raster *raster, dft_resize mode, int out_height, int out_width);
+dft_factors dft_factors_for(const dft_raster *raster, dft_resize mode, int out_height, int out_width);
 /* 1, 2, 4 or 8, at most both factors. */
-int dft_box_shrink(dft_box r);
+int dft_factors_shrink(dft_factors r);
 
 /* Takes rows from the top, reduces them by boxes, and puts them where orientation wants them. */
 typedef struct dft_row_sink {
   dft_raster raster;
-  dft_box by;
+  dft_factors by;
   dft_bitmap *bitmap;
   int64_t origin, down, right; /* pixels: where raster (0,0) goes, and its neighbours */
   int64_t height, width;       /* reduced, not oriented */
@@ -29,7 +29,7 @@ typedef struct dft_row_sink {
 } dft_row_sink;
 
 /* Makes room in the bitmap. */
-dft_status dft_row_sink_init(dft_row_sink *s, const dft_raster *raster, dft_box by, dft_bitmap *bitmap);
+dft_status dft_row_sink_init(dft_row_sink *s, const dft_raster *raster, dft_factors by, dft_bitmap *bitmap);
 void dft_row_sink_put(dft_row_sink *s, const void *row);
 void dft_row_sink_free(dft_row_sink *s);
 

@@ -57,8 +57,6 @@ const char *dft_type_name(dft_type type); /* as numpy writes it: "uint8" */
 /* Parse a header from the first `have` bytes of a file, at most DFT_MAX_HEADER_BYTES of them. */
 dft_status dft_idx_parse(const char *path, const uint8_t *head, size_t have, dft_array *a);
 dft_status dft_npy_parse(const char *path, const uint8_t *head, size_t have, dft_array *a);
-/* Either, known by content. */
-dft_status dft_array_parse(const char *path, const uint8_t *head, size_t have, dft_array *a);
 /* Fills in a->bytes from shape and type; refuses what overflows. */
 dft_status dft_array_size(const char *path, dft_array *a);
 

@@ -16,7 +16,7 @@ static const rlim_t most_memory_bytes = (rlim_t)3 << 30; /* weights of up to 1 G
 typedef struct answer {
   bool given;
   dft_status status;
-  char text[1024];
+  char text[DFT_MESSAGE_BYTES];
 } answer;
 
 /* A small file can say of itself that it is large many times over. */

@@ -7,12 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-static dft_module_of module = {.file = "dft_hdf5.so",
-                               .variable = "DFT_HDF5_MODULE",
-                               .symbol = DFT_HDF5_MODULE_SYMBOL,
-                               .library = "libhdf5",
-                               .package = "libhdf5-103-1",
-                               .lock = PTHREAD_MUTEX_INITIALIZER};
+static dft_module module = {.file = "dft_hdf5.so",
+                            .variable = "DFT_HDF5_MODULE",
+                            .symbol = DFT_HDF5_MODULE_SYMBOL,
+                            .library = "libhdf5",
+                            .package = "libhdf5-103-1",
+                            .lock = PTHREAD_MUTEX_INITIALIZER};
 
 static dft_status need_module(const char *path) {
   return dft_module_need(&module, path, "a Keras file");

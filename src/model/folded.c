@@ -6,7 +6,7 @@
 
 struct dft_folded_net {
   const dft_ops *ops;
-  dft_frozen *frozen; /* NULL when the net is the pooling layer alone: never, from < to */
+  dft_frozen *frozen; /* never NULL in a net that was made */
   dft_pooling pooling;
   int pixels, channels; /* before pooling; pixels 0: no pooling, or a device's, which does it itself */
   float *unpooled;      /* [TILE][pixels][channels] */

@@ -5,8 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* 155 or 156 layers at most in the base (an add more where channels match), and the head. */
-enum { MAX_LAYERS = 160, MAX_PARAMS = 268, MAX_UNITS = 53, MIN_SIZE = 32 };
+/* 52 convolutions, each with its kernel and a BatchNorm of four; the head's two. 155 or 156 layers in the
+ * base (an add more where channels match), and the head. */
+enum { MAX_UNITS = 52, MAX_PARAMS = 5 * MAX_UNITS + 2, MAX_LAYERS = 160, MIN_SIZE = 32 };
 
 static const struct {
   int filters, stride, expansion;

@@ -39,7 +39,8 @@ static bool stores_y(const dft_tail *t, int i) {
   return residual;
 }
 
-bool dft_tail_is_pair(const dft_tail *t, int i) {
+/* Whether unit i and the one above it are a pair (ops.h). */
+static bool is_pair(const dft_tail *t, int i) {
   const dft_unit *u = &t->model->units[t->first + i];
   return t->ops->train_pair_fits != NULL && i + 1 < t->count && u->kind == DFT_POINTWISE && u->relu6 &&
          u->block_start && u[1].kind == DFT_DEPTHWISE && !stores_y(t, i) &&
@@ -56,7 +57,7 @@ static void plan_unit(dft_tail *t, int i, int samples, bool *failed) {
   u->needs_dx = i > t->stop;
   const dft_conv *g = &u->unit->conv;
   int c = g->channels;
-  u->pair = dft_tail_is_pair(t, i);
+  u->pair = is_pair(t, i);
   const int64_t k = g->in_channels;
   if (u->pair && u->bn_trains) u->gram = tensor(t, samples * (k + 1) * k, sizeof(double), failed);
   if (!u->pair) u->z = activations(t, (int64_t)samples * u->unit->out_elements, failed);
@@ -91,7 +92,7 @@ static void plan(dft_tail *t, int samples, int nodes, bool *failed) {
   for (int i = 0; i < t->count; i++) {
     plan_unit(t, i, samples, failed);
     const dft_unit *u = &m->units[t->first + i];
-    const bool pair = dft_tail_is_pair(t, i);
+    const bool pair = t->units[i].pair;
     int64_t *size = stores_y(t, i) ? &narrow : &wide;
     int64_t unit_work = (int64_t)(pair ? t->ops->train_pair_work_floats(&u->conv, samples)
                                        : t->ops->train_work_floats(u->kind, &u->conv, samples));

@@ -43,8 +43,6 @@ struct dft_tail {
 
 /* Packs the head. */
 void dft_tail_pack(dft_tail *tail);
-/* Whether unit i and the one above it are such a pair. */
-bool dft_tail_is_pair(const dft_tail *tail, int i);
 /* What the kernels need to know of unit i on a batch whose boundary rows are x. */
 dft_train_conv dft_tail_train(const dft_tail *tail, int i, const dft_batch *batch, const float *x);
 /* Writes features*mask/(1-p) of the batch to `out`; forward and backward are the same product. */

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 static const char variable[] = "DFT_CUDA_MODULE";
-static const dft_module *module;
+static const dft_cuda_interface *module;
 static char module_error[DFT_MODULE_TEXT_BYTES];
 
 /* The driver's (dxg: that of Windows, under WSL): without it the libraries are not worth loading. */
@@ -14,8 +14,8 @@ static bool has_driver(void) {
          access("/dev/dxg", F_OK) == 0;
 }
 
-static const char *what_is_missing(const dft_module *m) {
-  if (m == NULL || m->version != DFT_MODULE_VERSION) return "is of another version of dft";
+static const char *what_is_missing(const dft_cuda_interface *m) {
+  if (m == NULL || m->version != DFT_CUDA_INTERFACE_VERSION) return "is of another version of dft";
   return m->devices() == 0 ? "sees no GPU, or the driver is too old for it" : NULL;
 }
 
@@ -30,9 +30,9 @@ static void load_module(void) {
     snprintf(module_error, sizeof module_error, "%s", text);
     return;
   }
-  dft_module_get get = NULL;
+  dft_cuda_get get = NULL;
   memcpy(&get, &symbol, sizeof get); /* ISO C has no cast from an object's to a function's address */
-  const dft_module *found = get != NULL ? get(dft_fail) : NULL;
+  const dft_cuda_interface *found = get != NULL ? get(dft_fail) : NULL;
   const char *missing = what_is_missing(found);
   if (missing != NULL)
     snprintf(module_error, sizeof module_error, "%s %s", text, missing);
@@ -40,7 +40,7 @@ static void load_module(void) {
     module = found;
 }
 
-const dft_module *dft_device_module(const char **why) {
+const dft_cuda_interface *dft_device_module(const char **why) {
   static bool tried;
   if (!tried) load_module();
   tried = true;

@@ -31,8 +31,10 @@ dft_status dft_reducer_new(dft_comm *comm, int shards, bool ordered, const dft_d
   dft_status status = dft_shard_map_set(&map, shards, ranks, rank, shards);
   r->nodes = map.nodes;
   dft_shard_map_free(&map);
-  if (status == DFT_OK) status = dft_plan_make(&r->small, dft_route_for(ranks, false), ranks, shards, rank);
-  if (status == DFT_OK) status = dft_plan_make(&r->large, dft_route_for(ranks, true), ranks, shards, rank);
+  if (status == DFT_OK)
+    status = dft_exchange_plan_make(&r->small, dft_route_for(ranks, false), ranks, shards, rank);
+  if (status == DFT_OK)
+    status = dft_exchange_plan_make(&r->large, dft_route_for(ranks, true), ranks, shards, rank);
   if (status == DFT_OK)
     *out = r;
   else
@@ -56,8 +58,8 @@ void dft_reducer_free(dft_reducer *r) {
   free_list(r, r->first);
   free_list(r, r->spare);
   dft_reducer_free_device(r);
-  dft_plan_free(&r->small);
-  dft_plan_free(&r->large);
+  dft_exchange_plan_free(&r->small);
+  dft_exchange_plan_free(&r->large);
   free(r);
 }
 
@@ -80,15 +82,16 @@ static void add(dft_dtype dtype, void *to, const void *left, const void *right, 
 }
 
 char *dft_reduction_place(const dft_reduction_handle *h, int row, int first) {
-  if (row >= 0) return h->data + (size_t)row * h->bytes + dft_plan_offset(h->plan, h->bytes, first);
-  return h->work + (size_t)(-1 - row) * dft_plan_piece_bytes(h->plan, h->bytes);
+  if (row >= 0) return h->data + (size_t)row * h->bytes + dft_exchange_plan_offset(h->plan, h->bytes, first);
+  return h->work + (size_t)(-1 - row) * dft_exchange_plan_piece_bytes(h->plan, h->bytes);
 }
 
 size_t dft_reduction_length(const dft_reduction_handle *h, int first, int last) {
-  return dft_plan_offset(h->plan, h->bytes, last) - dft_plan_offset(h->plan, h->bytes, first);
+  return dft_exchange_plan_offset(h->plan, h->bytes, last) -
+         dft_exchange_plan_offset(h->plan, h->bytes, first);
 }
 
-static dft_status post_one(dft_reducer *r, dft_reduction_handle *h, const dft_plan_message *p) {
+static dft_status post_one(dft_reducer *r, dft_reduction_handle *h, const dft_exchange_plan_message *p) {
   const size_t bytes = dft_reduction_length(h, p->first, p->last);
   if (bytes == 0) return DFT_OK; /* the other side sees the same */
   char *at = dft_reduction_place(h, p->row, p->first);
@@ -101,7 +104,7 @@ static dft_status post_one(dft_reducer *r, dft_reduction_handle *h, const dft_pl
 
 /* Posts the messages of the current stage: all receives before the sends. */
 static dft_status post(dft_reducer *r, dft_reduction_handle *h) {
-  const dft_plan *plan = h->plan;
+  const dft_exchange_plan *plan = h->plan;
   const int from = h->stage == 0 ? 0 : plan->stage[h->stage - 1].messages_end;
   const int to = plan->stage[h->stage].messages_end;
   h->pending = 0;
@@ -112,10 +115,10 @@ static dft_status post(dft_reducer *r, dft_reduction_handle *h) {
 }
 
 static void sum_stage(dft_reduction_handle *h) {
-  const dft_plan *plan = h->plan;
+  const dft_exchange_plan *plan = h->plan;
   const int from = h->stage == 0 ? 0 : plan->stage[h->stage - 1].sums_end;
   for (int i = from; i < plan->stage[h->stage].sums_end; ++i) {
-    const dft_plan_sum *s = &plan->sum[i];
+    const dft_exchange_plan_sum *s = &plan->sum[i];
     add(h->dtype, dft_reduction_place(h, s->to, s->first), dft_reduction_place(h, s->left, s->first),
         dft_reduction_place(h, s->right, s->first), dft_reduction_length(h, s->first, s->last));
   }
@@ -169,7 +172,7 @@ static dft_status advance_all(dft_reducer *r, bool *progressed) {
   return DFT_OK;
 }
 
-static int longest_stage(const dft_plan *plan) {
+static int longest_stage(const dft_exchange_plan *plan) {
   int longest = 1, from = 0; /* 1: the one message of `fast` */
   for (int i = 0; i < plan->stages; ++i) {
     const int count = plan->stage[i].messages_end - from;
@@ -179,8 +182,8 @@ static int longest_stage(const dft_plan *plan) {
   return longest;
 }
 
-size_t dft_reduction_scratch(const dft_plan *plan, size_t bytes) {
-  return (size_t)plan->scratch_pieces * dft_plan_piece_bytes(plan, bytes);
+size_t dft_reduction_scratch(const dft_exchange_plan *plan, size_t bytes) {
+  return (size_t)plan->scratch_pieces * dft_exchange_plan_piece_bytes(plan, bytes);
 }
 
 static dft_status fit(dft_reduction_handle *h) {
@@ -255,7 +258,7 @@ static dft_status start(dft_reducer *r, dft_dtype dtype, void *data, size_t coun
                         dft_reduction_handle **out) {
   *out = NULL;
   const size_t bytes = count * width(dtype);
-  const dft_plan *plan = bytes >= large_bytes ? &r->large : &r->small;
+  const dft_exchange_plan *plan = bytes >= large_bytes ? &r->large : &r->small;
   const bool here = r->way == DFT_WAY_HOST || r->way == DFT_WAY_STAGED;
   dft_reduction_handle *h = take(r, here ? dft_reduction_scratch(plan, bytes) : 0,
                                  r->way == DFT_WAY_STAGED ? (size_t)r->nodes * bytes : 0);
@@ -293,11 +296,11 @@ dft_status dft_reduce_start_part(dft_reducer *r, dft_dtype dtype, void *data, si
 
 /* As the large plan parts it: with the small one every rank has everything. */
 size_t dft_reduce_part(const dft_reducer *r, dft_dtype dtype, size_t count, size_t *first) {
-  const dft_plan *plan = &r->large;
+  const dft_exchange_plan *plan = &r->large;
   const size_t bytes = count * width(dtype);
-  const size_t begin = dft_plan_offset(plan, bytes, plan->part_first);
+  const size_t begin = dft_exchange_plan_offset(plan, bytes, plan->part_first);
   *first = begin / width(dtype);
-  return (dft_plan_offset(plan, bytes, plan->part_last) - begin) / width(dtype);
+  return (dft_exchange_plan_offset(plan, bytes, plan->part_last) - begin) / width(dtype);
 }
 
 dft_status dft_reduce_poll(dft_reducer *r) {
@@ -364,12 +367,13 @@ void dft_reducer_reset(dft_reducer *r) {
 uint64_t dft_reduce_bytes(int ranks, int shards, uint64_t bytes) {
   uint64_t most = 0;
   for (int rank = 0; rank < ranks; ++rank) {
-    dft_plan plan;
-    if (dft_plan_make(&plan, dft_route_for(ranks, bytes >= large_bytes), ranks, shards, rank) != DFT_OK)
+    dft_exchange_plan plan;
+    if (dft_exchange_plan_make(&plan, dft_route_for(ranks, bytes >= large_bytes), ranks, shards, rank) !=
+        DFT_OK)
       return 0;
-    const uint64_t sent = dft_plan_sent(&plan, (size_t)bytes);
+    const uint64_t sent = dft_exchange_plan_sent(&plan, (size_t)bytes);
     if (sent > most) most = sent;
-    dft_plan_free(&plan);
+    dft_exchange_plan_free(&plan);
   }
   return most;
 }

@@ -12,7 +12,8 @@ static void add(const dft_reducer *r, const dft_reduction_handle *h, void *to, c
     r->device->exchange_add_f64(to, left, right, (int64_t)(bytes / sizeof(double)));
 }
 
-static dft_status exchange_one(dft_reducer *r, const dft_reduction_handle *h, const dft_plan_message *m) {
+static dft_status exchange_one(dft_reducer *r, const dft_reduction_handle *h,
+                               const dft_exchange_plan_message *m) {
   const size_t bytes = dft_reduction_length(h, m->first, m->last);
   if (bytes == 0) return DFT_OK; /* the other side sees the same */
   char *at = dft_reduction_place(h, m->row, m->first);
@@ -31,13 +32,13 @@ static dft_status exchange_stage(dft_reducer *r, const dft_reduction_handle *h, 
 }
 
 static dft_status enqueue_plan(dft_reducer *r, const dft_reduction_handle *h) {
-  const dft_plan *plan = h->plan;
+  const dft_exchange_plan *plan = h->plan;
   int message = 0, sum = 0;
   for (int s = 0; s < plan->stages; ++s) {
     DFT_TRY(exchange_stage(r, h, message, plan->stage[s].messages_end));
     message = plan->stage[s].messages_end;
     for (; sum < plan->stage[s].sums_end; ++sum) {
-      const dft_plan_sum *p = &plan->sum[sum];
+      const dft_exchange_plan_sum *p = &plan->sum[sum];
       add(r, h, dft_reduction_place(h, p->to, p->first), dft_reduction_place(h, p->left, p->first),
           dft_reduction_place(h, p->right, p->first), dft_reduction_length(h, p->first, p->last));
     }

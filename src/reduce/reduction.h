@@ -4,11 +4,11 @@
 #define DFT_REDUCE_REDUCTION_H
 
 #include "dft/reduce.h"
-#include "plan.h"
+#include "exchange_plan.h"
 
 struct dft_reduction_handle {
   dft_reduction_handle *next; /* under way: in the order of start; idle: the list of spares */
-  const dft_plan *plan;
+  const dft_exchange_plan *plan;
   dft_dtype dtype;
   size_t bytes;      /* of one row */
   char *data, *work; /* the rows, and what the plan calls scratch */
@@ -45,7 +45,7 @@ struct dft_reducer {
   dft_way way;
   bool ordered;
   int ranks, nodes;
-  dft_plan small, large;
+  dft_exchange_plan small, large;
   unsigned started;
   dft_reduction_handle *first, **last, *spare;
   dft_device_scratch *scratch;
@@ -55,7 +55,7 @@ struct dft_reducer {
 /* reduce.c */
 char *dft_reduction_place(const dft_reduction_handle *h, int row, int first);
 size_t dft_reduction_length(const dft_reduction_handle *h, int first, int last); /* bytes of these pieces */
-size_t dft_reduction_scratch(const dft_plan *plan, size_t bytes);                /* bytes */
+size_t dft_reduction_scratch(const dft_exchange_plan *plan, size_t bytes);       /* bytes */
 /* Begins with the rows h->data on the host. */
 dft_status dft_reduction_begin(dft_reducer *r, dft_reduction_handle *h);
 

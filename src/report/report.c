@@ -29,7 +29,7 @@ struct dft_report {
   dft_epoch_work work; /* of the next epoch line */
 };
 
-static dft_status open_log(const char *directory, const char *name, char **path) {
+static dft_status join_path(const char *directory, const char *name, char **path) {
   size_t bytes = strlen(directory) + strlen(name) + 2;
   *path = malloc(bytes);
   if (*path == NULL) return dft_fail_memory(name, bytes);
@@ -44,8 +44,8 @@ static dft_status open_append(const char *path, FILE **file) {
 
 static dft_status open_files(dft_report *r, const char *directory, bool tensorboard, const dft_epoch *history,
                              int count, int64_t step) {
-  DFT_TRY(open_log(directory, "history.csv", &r->history_path));
-  DFT_TRY(open_log(directory, "log.jsonl", &r->log_path));
+  DFT_TRY(join_path(directory, "history.csv", &r->history_path));
+  DFT_TRY(join_path(directory, "log.jsonl", &r->log_path));
   DFT_TRY(dft_history_rewrite(r->history_path, history, count));
   DFT_TRY(dft_log_cut(r->log_path, count, step));
   DFT_TRY(open_append(r->history_path, &r->history));

@@ -37,7 +37,7 @@ void dft_ahead_phase(dft_run *run, int64_t epochs_left) {
   a->mapped = false;
 }
 
-void dft_ahead_at(dft_run *run, dft_set set, int64_t position) {
+void dft_ahead_move_to(dft_run *run, dft_set set, int64_t position) {
   dft_ahead *a = &run->ahead;
   if (a->prefetch == NULL) return;
   a->now = run->at.epoch;

@@ -20,7 +20,7 @@ void dft_tell_left_out(dft_run *run, dft_set set, int64_t left_out) {
 }
 
 /* What could not be read leaves the batch: it is in no sum and no statistic, as if the batch were smaller. */
-static void leave_out_bad(dft_loaded *b, int64_t row) {
+static void leave_out_bad(dft_local_batch *b, int64_t row) {
   int left = 0;
   for (int i = 0; i < b->map.samples; i++) {
     if (b->bad[i]) continue;
@@ -35,7 +35,7 @@ static void leave_out_bad(dft_loaded *b, int64_t row) {
   if (left < b->map.samples) dft_shard_map_leave_out(&b->map, b->bad);
 }
 
-int64_t dft_batch_at(const dft_run *run, int64_t position) {
+int64_t dft_batch_samples_at(const dft_run *run, int64_t position) {
   int64_t left = dft_dataset_count(run->data[DFT_SET_TRAIN]) - position;
   return left < run->config->data.batch_size ? left : run->config->data.batch_size;
 }
@@ -49,7 +49,7 @@ dft_waited dft_take_work(dft_run *run) {
 }
 
 /* Which samples of the batch are this rank's. */
-static void name_samples(dft_run *run, dft_loaded *b, int64_t position, int64_t count) {
+static void name_samples(dft_run *run, dft_local_batch *b, int64_t position, int64_t count) {
   const dft_config *c = run->config;
   const dft_dataset *data = run->data[DFT_SET_TRAIN];
   dft_defer(run, dft_shard_map_set(&b->map, run->shards, dft_comm_size(run->comm), dft_comm_rank(run->comm),
@@ -63,14 +63,14 @@ static void name_samples(dft_run *run, dft_loaded *b, int64_t position, int64_t 
   }
 }
 
-void dft_batch_load(dft_run *run, dft_loaded *b, int64_t position) {
+void dft_batch_load(dft_run *run, dft_local_batch *b, int64_t position) {
   const double traced_s = dft_trace_begin();
-  const int64_t count = dft_batch_at(run, position);
+  const int64_t count = dft_batch_samples_at(run, position);
   name_samples(run, b, position, count);
   int64_t view = dft_dataset_view_of(run->data[DFT_SET_TRAIN], run->at.epoch);
   int64_t row = dft_model_boundary(run->model, run->phase.first);
   const int tile = run->ops->device != NULL ? DEVICE_TILE : TILE;
-  dft_ahead_at(run, DFT_SET_TRAIN, position);
+  dft_ahead_move_to(run, DFT_SET_TRAIN, position);
   dft_defer(run, dft_fetch_batch(run->fetch, run->at.epoch, position, count));
   b->held = dft_device_holds(run, b, view);
   for (int done = 0; done < b->map.samples && !b->held; done += tile) {
@@ -82,7 +82,7 @@ void dft_batch_load(dft_run *run, dft_loaded *b, int64_t position) {
     dft_comm_tick(run->comm); /* slow files are no lost rank */
   }
   dft_ahead_fill(run);
-  dft_defer(run, dft_fetch_next(run->fetch, dft_batch_at(run, position + count)));
+  dft_defer(run, dft_fetch_next(run->fetch, dft_batch_samples_at(run, position + count)));
   if (!b->held) leave_out_bad(b, row);
   for (int i = 0; i < b->map.samples && b->mixes != NULL; i++) {
     const dft_mix *mix = &b->mixes[i];
@@ -104,10 +104,10 @@ static void *rows(const dft_run *run, size_t bytes, dft_status *status) {
   return x;
 }
 
-dft_status dft_batch_new(const dft_run *run, int max_samples, dft_loaded *b) {
+dft_status dft_batch_new(const dft_run *run, int max_samples, dft_local_batch *b) {
   const size_t n = (size_t)(max_samples > 0 ? max_samples : 1);
   dft_status status = DFT_OK;
-  *b = (dft_loaded){.position = -1};
+  *b = (dft_local_batch){.position = -1};
   b->samples = calloc(n, sizeof *b->samples);
   b->labels = calloc(n, sizeof *b->labels);
   b->bad = calloc(n, 1);
@@ -123,7 +123,7 @@ dft_status dft_batch_new(const dft_run *run, int max_samples, dft_loaded *b) {
   return status;
 }
 
-void dft_batch_free(const dft_run *run, dft_loaded *b) {
+void dft_batch_free(const dft_run *run, dft_local_batch *b) {
   dft_shard_map_free(&b->map);
   free(b->samples);
   free(b->labels);
@@ -135,5 +135,5 @@ void dft_batch_free(const dft_run *run, dft_loaded *b) {
     run->ops->device->host_free(b->x);
   else
     free(b->x);
-  *b = (dft_loaded){0};
+  *b = (dft_local_batch){0};
 }

@@ -9,11 +9,11 @@
 #include <stdlib.h>
 
 /* Samples are read by several threads, a block at a time, and told in their order. */
-enum { BLOCK = 256, LINE_BYTES = 1024 };
+enum { BLOCK = 256 };
 
 typedef struct finding {
   dft_status status;
-  char error[LINE_BYTES], warning[LINE_BYTES];
+  char error[DFT_MESSAGE_BYTES], warning[DFT_MESSAGE_BYTES];
 } finding;
 
 typedef struct checking {
@@ -43,7 +43,7 @@ static dft_status check_finite(const checking *k, int64_t sample, const float *i
   size_t at = 0;
   while (at < k->image && isfinite(image[at])) at++;
   if (at == k->image) return DFT_OK;
-  char name[LINE_BYTES / 2];
+  char name[DFT_MESSAGE_BYTES / 2];
   dft_dataset_name(k->data, sample, name, sizeof name);
   const size_t row = (size_t)k->width * 3;
   return dft_fail(DFT_EDATA, "%s: not finite at row %zu, column %zu, channel %zu of the model's input", name,
@@ -159,7 +159,7 @@ static dft_status check_weights(const dft_config *c, dft_model *model, const cha
   return DFT_OK;
 }
 
-dft_status dft_check(dft_comm *comm, const dft_source *source) {
+dft_status dft_check(dft_comm *comm, const dft_config_source *source) {
   dft_config *c = NULL;
   dft_model *model = NULL;
   dft_dataset *train = NULL, *validation = NULL;

@@ -45,16 +45,16 @@ static dft_status open_buffers(const dft_run *run, dft_device_run *d) {
   d->loss = block(d, n * sizeof(float), &status);
   d->dlogits = block(d, n * classes * sizeof(float), &status);
   d->correct = block(d, n, &status);
-  d->sums = block(d, (size_t)ph->nodes * DFT_SUMS * sizeof(double), &status);
+  d->sums = block(d, (size_t)ph->nodes * DFT_STEP_SUMS * sizeof(double), &status);
   d->done = block(d, sizeof(int), &status);
   DFT_TRY(status);
   DFT_TRY(d->device->host_alloc(d->inputs_bytes, &d->inputs_host));
   lay_out(&d->host, d->inputs_host, n);
   lay_out(&d->on, d->inputs_device, n);
   void *results = NULL;
-  DFT_TRY(d->device->host_alloc(DFT_SUMS * sizeof(double) + sizeof(int), &results));
+  DFT_TRY(d->device->host_alloc(DFT_STEP_SUMS * sizeof(double) + sizeof(int), &results));
   d->totals_host = results;
-  d->done_host = (int *)(void *)(d->totals_host + DFT_SUMS);
+  d->done_host = (int *)(void *)(d->totals_host + DFT_STEP_SUMS);
   return DFT_OK;
 }
 

@@ -36,7 +36,7 @@ enum { MOST_RECORDS = 4 };
 struct dft_device_run {
   const dft_device *device;
   dft_mirror *mirror;
-  dft_loaded next; /* loaded ahead */
+  dft_local_batch next; /* loaded ahead */
   void *inputs_host, *inputs_device;
   size_t inputs_bytes;
   step_inputs host, on; /* pointers into the two */
@@ -47,7 +47,7 @@ struct dft_device_run {
   void *x;              /* the same as activations; rows itself where those are float32 */
   float *loss, *dlogits;
   unsigned char *correct;
-  double *sums; /* device [nodes][DFT_SUMS] */
+  double *sums; /* device [nodes][DFT_STEP_SUMS] */
   int *done;    /* device: DFT_UPDATE_* */
   double *totals_host;
   int *done_host; /* page-locked: what a step leaves */

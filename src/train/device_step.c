@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void swap(dft_loaded *a, dft_loaded *b) {
-  const dft_loaded c = *a;
+static void swap(dft_local_batch *a, dft_local_batch *b) {
+  const dft_local_batch c = *a;
   *a = *b;
   *b = c;
 }
@@ -16,7 +16,7 @@ static int32_t *slot_of(const row_store *s, int64_t sample, int64_t view) {
   return &s->slot_of[view < 0 ? sample : sample * s->views + view];
 }
 
-bool dft_device_holds(const dft_run *run, const dft_loaded *b, int64_t view) {
+bool dft_device_holds(const dft_run *run, const dft_local_batch *b, int64_t view) {
   const dft_device_run *d = run->phase.device;
   if (d == NULL || d->store.rows == NULL) return false;
   for (int i = 0; i < b->map.samples; i++)
@@ -26,14 +26,14 @@ bool dft_device_holds(const dft_run *run, const dft_loaded *b, int64_t view) {
 
 /* How many samples the global batch has: known to all before the device starts. */
 static dft_status count_batch(dft_run *run, bool may_leave_out, double *global) {
-  *global = (double)dft_batch_at(run, run->at.position);
+  *global = (double)dft_batch_samples_at(run, run->at.position);
   if (!may_leave_out) return DFT_OK;
   *global = run->phase.batch.map.samples;
   return dft_comm_sum_f64(run->comm, global, 1);
 }
 
 static void tell_inputs(dft_run *run, dft_device_run *d) {
-  const dft_loaded *b = &run->phase.batch;
+  const dft_local_batch *b = &run->phase.batch;
   const size_t n = (size_t)b->map.samples;
   d->host.flags[0] = dft_stop_requested();
   d->host.flags[1] = run->pending != DFT_OK;
@@ -47,7 +47,7 @@ static void tell_inputs(dft_run *run, dft_device_run *d) {
 
 /* Slots of the batch's rows; false when not all have one. */
 static bool take_slots(dft_run *run, dft_device_run *d, int64_t view) {
-  const dft_loaded *b = &run->phase.batch;
+  const dft_local_batch *b = &run->phase.batch;
   row_store *s = &d->store;
   if (s->rows == NULL) return false;
   int missing = 0;
@@ -63,7 +63,7 @@ static bool take_slots(dft_run *run, dft_device_run *d, int64_t view) {
 
 /* Brings the inputs and the rows to the device. */
 static void send_batch(dft_run *run, dft_device_run *d) {
-  const dft_loaded *b = &run->phase.batch;
+  const dft_local_batch *b = &run->phase.batch;
   const int64_t row = dft_model_boundary(run->model, run->phase.first);
   const int64_t view = dft_dataset_view_of(run->data[DFT_SET_TRAIN], run->at.epoch);
   const bool kept = take_slots(run, d, view);
@@ -87,12 +87,11 @@ static void send_batch(dft_run *run, dft_device_run *d) {
 /* Everything from the rows to the update. */
 static dft_status enqueue(dft_run *run, dft_device_run *d, double global) {
   dft_phase *ph = &run->phase;
-  const dft_loaded *b = &ph->batch;
+  const dft_local_batch *b = &ph->batch;
   const dft_update_rule rule = dft_optimizer_rule(ph->optimizer);
   dft_batch batch = {.map = &b->map,
                      .global = (int64_t)global,
                      .samples = d->on.samples,
-                     .labels = d->on.labels,
                      .seed = (uint64_t)run->config->seed,
                      .epoch = (uint32_t)run->at.epoch};
   if (d->x != (void *)d->rows)
@@ -103,13 +102,13 @@ static dft_status enqueue(dft_run *run, dft_device_run *d, double global) {
                   run->model->classes, d->loss, d->dlogits, d->correct);
   d->device->step_sums(d->loss, d->correct, &b->map, d->on.flags, d->sums);
   dft_reduction_handle *sums = NULL;
-  DFT_TRY(dft_reduce_start(run->reducer, DFT_F64, d->sums, DFT_SUMS, &sums));
+  DFT_TRY(dft_reduce_start(run->reducer, DFT_F64, d->sums, DFT_STEP_SUMS, &sums));
   DFT_TRY(dft_tail_backward(ph->tail, &batch, d->x, d->dlogits));
   DFT_TRY(dft_reduce_wait(run->reducer, sums));
   DFT_TRY(dft_buckets_wait(ph->buckets));
   d->device->update(d->tensors, d->tensor_count, &rule, d->sums, d->on.alpha_t, d->done);
   dft_tail_commit_statistics(ph->tail, d->done);
-  d->device->download(d->totals_host, d->sums, DFT_SUMS * sizeof *d->sums);
+  d->device->download(d->totals_host, d->sums, DFT_STEP_SUMS * sizeof *d->sums);
   d->device->download(d->done_host, d->done, sizeof *d->done);
   return DFT_OK;
 }
@@ -142,7 +141,7 @@ static step_record *find_record(const dft_run *run, dft_device_run *d, double gl
  * host cannot be recorded. NCCL wants all ranks to record a step or none: a batch from which nobody left out
  * a sample is cut the same way by all, and that it is one they all know. */
 static dft_status launch(dft_run *run, dft_device_run *d, double global) {
-  const bool whole = (int64_t)global == dft_batch_at(run, run->at.position);
+  const bool whole = (int64_t)global == dft_batch_samples_at(run, run->at.position);
   const bool recordable = dft_comm_size(run->comm) == 1 || (whole && dft_comm_has_nccl(run->comm));
   step_record *r = recordable ? find_record(run, d, global) : NULL;
   if (r == NULL) return enqueue(run, d, global);
@@ -159,8 +158,8 @@ static dft_status launch(dft_run *run, dft_device_run *d, double global) {
 /* The next batch of the epoch, loaded and sent beside the device's work. What was waited for counts as the
  * step's only when the device had nothing left to do. */
 static dft_status load_next(dft_run *run, dft_device_run *d, dft_waited *waited) {
-  const int64_t next = run->at.position + dft_batch_at(run, run->at.position);
-  if (dft_batch_at(run, next) <= 0) return DFT_OK;
+  const int64_t next = run->at.position + dft_batch_samples_at(run, run->at.position);
+  if (dft_batch_samples_at(run, next) <= 0) return DFT_OK;
   dft_batch_load(run, &d->next, next);
   const size_t row = (size_t)dft_model_boundary(run->model, run->phase.first) * sizeof(float);
   d->arriving = !d->arriving;
@@ -196,7 +195,7 @@ static dft_status step(dft_run *run, dft_device_run *d, bool may_leave_out, dft_
   traced_s = dft_trace_begin();
   DFT_TRY(dft_reducer_finish(run->reducer));
   dft_trace_end(DFT_TRACE_WORK, "wait for the GPU", -1, traced_s);
-  memcpy(ph->sums, d->totals_host, DFT_SUMS * sizeof *ph->sums);
+  memcpy(ph->sums, d->totals_host, DFT_STEP_SUMS * sizeof *ph->sums);
   if (!dft_device_updated(d)) return DFT_OK;
   dft_optimizer_begin(ph->optimizer);
   dft_mirror_moved(d->mirror);

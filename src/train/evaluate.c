@@ -209,12 +209,12 @@ static dft_status warn_of_split(dft_run *run, const dft_state *state, const char
   return DFT_OK;
 }
 
-static dft_status try_json(const char *path, const char *checkpoint, const dft_source *source,
+static dft_status try_json(const char *path, const char *checkpoint, const dft_config_source *source,
                            const dft_config *config) {
-  DFT_TRY(dft_spare_input(path, checkpoint));
-  DFT_TRY(dft_spare_input(path, source->path));
-  DFT_TRY(dft_spare_config(path, config));
-  DFT_TRY(dft_spare_checkpoint(path));
+  DFT_TRY(dft_no_overwrite_input(path, checkpoint));
+  DFT_TRY(dft_no_overwrite_input(path, source->path));
+  DFT_TRY(dft_no_overwrite_config(path, config));
+  DFT_TRY(dft_no_overwrite_checkpoint(path));
   return dft_try_result(path);
 }
 
@@ -265,7 +265,7 @@ static dft_status evaluate(dft_run *run, dft_state *state, const char *checkpoin
   return dft_comm_agree(run->comm, status);
 }
 
-dft_status dft_evaluate(dft_comm *comm, const char *checkpoint, const dft_source *source,
+dft_status dft_evaluate(dft_comm *comm, const char *checkpoint, const dft_config_source *source,
                         const char *json_path) {
   dft_run run = {.comm = comm};
   dft_state state = {0};

@@ -144,8 +144,8 @@ static dft_status export_as(dft_file_kind kind, dft_state *s, const dft_model *m
 dft_status dft_export(const char *checkpoint, const char *output, bool head) {
   dft_file_kind kind = DFT_FILE_UNKNOWN;
   DFT_TRY(kind_of(output, &kind));
-  DFT_TRY(dft_spare_input(output, checkpoint));
-  DFT_TRY(dft_spare_checkpoint(output));
+  DFT_TRY(dft_no_overwrite_input(output, checkpoint));
+  DFT_TRY(dft_no_overwrite_checkpoint(output));
   dft_state state = {0};
   dft_model *model = NULL;
   dft_status status = dft_state_read(checkpoint, &state);

@@ -27,7 +27,7 @@ typedef struct columns {
 } columns;
 
 static columns columns_of(const dft_metrics *metrics, int classes) {
-  columns k = {.classes = (size_t)classes, .by_class = DFT_SUMS};
+  columns k = {.classes = (size_t)classes, .by_class = DFT_STEP_SUMS};
   k.confusion = k.by_class + (metrics->by_class != NULL ? DFT_BY_CLASS * k.classes : 0);
   k.width = k.confusion + (metrics->confusion != NULL ? k.classes * k.classes : 0);
   return k;
@@ -94,12 +94,12 @@ static dft_status measure_tile(dft_run *run, dft_set set, evaluation *e, int fir
 
 /* Node-major. */
 static void sum_up(evaluation *e, const columns *k) {
-  dft_node_sums(&e->map, e->loss, e->sums + DFT_SUM_LOSS, k->width);
-  dft_node_sums_u8(&e->map, e->correct, e->sums + DFT_SUM_CORRECT, k->width);
+  dft_node_sums(&e->map, e->loss, e->sums + DFT_STEP_LOSS, k->width);
+  dft_node_sums_u8(&e->map, e->correct, e->sums + DFT_STEP_CORRECT, k->width);
   for (int n = 0; n < e->map.nodes; n++) {
     double *node = e->sums + (size_t)n * k->width, *by_class = node + k->by_class;
     int begin = e->map.first[e->map.node_first[n]], end = e->map.first[e->map.node_first[n + 1]];
-    node[DFT_SUM_COUNT] = end - begin;
+    node[DFT_STEP_COUNT] = end - begin;
     for (int i = begin; i < end && k->confusion > k->by_class; i++) {
       const size_t label = (size_t)e->labels[i], predicted = (size_t)e->predicted[i];
       by_class[DFT_BY_TRUE * k->classes + label] += 1.0;
@@ -118,7 +118,7 @@ static dft_status measure_all(dft_run *run, dft_set set, evaluation *e) {
   DFT_TRY(dft_comm_max(run->comm, &most));
   dft_status status = DFT_OK;
   for (int64_t first = 0; first < most && !leave; first += TILE) {
-    dft_ahead_at(run, set, first);
+    dft_ahead_move_to(run, set, first);
     dft_ahead_fill(run);
     dft_save_poll(run);
     int left = e->map.samples - (int)first;
@@ -137,7 +137,7 @@ static dft_status measure_all(dft_run *run, dft_set set, evaluation *e) {
 dft_status dft_measure(dft_run *run, dft_set set, dft_metrics *metrics) {
   evaluation e = {0};
   const columns k = columns_of(metrics, run->model->classes);
-  dft_at(run, "the evaluation after step", 0);
+  dft_set_activity(run, "the evaluation after step", 0);
   dft_status status =
       dft_comm_agree(run->comm, open_evaluation(run, dft_dataset_count(run->data[set]), &k, &e));
   if (status == DFT_OK) status = measure_all(run, set, &e);
@@ -147,11 +147,11 @@ dft_status dft_measure(dft_run *run, dft_set set, dft_metrics *metrics) {
     status = dft_reduce(run->host_reducer, DFT_F64, e.sums, k.width);
   }
   if (status == DFT_OK) {
-    double count = e.sums[DFT_SUM_COUNT];
+    double count = e.sums[DFT_STEP_COUNT];
     metrics->count = (int64_t)count;
     metrics->left_out = dft_dataset_count(run->data[set]) - metrics->count;
-    metrics->loss = count > 0 ? e.sums[DFT_SUM_LOSS] / count : NAN;
-    metrics->accuracy = count > 0 ? e.sums[DFT_SUM_CORRECT] / count : NAN;
+    metrics->loss = count > 0 ? e.sums[DFT_STEP_LOSS] / count : NAN;
+    metrics->accuracy = count > 0 ? e.sums[DFT_STEP_CORRECT] / count : NAN;
     for (size_t i = k.by_class; i < k.confusion; i++) metrics->by_class[i - k.by_class] = (int64_t)e.sums[i];
     for (size_t i = k.confusion; i < k.width; i++) metrics->confusion[i - k.confusion] = (int64_t)e.sums[i];
   }

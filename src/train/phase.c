@@ -53,7 +53,7 @@ static dft_status allocate(dft_run *run) {
   ph->loss = dft_aligned_alloc(n * sizeof(float));
   ph->dlogits = dft_aligned_alloc(n * classes * sizeof(float));
   ph->correct = calloc(n, 1);
-  ph->sums = calloc((size_t)ph->nodes * DFT_SUMS, sizeof *ph->sums);
+  ph->sums = calloc((size_t)ph->nodes * DFT_STEP_SUMS, sizeof *ph->sums);
   ph->tensor_of = malloc((size_t)run->model->param_count * sizeof *ph->tensor_of);
   if (!ph->loss || !ph->dlogits || !ph->correct || !ph->sums || !ph->tensor_of)
     return dft_fail_memory("batch", n * classes * sizeof(float));
@@ -182,7 +182,7 @@ static dft_status one_step(dft_run *run, int steps) {
   DFT_TRY(dft_train_step(run, &s));
   dft_position *at = &run->at;
   at->step++;
-  at->position += dft_batch_at(run, at->position);
+  at->position += dft_batch_samples_at(run, at->position);
   at->loss_sum += s.loss;
   at->correct_sum += s.correct;
   at->count_sum += s.count;

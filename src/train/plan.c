@@ -182,7 +182,7 @@ static dft_status print_plan(const dft_config *c, dft_model *m, const dft_ops *o
   return DFT_OK;
 }
 
-dft_status dft_plan(dft_comm *comm, const dft_source *source) {
+dft_status dft_plan(dft_comm *comm, const dft_config_source *source) {
   dft_config *c = NULL;
   dft_model *m = NULL;
   dft_kernels kernels;

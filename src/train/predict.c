@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { TILE = 64, TAG = 1, ERROR_BYTES = 1024, NAME_BYTES = 8192, MESSAGE_BYTES = 1 << 30 };
+enum { TILE = 64, NAME_BYTES = 8192, MESSAGE_BYTES = 1 << 30 };
 
 /* Everything that stays open over the inputs. Only rank 0 collects. */
 typedef struct prediction {
@@ -41,7 +41,7 @@ static dft_status read_words(prediction *p, const char *path) {
 /* What became of the images of a tile, which several threads read. */
 typedef struct tile {
   dft_status status[TILE];
-  char errors[TILE][ERROR_BYTES];
+  char errors[TILE][DFT_MESSAGE_BYTES];
 } tile;
 
 static void read_tile(const prediction *p, const dft_dataset *data, int64_t first, int n, size_t image,
@@ -50,7 +50,7 @@ static void read_tile(const prediction *p, const dft_dataset *data, int64_t firs
   for (int i = 0; i < n; i++) {
     t->status[i] = dft_dataset_image(data, first + i, x + (size_t)i * image);
     if (t->status[i] == DFT_OK) continue;
-    snprintf(t->errors[i], ERROR_BYTES, "%s", dft_error());
+    snprintf(t->errors[i], DFT_MESSAGE_BYTES, "%s", dft_error());
     memset(x + (size_t)i * image, 0, image * sizeof *x);
   }
 }
@@ -59,11 +59,11 @@ static void read_tile(const prediction *p, const dft_dataset *data, int64_t firs
 static void refuse_nonfinite(const prediction *p, const dft_dataset *data, int64_t first, int n,
                              const float *rows, tile *t) {
   for (int i = 0; i < n; i++) {
-    char name[ERROR_BYTES / 2];
+    char name[DFT_MESSAGE_BYTES / 2];
     if (t->status[i] != DFT_OK || isfinite(rows[(size_t)i * (size_t)p->model->classes])) continue;
     dft_dataset_name(data, first + i, name, sizeof name);
     t->status[i] = DFT_EDATA;
-    snprintf(t->errors[i], ERROR_BYTES, "%s: its values give probabilities that are not finite", name);
+    snprintf(t->errors[i], DFT_MESSAGE_BYTES, "%s: its values give probabilities that are not finite", name);
   }
 }
 
@@ -138,7 +138,7 @@ static dft_status send_to_first(prediction *p, const void *data, size_t bytes) {
   for (size_t n; bytes > 0; at += n, bytes -= n) {
     dft_message m = {0};
     n = piece(bytes);
-    DFT_TRY(dft_comm_isend(p->comm, 0, TAG, at, n, &m));
+    DFT_TRY(dft_comm_isend(p->comm, 0, DFT_TAG_PREDICTIONS, at, n, &m));
     DFT_TRY(dft_comm_wait(p->comm, &m));
   }
   return DFT_OK;
@@ -149,7 +149,7 @@ static dft_status receive(prediction *p, int rank, void *data, size_t bytes) {
   for (size_t n; bytes > 0; at += n, bytes -= n) {
     dft_message m = {0};
     n = piece(bytes);
-    DFT_TRY(dft_comm_irecv(p->comm, rank, TAG, at, n, &m));
+    DFT_TRY(dft_comm_irecv(p->comm, rank, DFT_TAG_PREDICTIONS, at, n, &m));
     DFT_TRY(dft_comm_wait(p->comm, &m));
   }
   return DFT_OK;
@@ -180,7 +180,7 @@ static int64_t warn_lines(char *text) {
 static dft_status gather_errors(prediction *p, char *mine, size_t bytes) {
   int rank = dft_comm_rank(p->comm), ranks = dft_comm_size(p->comm);
   void *gathered;
-  DFT_TRY(dft_comm_gather(p->comm, &bytes, sizeof bytes, &gathered));
+  DFT_TRY(dft_comm_allgather_new(p->comm, &bytes, sizeof bytes, &gathered));
   const size_t *sizes = gathered;
   size_t most = 0;
   int64_t lines = 0;
@@ -270,12 +270,12 @@ static dft_status list_inputs(prediction *p, const dft_prediction_request *reque
 }
 
 static dft_status try_output(const dft_prediction_request *request, const dft_inputs *inputs) {
-  DFT_TRY(dft_spare_input(request->output, request->checkpoint));
+  DFT_TRY(dft_no_overwrite_input(request->output, request->checkpoint));
   const bool there = access(request->output, F_OK) == 0; /* else it can be none of them */
   const char *record = inputs->text;
   for (int64_t i = 0; i < inputs->count && there; i++, record += strlen(record) + 1)
-    DFT_TRY(dft_spare_input(request->output, record + 1));
-  DFT_TRY(dft_spare_checkpoint(request->output));
+    DFT_TRY(dft_no_overwrite_input(request->output, record + 1));
+  DFT_TRY(dft_no_overwrite_checkpoint(request->output));
   return dft_try_result(request->output);
 }
 

@@ -252,7 +252,7 @@ static dft_status fill_model(dft_run *run, bool resumed) {
 }
 
 /* Everything up to the first phase. *resumed, slots and iterations describe a resumed optimizer. */
-static dft_status open_run(dft_run *run, const dft_source *source, bool *resumed, dft_weights *slots,
+static dft_status open_run(dft_run *run, const dft_config_source *source, bool *resumed, dft_weights *slots,
                            int64_t *iterations) {
   bool reports = dft_comm_rank(run->comm) == 0;
   DFT_TRY(dft_load_config(run->comm, source, &run->config));
@@ -289,7 +289,7 @@ static void close_run(dft_run *run) {
   dft_config_free(run->config);
 }
 
-dft_status dft_train(dft_comm *comm, const dft_source *source) {
+dft_status dft_train(dft_comm *comm, const dft_config_source *source) {
   dft_run run = {.comm = comm};
   dft_weights slots = {0};
   bool resumed = false;

@@ -27,7 +27,7 @@ struct dft_writer {
   unsigned names;
   dft_state state;   /* stays, memory for the next copy; it is lent what its phase does not change */
   dft_status status; /* of the write before, until it is told */
-  char error[1024];
+  char error[DFT_MESSAGE_BYTES];
 };
 
 static void *write_state(void *context) {
@@ -102,7 +102,7 @@ static dft_status begin(dft_run *run, unsigned names) {
 
 dft_status dft_save(dft_run *run, unsigned names) {
   const double traced_s = dft_trace_begin();
-  dft_at(run, "saving step", 0);
+  dft_set_activity(run, "saving step", 0);
   DFT_TRY(dft_comm_agree(run->comm, dft_comm_rank(run->comm) == 0 ? begin(run, names) : DFT_OK));
   dft_trace_end(DFT_TRACE_WORK, "checkpoint", -1, traced_s);
   return DFT_OK;

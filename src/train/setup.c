@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-dft_status dft_load_config(dft_comm *comm, const dft_source *source, dft_config **config) {
+dft_status dft_load_config(dft_comm *comm, const dft_config_source *source, dft_config **config) {
   *config = NULL;
   char *text = NULL;
   bool reads = dft_comm_rank(comm) == 0;
@@ -41,7 +41,7 @@ static dft_status cores_per_rank(dft_comm *comm, int *cores) {
   uint64_t mine = hash_bytes(hash_bytes(14695981039346656037u, host, strlen(host)), &mask, sizeof mask);
   void *all;
   int sharing = 1;
-  DFT_TRY(dft_comm_gather(comm, &mine, sizeof mine, &all));
+  DFT_TRY(dft_comm_allgather_new(comm, &mine, sizeof mine, &all));
   for (int r = 0; r < dft_comm_size(comm); r++)
     sharing += r != dft_comm_rank(comm) && ((const uint64_t *)all)[r] == mine;
   free(all);
@@ -79,7 +79,7 @@ static dft_status choose_host_kernels(dft_comm *comm, dft_compute *compute) {
                             : DFT_OK);
 }
 
-static dft_rank_facts facts_of(const dft_comm *comm, const dft_module **module) {
+static dft_rank_facts facts_of(const dft_comm *comm, const dft_cuda_interface **module) {
   dft_rank_facts mine;
   const char *why = "";
   memset(&mine, 0, sizeof mine); /* padding too: it travels */
@@ -111,8 +111,8 @@ static dft_status compare_names(dft_comm *comm, const dft_device *device) {
   return DFT_OK;
 }
 
-static dft_status open_device(dft_comm *comm, const dft_module *module, int device, dft_precision precision,
-                              dft_compute *compute) {
+static dft_status open_device(dft_comm *comm, const dft_cuda_interface *module, int device,
+                              dft_precision precision, dft_compute *compute) {
   compute->kernels = DFT_KERNELS_CUDA;
   DFT_TRY(dft_comm_agree(comm, module->open(device, precision, &compute->ops)));
   compute->device = compute->ops->device;
@@ -127,10 +127,10 @@ static dft_status choose_kernels(dft_comm *comm, dft_backend backend, dft_precis
   DFT_TRY(choose_host_kernels(comm, compute));
   compute->kernels = compute->host_kernels;
   compute->ops = compute->host_ops;
-  const dft_module *module = NULL;
+  const dft_cuda_interface *module = NULL;
   const dft_rank_facts mine = facts_of(comm, &module);
   void *all;
-  DFT_TRY(dft_comm_gather(comm, &mine, sizeof mine, &all));
+  DFT_TRY(dft_comm_allgather_new(comm, &mine, sizeof mine, &all));
   const dft_status status = dft_choose(all, dft_comm_size(comm), backend, precision, &compute->choice);
   free(all);
   if (status != DFT_OK || !compute->choice.cuda) return status;
@@ -180,8 +180,6 @@ static dft_status check_state_size(const dft_model *m, const dft_config_phase *p
 }
 
 dft_status dft_phase_starts(const dft_config *config, dft_model *model, int *starts) {
-  if (config->phase_count > DFT_CACHE_LEVELS)
-    return dft_fail(DFT_EUSAGE, "phases: %d, at most %d are possible", config->phase_count, DFT_CACHE_LEVELS);
   for (int p = 0; p < config->phase_count; p++) {
     DFT_TRY(dft_model_freeze(model, &config->phases[p], config->batch_norm));
     DFT_TRY(check_state_size(model, &config->phases[p]));
@@ -243,7 +241,7 @@ void dft_tell_data(const dft_dataset *data, bool files) {
 
 dft_status dft_first_other(dft_comm *comm, uint64_t value, int *other) {
   void *all;
-  DFT_TRY(dft_comm_gather(comm, &value, sizeof value, &all));
+  DFT_TRY(dft_comm_allgather_new(comm, &value, sizeof value, &all));
   const uint64_t *values = all;
   *other = 0;
   for (int r = dft_comm_size(comm) - 1; r > 0; r--)

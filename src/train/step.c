@@ -21,15 +21,15 @@ dft_status dft_agree_pending(dft_run *run) {
   return dft_comm_agree(run->comm, run->pending);
 }
 
-void dft_at(dft_run *run, const char *what, int ahead) {
+void dft_set_activity(dft_run *run, const char *what, int ahead) {
   char where[64];
   snprintf(where, sizeof where, "%s %lld", what, (long long)run->at.step + ahead);
-  dft_comm_at(run->comm, where);
+  dft_comm_set_activity(run->comm, where);
 }
 
 static void measure_loss(dft_run *run, const float *logits) {
   dft_phase *ph = &run->phase;
-  const dft_loaded *b = &ph->batch;
+  const dft_local_batch *b = &ph->batch;
   int n = b->map.samples, classes = run->model->classes;
   if (b->mixes == NULL)
     dft_cross_entropy(logits, b->labels, n, classes, ph->loss, ph->dlogits, ph->correct);
@@ -41,14 +41,14 @@ static void measure_loss(dft_run *run, const float *logits) {
 static void batch_sums(dft_run *run) {
   dft_phase *ph = &run->phase;
   const dft_shard_map *map = &ph->batch.map;
-  memset(ph->sums, 0, (size_t)map->nodes * DFT_SUMS * sizeof *ph->sums);
-  dft_node_sums(map, ph->loss, ph->sums + DFT_SUM_LOSS, DFT_SUMS);
-  dft_node_sums_u8(map, ph->correct, ph->sums + DFT_SUM_CORRECT, DFT_SUMS);
+  memset(ph->sums, 0, (size_t)map->nodes * DFT_STEP_SUMS * sizeof *ph->sums);
+  dft_node_sums(map, ph->loss, ph->sums + DFT_STEP_LOSS, DFT_STEP_SUMS);
+  dft_node_sums_u8(map, ph->correct, ph->sums + DFT_STEP_CORRECT, DFT_STEP_SUMS);
   for (int n = 0; n < map->nodes; n++)
-    ph->sums[n * DFT_SUMS + DFT_SUM_COUNT] =
+    ph->sums[n * DFT_STEP_SUMS + DFT_STEP_COUNT] =
         map->first[map->node_first[n + 1]] - map->first[map->node_first[n]];
-  ph->sums[DFT_SUM_STOP] = dft_stop_requested();
-  ph->sums[DFT_SUM_FAILED] = run->pending != DFT_OK;
+  ph->sums[DFT_STEP_STOP] = dft_stop_requested();
+  ph->sums[DFT_STEP_FAILED] = run->pending != DFT_OK;
 }
 
 static dft_status not_finite(dft_run *run, const char *what) {
@@ -132,11 +132,10 @@ static bool may_leave_out(const dft_run *run) {
 /* The step's work on the host, up to the totals of its sums and gradients. */
 static dft_status compute(dft_run *run, int64_t global) {
   dft_phase *ph = &run->phase;
-  const dft_loaded *b = &ph->batch;
+  const dft_local_batch *b = &ph->batch;
   dft_batch batch = {.map = &b->map,
                      .global = may_leave_out(run) ? -1 : global,
                      .samples = b->samples,
-                     .labels = b->labels,
                      .seed = (uint64_t)run->config->seed,
                      .epoch = (uint32_t)run->at.epoch};
   float *logits = NULL;
@@ -147,7 +146,7 @@ static dft_status compute(dft_run *run, int64_t global) {
   measure_loss(run, logits);
   batch_sums(run);
   dft_reduction_handle *sums = NULL;
-  DFT_TRY(dft_reduce_start(run->reducer, DFT_F64, ph->sums, DFT_SUMS, &sums));
+  DFT_TRY(dft_reduce_start(run->reducer, DFT_F64, ph->sums, DFT_STEP_SUMS, &sums));
   dft_trace_end(DFT_TRACE_WORK, "loss", -1, traced_s);
   traced_s = dft_trace_begin();
   DFT_TRY(dft_tail_backward(ph->tail, &batch, b->x, ph->dlogits));
@@ -162,8 +161,8 @@ static dft_status compute(dft_run *run, int64_t global) {
 dft_status dft_train_step(dft_run *run, dft_step_result *result) {
   dft_phase *ph = &run->phase;
   double start_s = dft_now_s();
-  dft_at(run, "step", 1);
-  int64_t global = dft_batch_at(run, run->at.position);
+  dft_set_activity(run, "step", 1);
+  int64_t global = dft_batch_samples_at(run, run->at.position);
   dft_save_poll(run);
   dft_save_take_back(run);
   dft_reducer_reset(run->reducer);
@@ -176,10 +175,10 @@ dft_status dft_train_step(dft_run *run, dft_step_result *result) {
     waited = dft_take_work(run);
     DFT_TRY(compute(run, global));
   }
-  if (ph->sums[DFT_SUM_FAILED] > 0) return dft_agree_pending(run);
-  double count = ph->sums[DFT_SUM_COUNT];
+  if (ph->sums[DFT_STEP_FAILED] > 0) return dft_agree_pending(run);
+  double count = ph->sums[DFT_STEP_COUNT];
   dft_status status = DFT_OK;
-  if (!isfinite(ph->sums[DFT_SUM_LOSS]))
+  if (!isfinite(ph->sums[DFT_STEP_LOSS]))
     status = not_finite(run, "loss");
   else if (count > 0 && ph->device != NULL)
     status = dft_device_updated(ph->device) ? DFT_OK : not_finite(run, "gradient");
@@ -189,11 +188,11 @@ dft_status dft_train_step(dft_run *run, dft_step_result *result) {
   if (!skipped) DFT_TRY(status);
   if (!skipped) run->at.skipped = 0;
   double wait_s = dft_reducer_stats(run->reducer).wait_s + waited.rows_s;
-  *result = (dft_step_result){.loss = skipped ? 0 : ph->sums[DFT_SUM_LOSS],
-                              .correct = skipped ? 0 : ph->sums[DFT_SUM_CORRECT],
+  *result = (dft_step_result){.loss = skipped ? 0 : ph->sums[DFT_STEP_LOSS],
+                              .correct = skipped ? 0 : ph->sums[DFT_STEP_CORRECT],
                               .count = skipped ? 0 : count,
                               .left_out = global - (int64_t)count,
-                              .stop = ph->sums[DFT_SUM_STOP] > 0,
+                              .stop = ph->sums[DFT_STEP_STOP] > 0,
                               .data_s = waited.images_s,
                               .compute_s = dft_now_s() - start_s - waited.images_s - wait_s,
                               .communication_s = wait_s};

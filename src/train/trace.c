@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TAG = 2 /* 1 is that of rows (fetch.c) and of predictions */ };
-
 /* A rank's events. */
 typedef struct events {
   char *text;
@@ -33,13 +31,16 @@ static dft_status make_events(const dft_run *run, events *e) {
   const int rank = dft_comm_rank(run->comm);
   snprintf(name, sizeof name, "rank %d (%s)", rank, dft_comm_host(run->comm, rank));
   e->text = dft_trace_json(rank, name, &e->bytes, &e->left_out);
-  if (e->text == NULL || e->bytes > INT_MAX) return dft_fail_memory("trace", e->bytes);
+  if (e->text == NULL) return dft_fail_memory("trace", e->bytes);
+  if (e->bytes > INT_MAX)
+    return dft_fail(DFT_EINTERNAL, "trace.json: %zu bytes of one rank; set a smaller log.trace_steps",
+                    e->bytes);
   return DFT_OK;
 }
 
 static dft_status send_events(dft_run *run, const events *e) {
   dft_message m = {0};
-  DFT_TRY(dft_comm_isend(run->comm, 0, TAG, e->text, e->bytes, &m));
+  DFT_TRY(dft_comm_isend(run->comm, 0, DFT_TAG_TRACE, e->text, e->bytes, &m));
   return dft_comm_wait(run->comm, &m);
 }
 
@@ -65,7 +66,7 @@ static dft_status write_events(dft_run *run, events *e, const int64_t *all, dft_
   for (int r = 0; r < dft_comm_size(run->comm); r++) {
     dft_message m = {0};
     if (r > 0) {
-      DFT_TRY(dft_comm_irecv(run->comm, r, TAG, e->text, (size_t)all[r], &m));
+      DFT_TRY(dft_comm_irecv(run->comm, r, DFT_TAG_TRACE, e->text, (size_t)all[r], &m));
       DFT_TRY(dft_comm_wait(run->comm, &m));
       dft_output_add(out, next, sizeof next - 1);
     }
@@ -81,7 +82,7 @@ static dft_status gather(dft_run *run, events *e) {
   dft_output *out = NULL;
   DFT_TRY(dft_comm_agree(run->comm, make_events(run, e)));
   const int64_t mine = (int64_t)e->bytes;
-  DFT_TRY(dft_comm_gather(run->comm, &mine, sizeof mine, &all));
+  DFT_TRY(dft_comm_allgather_new(run->comm, &mine, sizeof mine, &all));
   dft_status status = dft_comm_agree(run->comm, rank == 0 ? open_file(run, e, all, &out) : DFT_OK);
   if (status == DFT_OK)
     status = dft_comm_agree(run->comm, rank == 0 ? write_events(run, e, all, out) : send_events(run, e));

@@ -20,7 +20,7 @@
 typedef struct dft_writer dft_writer;
 
 /* A batch as this rank has it (batch.c). What could not be read is not in it any more. */
-typedef struct dft_loaded {
+typedef struct dft_local_batch {
   dft_shard_map map;
   int64_t *samples; /* [map.samples] dataset numbers */
   int *labels;
@@ -31,7 +31,7 @@ typedef struct dft_loaded {
   unsigned char *bad;
   bool held;               /* a device has all its rows: x is not filled */
   int64_t epoch, position; /* of its first sample; -1: nothing is loaded */
-} dft_loaded;
+} dft_local_batch;
 
 typedef struct dft_mirror dft_mirror;
 typedef struct dft_device_run dft_device_run;
@@ -43,13 +43,13 @@ typedef struct dft_phase {
   dft_tail *tail;
   dft_buckets *buckets;
   dft_optimizer *optimizer;
-  int *tensor_of;   /* [param] index among the travelling tensors, or -1 */
-  int max_samples;  /* local samples of the largest batch */
-  int nodes;        /* of the shard tree that are this rank's */
-  dft_loaded batch; /* the current one */
+  int *tensor_of;        /* [param] index among the travelling tensors, or -1 */
+  int max_samples;       /* local samples of the largest batch */
+  int nodes;             /* of the shard tree that are this rank's */
+  dft_local_batch batch; /* the current one */
   float *loss, *dlogits;
   unsigned char *correct;
-  double *sums;           /* [nodes][DFT_SUMS] */
+  double *sums;           /* [nodes][DFT_STEP_SUMS] */
   float *on_host, *slots; /* weights and slots that the host's ranks have together; NULL: each its own */
   float *values;          /* where these weights lie between such phases */
   dft_device_run *device; /* NULL: the host computes */
@@ -116,7 +116,7 @@ typedef struct dft_run {
   dft_phase phase;
   int trace_left;     /* steps still to be traced; 0: nothing is */
   dft_status pending; /* this rank's error, not yet known to the others; its words are in pending_text */
-  char pending_text[1024];
+  char pending_text[DFT_MESSAGE_BYTES];
   /* rank 0 only */
   dft_store *store;
   dft_writer *writer;
@@ -190,9 +190,8 @@ dft_status dft_restore_optimizer(dft_run *run, const dft_weights *slots, int64_t
 dft_status dft_save(dft_run *run, unsigned names);
 dft_status dft_save_wait(dft_run *run); /* until everything is on disk. Collective */
 void dft_save_poll(dft_run *run);       /* defers the error of a save that has ended meanwhile */
-/* Waits until no write is under way that was lent what this phase changes, or what ends with it. Tells no
- * error.
- */
+/* Waits for a checkpoint's write that still reads tensors which this phase will change or free. Its error is
+ * told by the next dft_save. */
 void dft_save_take_back(dft_run *run);
 void dft_save_close(dft_run *run); /* after an error: waits, and keeps that error */
 
@@ -210,7 +209,7 @@ void dft_ahead_close(dft_run *run);                   /* before the datasets are
 /* A phase of this many epochs from run->at on begins: the cache now keeps other rows. */
 void dft_ahead_phase(dft_run *run, int64_t epochs_left);
 /* The batch at `position`, or the evaluation of this rank's samples from `position` on, comes now. */
-void dft_ahead_at(dft_run *run, dft_set set, int64_t position);
+void dft_ahead_move_to(dft_run *run, dft_set set, int64_t position);
 /* Asks for as many images as there is room for. */
 void dft_ahead_fill(dft_run *run);
 
@@ -221,11 +220,11 @@ dft_status dft_phase_fit(dft_run *run);
 
 /* batch.c. Loading cannot fail for one rank alone: errors are deferred, or others would wait in the exchange.
  */
-dft_status dft_batch_new(const dft_run *run, int max_samples, dft_loaded *b);
-void dft_batch_free(const dft_run *run, dft_loaded *b);
-void dft_batch_load(dft_run *run, dft_loaded *b, int64_t position);
+dft_status dft_batch_new(const dft_run *run, int max_samples, dft_local_batch *b);
+void dft_batch_free(const dft_run *run, dft_local_batch *b);
+void dft_batch_load(dft_run *run, dft_local_batch *b, int64_t position);
 /* Samples of the global batch at a position of the epoch; 0 at its end. */
-int64_t dft_batch_at(const dft_run *run, int64_t position);
+int64_t dft_batch_samples_at(const dft_run *run, int64_t position);
 /* Adds what the cache and fetching have done since the last call to run->work; returns the seconds without
  * images and rows that were needed. */
 dft_waited dft_take_work(dft_run *run);
@@ -256,17 +255,10 @@ dft_status dft_device_step(dft_run *run, bool may_leave_out, dft_waited *waited)
 /* Whether the last step updated anything; else a loss or gradient was not finite. */
 bool dft_device_updated(const dft_device_run *d);
 /* Whether the device has all rows of a batch. */
-bool dft_device_holds(const dft_run *run, const dft_loaded *b, int64_t view);
+bool dft_device_holds(const dft_run *run, const dft_local_batch *b, int64_t view);
 
-/* step.c: one optimizer step on the batch at run->at.position; adds to the epoch's sums. */
-enum {
-  DFT_SUM_LOSS = DFT_STEP_LOSS,
-  DFT_SUM_CORRECT = DFT_STEP_CORRECT,
-  DFT_SUM_COUNT = DFT_STEP_COUNT,
-  DFT_SUM_STOP = DFT_STEP_STOP,
-  DFT_SUM_FAILED = DFT_STEP_FAILED,
-  DFT_SUMS = DFT_STEP_SUMS
-};
+/* step.c: one optimizer step on the batch at run->at.position; phase.sums are DFT_STEP_SUMS a node
+ * (device.h). */
 typedef struct dft_step_result {
   double loss, correct, count; /* sums over the global batch; 0 when it was skipped as not finite */
   int64_t left_out;            /* samples of the batch that could not be read */
@@ -278,7 +270,7 @@ dft_status dft_train_step(dft_run *run, dft_step_result *result);
 const float *dft_gradient_of(const dft_phase *phase, int param);
 /* Tells the communicator what is being done, for the words about a lost rank: "what N", N counted in steps.
  */
-void dft_at(dft_run *run, const char *what, int ahead);
+void dft_set_activity(dft_run *run, const char *what, int ahead);
 /* Remembers an error that only this rank knows: the next exchange tells the others, and all leave together.
  */
 void dft_defer(dft_run *run, dft_status status);
@@ -301,11 +293,11 @@ typedef struct dft_metrics {
 } dft_metrics;
 dft_status dft_measure(dft_run *run, dft_set set, dft_metrics *metrics);
 
-/* spare.c: DFT_EUSAGE if a command that writes `output` would write over what it reads, or over a checkpoint
- * from which a run can go on. Asked before the work. */
-dft_status dft_spare_input(const char *output, const char *input);
-dft_status dft_spare_config(const char *output, const dft_config *config); /* its data and weights */
-dft_status dft_spare_checkpoint(const char *output);
+/* overwrite.c: DFT_EUSAGE if a command that writes `output` would write over what it reads, or over a
+ * checkpoint from which a run can go on. Asked before the work. */
+dft_status dft_no_overwrite_input(const char *output, const char *input);
+dft_status dft_no_overwrite_config(const char *output, const dft_config *config); /* its data and weights */
+dft_status dft_no_overwrite_checkpoint(const char *output);
 
 /* stop.c: whether dft_request_stop was called in this process; the next exchange tells the others. */
 bool dft_stop_requested(void);

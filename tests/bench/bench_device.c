@@ -123,7 +123,7 @@ static dft_status bench_unit(const dft_model *m, const dft_unit *u, int samples,
 
 static dft_status bench(int samples, dft_precision precision) {
   const char *why = NULL;
-  const dft_module *module = dft_device_module(&why);
+  const dft_cuda_interface *module = dft_device_module(&why);
   if (module == NULL) return dft_fail(DFT_EUSAGE, "no device: %s", why);
   DFT_TRY(module->open(0, precision, &ops));
   device = ops->device;

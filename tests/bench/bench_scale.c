@@ -128,10 +128,7 @@ static dft_status train(bench *b, dft_tail *tail, int images, int steps, double 
   if (x == NULL) return dft_fail_memory("images", (size_t)images * row * sizeof *x);
   for (size_t i = 0; i < (size_t)images * row; i++)
     x[i] = (float)((i * 2654435761U >> 8) & 0xffff) / 65536.0F;
-  dft_batch batch = {.map = &b->map,
-                     .global = (int64_t)images * dft_comm_size(b->comm),
-                     .samples = numbers,
-                     .labels = labels};
+  dft_batch batch = {.map = &b->map, .global = (int64_t)images * dft_comm_size(b->comm), .samples = numbers};
   double seconds[MOST];
   dft_status status = DFT_OK;
   for (int s = 0; s < steps && status == DFT_OK; s++) {

@@ -190,7 +190,7 @@ int main(int argc, char **argv) {
   for (size_t i = 0; i < (size_t)samples * row; i++)
     x[i] = (float)((i * 2654435761u >> 8) & 0xffff) / 65536.0F;
   for (int i = 0; i < 5 * samples; i++) dlogits[i] = (float)(i % 7 - 3) * 0.1F;
-  dft_batch batch = {&map, samples, numbers, labels, 1, 0};
+  dft_batch batch = {.map = &map, .global = samples, .samples = numbers, .seed = 1};
   double forward[1000], backward[1000], whole[1000], start = dft_now_s();
   int steps = 0;
   float *logits;

@@ -19,7 +19,7 @@ static dft_status exchange(dft_comm *comm, const dft_device *device, int steps, 
   for (int step = 1; step <= steps && status == DFT_OK; ++step) {
     char where[32];
     snprintf(where, sizeof where, "step %d", step);
-    dft_comm_at(comm, where);
+    dft_comm_set_activity(comm, where);
     while (step == lost_step && dft_comm_rank(comm) == lost_rank) pause();
     status = dft_reduce(r, DFT_F32, data, COUNT);
     if (status == DFT_OK) status = dft_reducer_finish(r);
@@ -33,7 +33,7 @@ static dft_status exchange(dft_comm *comm, const dft_device *device, int steps, 
 static dft_status run(dft_comm *comm, int argc, char **argv) {
   const char *why = "";
   const dft_ops *ops = NULL;
-  const dft_module *module = dft_device_module(&why);
+  const dft_cuda_interface *module = dft_device_module(&why);
   if (module == NULL) return dft_fail(DFT_EUSAGE, "%s", why);
   dft_comm_set_timeout(comm, atof(argv[1]));
   DFT_TRY(dft_comm_agree(

@@ -8,7 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const dft_module *module;
+static const dft_cuda_interface *module;
 static const dft_ops *ops;
 static const dft_device *dev;
 

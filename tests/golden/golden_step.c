@@ -72,7 +72,7 @@ void golden_step_run(golden_step *s, int first, int count, bool backward) {
     s->samples[i] = first + i;
     s->labels[i] = golden_label(first + i);
   }
-  dft_batch batch = {.map = &s->map, .global = count, .samples = s->samples, .labels = s->labels};
+  dft_batch batch = {.map = &s->map, .global = count, .samples = s->samples};
   float *x = boundary_rows(s, first, count), *logits = NULL;
   OK(dft_tail_forward(s->tail, &batch, x, &logits));
   float losses[GOLDEN_BATCH], dlogits[GOLDEN_BATCH * GOLDEN_CLASSES];

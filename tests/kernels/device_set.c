@@ -22,7 +22,7 @@ static void need(dft_status status) {
 const dft_ops *device_ops(void) {
   const char *name = getenv("DFT_TEST_DEVICE"), *why = "";
   if (real != NULL || name == NULL) return real;
-  const dft_module *module = dft_device_module(&why);
+  const dft_cuda_interface *module = dft_device_module(&why);
   if (module == NULL) {
     printf("skipped: %s\n", why);
     exit(77);

@@ -113,7 +113,7 @@ static void a_host_shares_one_block(void) {
     CHECK(strcmp(dft_error(), text) == 0, "instead of %s", text);
   }
   int64_t told[2] = {share->writer ? 12 : 0, share->writer ? -5 : 0};
-  OK(share->tell(share->context, told, sizeof told));
+  OK(share->broadcast(share->context, told, sizeof told));
   CHECK(told[0] == 12 && told[1] == -5, " ");
   share->free(share->context, block[0]);
   CHECK(block[1][COUNT - 1] == (COUNT - 1) * 4, " ");
@@ -174,7 +174,7 @@ static void a_slow_rank_is_waited_for(void) {
  * not come back: the job ends. "chain": rank 0 waits for rank 2, which waits for the stopped rank 1. */
 static int lose_peer(const char *how) {
   dft_comm_set_timeout(world, 2.0);
-  dft_comm_at(world, "step 17");
+  dft_comm_set_activity(world, "step 17");
   OK(dft_comm_barrier(world));
   const bool deadlock = strcmp(how, "deadlock") == 0;
   if (rank == 1 && !deadlock) {

@@ -170,7 +170,7 @@ static void all_of_it(void) {
 }
 
 /* The module beside this program. */
-static const dft_module *open_module(void) {
+static const dft_cuda_interface *open_module(void) {
   char path[4096];
   const ssize_t length = readlink("/proc/self/exe", path, sizeof path - 64);
   if (length <= 0) return NULL;
@@ -182,7 +182,7 @@ static const dft_module *open_module(void) {
 }
 
 int main(void) {
-  const dft_module *module = open_module();
+  const dft_cuda_interface *module = open_module();
   const char *why = "";
   if (module == NULL) {
     (void)dft_device_module(&why);

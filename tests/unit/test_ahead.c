@@ -72,7 +72,7 @@ static void train_epoch(fixture *f) {
   for (; run->at.position < SAMPLES; run->at.position += BATCH) {
     int count = 0;
     dft_mix mixes[BATCH];
-    dft_ahead_at(run, DFT_SET_TRAIN, run->at.position);
+    dft_ahead_move_to(run, DFT_SET_TRAIN, run->at.position);
     for (int64_t p = run->at.position; p < SAMPLES && count < BATCH; p++) {
       mixes[count] = dft_dataset_mix(data, epoch, p);
       samples[count++] = dft_sampler((uint64_t)run->config->seed, true, epoch, SAMPLES, p);
@@ -86,7 +86,7 @@ static void evaluate(fixture *f) {
   int64_t samples[TILE];
   for (int64_t first = 0; first < VALIDATION; first += TILE) {
     int count = 0;
-    dft_ahead_at(&f->run, DFT_SET_VALIDATION, first);
+    dft_ahead_move_to(&f->run, DFT_SET_VALIDATION, first);
     for (int64_t p = first; p < VALIDATION && count < TILE; p++) samples[count++] = p;
     need(f, DFT_SET_VALIDATION, samples, count, DFT_VIEW_PLAIN, NULL);
   }
@@ -98,7 +98,7 @@ static int64_t fit(fixture *f, int64_t position, int64_t epoch, dft_set set) {
   dft_run *run = &f->run;
   run->at = (dft_position){.position = position};
   dft_ahead_phase(run, EPOCHS);
-  dft_ahead_at(run, DFT_SET_TRAIN, position);
+  dft_ahead_move_to(run, DFT_SET_TRAIN, position);
   dft_ahead_fill(run);
   assert_int_equal(run->ahead.epoch, epoch);
   assert_int_equal(run->ahead.set, set);

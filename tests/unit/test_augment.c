@@ -168,7 +168,7 @@ static void draws_are_uniform(void **state) {
   int counts[DFT_RAND_OPS] = {0}; /* the draw behind RandAugment's choice */
   dft_canvas c = geometry(&a, dft_augment_flip, 0, 0);
   for (c.sample = 0; c.sample < 14 * 500; c.sample++)
-    counts[dft_draw_below(DFT_RAND_OPS, dft_draw(&c, DFT_STEP_RAND_AUGMENT, 1).v[0])]++;
+    counts[dft_draw_below(DFT_RAND_OPS, dft_draw(&c, DFT_AUGMENT_RAND_AUGMENT, 1).v[0])]++;
   for (int k = 0; k < DFT_RAND_OPS; k++) assert_in_range(counts[k], 410, 590);
 }
 
@@ -213,7 +213,7 @@ static void crops(void **state) {
   for (int64_t sample = 0; sample < MANY; sample++) {
     dft_canvas c = geometry(&a, dft_augment_crop, sample, 0);
     dft_box box;
-    if (!dft_draw_box(&c, DFT_STEP_CROP, a.crop_scale, a.crop_ratio, false, &box)) continue;
+    if (!dft_draw_box(&c, DFT_AUGMENT_CROP, a.crop_scale, a.crop_ratio, false, &box)) continue;
     assert_true(box.top >= 0 && box.left >= 0 && box.top + box.height <= H && box.left + box.width <= W);
     add(&area, (double)box.height * box.width / (H * W));
     add(&ratio, log((double)box.width / box.height));

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "../../src/reduce/plan.h"
+#include "../../src/reduce/exchange_plan.h"
 #include "dft/reduce.h"
 #include "dft/shards.h"
 #include <math.h>
@@ -27,7 +27,7 @@ static float tree(int first, int size, int i) {
 }
 
 typedef struct player {
-  dft_plan plan;
+  dft_exchange_plan plan;
   float *data, *scratch;
   int stage;
   bool posted;
@@ -44,12 +44,12 @@ static letter *post_box, **post_end = &post_box;
 
 static float *place(player *p, size_t bytes, int row, int first) {
   if (row >= 0)
-    return p->data + ((size_t)row * bytes + dft_plan_offset(&p->plan, bytes, first)) / sizeof(float);
-  return p->scratch + (size_t)(-1 - row) * dft_plan_piece_bytes(&p->plan, bytes) / sizeof(float);
+    return p->data + ((size_t)row * bytes + dft_exchange_plan_offset(&p->plan, bytes, first)) / sizeof(float);
+  return p->scratch + (size_t)(-1 - row) * dft_exchange_plan_piece_bytes(&p->plan, bytes) / sizeof(float);
 }
 
 static size_t span_bytes(player *p, size_t bytes, int first, int last) {
-  return dft_plan_offset(&p->plan, bytes, last) - dft_plan_offset(&p->plan, bytes, first);
+  return dft_exchange_plan_offset(&p->plan, bytes, last) - dft_exchange_plan_offset(&p->plan, bytes, first);
 }
 
 static void drop(int from, int to, const float *words, size_t bytes) {
@@ -79,7 +79,7 @@ static void discard(letter *gone) {
 
 static void post(player *p, int rank, int ranks, size_t bytes, int from, int to) {
   for (int i = from; i < to; ++i) {
-    const dft_plan_message *m = &p->plan.message[i];
+    const dft_exchange_plan_message *m = &p->plan.message[i];
     assert_in_range(m->peer, 0, ranks - 1);
     assert_int_not_equal(m->peer, rank);
     if (!m->receiving)
@@ -89,18 +89,18 @@ static void post(player *p, int rank, int ranks, size_t bytes, int from, int to)
 
 /* Sends the stage's messages once; true when the stage could be completed. */
 static bool play(player *p, int rank, int ranks, size_t bytes) {
-  const dft_plan *plan = &p->plan;
+  const dft_exchange_plan *plan = &p->plan;
   const int from = p->stage == 0 ? 0 : plan->stage[p->stage - 1].messages_end;
   const int to = plan->stage[p->stage].messages_end;
   if (!p->posted) post(p, rank, ranks, bytes, from, to);
   p->posted = true;
   int expected[MAX_RANKS] = {0};
   for (int i = from; i < to; ++i) {
-    const dft_plan_message *m = &plan->message[i];
+    const dft_exchange_plan_message *m = &plan->message[i];
     if (m->receiving && find(m->peer, rank, expected[m->peer]++) == NULL) return false;
   }
   for (int i = from; i < to; ++i) {
-    const dft_plan_message *m = &plan->message[i];
+    const dft_exchange_plan_message *m = &plan->message[i];
     if (!m->receiving) continue;
     letter *l = find(m->peer, rank, 0);
     assert_int_equal(l->bytes, span_bytes(p, bytes, m->first, m->last));
@@ -109,7 +109,7 @@ static bool play(player *p, int rank, int ranks, size_t bytes) {
   }
   const int sums_from = p->stage == 0 ? 0 : plan->stage[p->stage - 1].sums_end;
   for (int i = sums_from; i < plan->stage[p->stage].sums_end; ++i) {
-    const dft_plan_sum *s = &plan->sum[i];
+    const dft_exchange_plan_sum *s = &plan->sum[i];
     float *sum = place(p, bytes, s->to, s->first);
     const float *left = place(p, bytes, s->left, s->first), *right = place(p, bytes, s->right, s->first);
     for (size_t k = 0; k < span_bytes(p, bytes, s->first, s->last) / sizeof(float); ++k)
@@ -122,12 +122,12 @@ static bool play(player *p, int rank, int ranks, size_t bytes) {
 
 static void open_player(player *p, dft_route route, int ranks, int shards, int rank, int count) {
   *p = (player){0};
-  assert_int_equal(dft_plan_make(&p->plan, route, ranks, shards, rank), DFT_OK);
+  assert_int_equal(dft_exchange_plan_make(&p->plan, route, ranks, shards, rank), DFT_OK);
   dft_shard_map map = {0};
   assert_int_equal(dft_shard_map_set(&map, shards, ranks, rank, shards), DFT_OK);
   const size_t bytes = (size_t)count * sizeof(float);
   p->data = malloc((size_t)map.nodes * bytes + 1);
-  p->scratch = malloc((size_t)p->plan.scratch_pieces * dft_plan_piece_bytes(&p->plan, bytes) + 1);
+  p->scratch = malloc((size_t)p->plan.scratch_pieces * dft_exchange_plan_piece_bytes(&p->plan, bytes) + 1);
   for (int node = 0; node < map.nodes; ++node) {
     const int first = (int)map.begin + map.node_first[node];
     for (int i = 0; i < count; ++i)
@@ -137,17 +137,17 @@ static void open_player(player *p, dft_route route, int ranks, int shards, int r
 }
 
 static void close_player(player *p) {
-  dft_plan_free(&p->plan);
+  dft_exchange_plan_free(&p->plan);
   free(p->data);
   free(p->scratch);
 }
 
 /* Once a rank has played the stages of its part. */
 static void check_part(const player *p, int shards, int count) {
-  const dft_plan *plan = &p->plan;
+  const dft_exchange_plan *plan = &p->plan;
   const size_t bytes = (size_t)count * sizeof(float);
-  const int first = (int)(dft_plan_offset(plan, bytes, plan->part_first) / sizeof(float));
-  const int last = (int)(dft_plan_offset(plan, bytes, plan->part_last) / sizeof(float));
+  const int first = (int)(dft_exchange_plan_offset(plan, bytes, plan->part_first) / sizeof(float));
+  const int last = (int)(dft_exchange_plan_offset(plan, bytes, plan->part_last) / sizeof(float));
   for (int i = first; i < last; ++i) {
     const float total = tree(0, shards, i);
     assert_memory_equal(&p->data[i], &total, sizeof total);
@@ -158,7 +158,7 @@ static void check_parts_are_all(const player *players, int ranks, dft_route rout
   const bool parted = route == DFT_ROUTE_HALVING || route == DFT_ROUTE_PIECES;
   int pieces = 0;
   for (int r = 0; r < ranks; ++r) {
-    const dft_plan *plan = &players[r].plan;
+    const dft_exchange_plan *plan = &players[r].plan;
     assert_true(plan->part_first < plan->part_last && plan->part_last <= plan->pieces);
     for (int other = 0; other < r && parted; ++other)
       assert_true(players[other].plan.part_last <= plan->part_first ||
@@ -245,9 +245,9 @@ static void large_buckets_cost_what_a_ring_costs(void **state) {
 
 static void impossible_worlds_are_refused(void **state) {
   (void)state;
-  dft_plan plan;
-  assert_int_equal(dft_plan_make(&plan, DFT_ROUTE_TREE, 9, 8, 0), DFT_EUSAGE);
-  assert_int_equal(dft_plan_make(&plan, DFT_ROUTE_TREE, 3, 12, 0), DFT_EUSAGE);
+  dft_exchange_plan plan;
+  assert_int_equal(dft_exchange_plan_make(&plan, DFT_ROUTE_TREE, 9, 8, 0), DFT_EUSAGE);
+  assert_int_equal(dft_exchange_plan_make(&plan, DFT_ROUTE_TREE, 3, 12, 0), DFT_EUSAGE);
   assert_non_null(strstr(dft_error(), "power of two"));
   assert_int_equal(dft_reduce_bytes(9, 8, 100), 0);
 }
@@ -268,13 +268,13 @@ static void out_of_memory_is_told(void **state) {
     const int ranks = route == DFT_ROUTE_DOUBLING || route == DFT_ROUTE_HALVING ? 4 : 3;
     int lacking = 0;
     for (bool enough = false; !enough; lacking++) {
-      dft_plan plan;
+      dft_exchange_plan plan;
       reallocs_left = lacking;
-      const dft_status status = dft_plan_make(&plan, route, ranks, 8, 0);
+      const dft_status status = dft_exchange_plan_make(&plan, route, ranks, 8, 0);
       enough = reallocs_left >= 0; /* none has failed */
       reallocs_left = -1;
       assert_int_equal(status, enough ? DFT_OK : DFT_EINTERNAL);
-      dft_plan_free(&plan);
+      dft_exchange_plan_free(&plan);
     }
     assert_true(lacking > 5);
   }

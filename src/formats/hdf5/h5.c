@@ -50,7 +50,7 @@ void dft_h5_close(dft_h5 *file) {
 
 /* ---- names ---- */
 
-dft_status dft_names_add(dft_names *list, const char *name, size_t bytes) {
+static dft_status add_name(dft_names *list, const char *name, size_t bytes) {
   bool full = (list->count & (list->count - 1)) == 0; /* as in weights.c: capacity is a power of two */
   if (full) {
     size_t capacity = list->count == 0 ? 1 : 2 * (size_t)list->count;
@@ -117,7 +117,7 @@ static herr_t collect_member(hid_t group, const char *name, const H5L_info_t *in
   (void)group, (void)info;
   collection *c = context;
   c->status = c->list->count < DFT_H5_NAMES_MAX
-                  ? dft_names_add(c->list, name, DFT_H5_NAME_BYTES_MAX)
+                  ? add_name(c->list, name, DFT_H5_NAME_BYTES_MAX)
                   : dft_fail(DFT_EDATA, "%s: a group of more than %d names: not one of Keras' files",
                              c->file->path, DFT_H5_NAMES_MAX);
   return c->status == DFT_OK ? 0 : -1;
@@ -147,7 +147,7 @@ static dft_status add_fixed(hid_t attribute, hid_t type, int64_t count, dft_name
   dft_status status = DFT_OK;
   *good = H5Aread(attribute, type, text) >= 0;
   for (int64_t i = 0; *good && status == DFT_OK && i < count; i++)
-    status = dft_names_add(list, text + (size_t)i * bytes, bytes);
+    status = add_name(list, text + (size_t)i * bytes, bytes);
   free(text);
   return status;
 }
@@ -161,7 +161,7 @@ static dft_status add_variable(hid_t attribute, hid_t type, hid_t space, int64_t
   for (int64_t i = 0; *good && status == DFT_OK && i < count; i++) {
     const char *text = texts[i] ? texts[i] : "";
     *good = strnlen(text, DFT_H5_NAME_BYTES_MAX) < DFT_H5_NAME_BYTES_MAX;
-    if (*good) status = dft_names_add(list, text, DFT_H5_NAME_BYTES_MAX);
+    if (*good) status = add_name(list, text, DFT_H5_NAME_BYTES_MAX);
   }
   H5Dvlen_reclaim(type, space, H5P_DEFAULT, texts);
   free(texts);

@@ -29,7 +29,6 @@ typedef struct dft_names {
   char **names;
   int count;
 } dft_names;
-dft_status dft_names_add(dft_names *list, const char *name, size_t bytes);
 void dft_names_free(dft_names *list);
 
 /* The object at `path` ("a/b/c") below `parent`; negative when absent or not reached by hard links. */

@@ -153,7 +153,7 @@ static hid_t open_container(hid_t parent) {
   return id >= 0 ? id : dft_h5_group(parent, containers[1]);
 }
 
-/* The groups read so far, by address: dft's own files reach each layer by two names (keras_write.c). */
+/* The groups read so far, by address: dft's own files reach each layer by two names (keras_image.c). */
 typedef struct visited {
   haddr_t *addresses;
   int count;

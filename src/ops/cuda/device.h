@@ -36,7 +36,7 @@ struct dft_cuda {
   void (*look)(void *context, bool first); /* while waiting; or NULL */
   void *look_context;
   dft_status error; /* the first since the last finish or poll */
-  char message[1024];
+  char message[DFT_MESSAGE_BYTES];
 };
 extern dft_cuda cuda;
 

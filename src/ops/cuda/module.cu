@@ -7,7 +7,7 @@
 
 extern "C" {
 extern const struct dft_nccl dft_nccl_table; /* src/comm/nccl, where it is built with NCCL */
-const dft_module *dft_cuda_module(dft_fail_function fail);
+const dft_cuda_interface *dft_cuda_module(dft_fail_function fail);
 }
 
 static dft_fail_function program_fail;
@@ -115,14 +115,14 @@ static dft_status open(int index, dft_precision precision, const dft_ops **ops) 
   return DFT_OK;
 }
 
-extern "C" const dft_module *dft_cuda_module(dft_fail_function fail) {
+extern "C" const dft_cuda_interface *dft_cuda_module(dft_fail_function fail) {
 #ifdef DFT_HAVE_NCCL
   const struct dft_nccl *nccl = &dft_nccl_table;
 #else
   const struct dft_nccl *nccl = nullptr;
 #endif
-  static dft_module module;
+  static dft_cuda_interface module;
   program_fail = fail;
-  module = dft_module{DFT_MODULE_VERSION, devices, identity, open, nccl};
+  module = dft_cuda_interface{DFT_CUDA_INTERFACE_VERSION, devices, identity, open, nccl};
   return &module;
 }

@@ -8,8 +8,8 @@
  *
  * Pure functions of (ranks, shards, rank): not collective, any thread.
  */
-#ifndef DFT_REDUCE_PLAN_H
-#define DFT_REDUCE_PLAN_H
+#ifndef DFT_REDUCE_EXCHANGE_PLAN_H
+#define DFT_REDUCE_EXCHANGE_PLAN_H
 
 #include "dft/status.h"
 #include <stdbool.h>
@@ -25,37 +25,37 @@ typedef enum dft_route {
 
 dft_route dft_route_for(int ranks, bool large);
 
-typedef struct dft_plan_message {
+typedef struct dft_exchange_plan_message {
   int peer, row, first, last; /* pieces [first, last) */
   bool receiving;
-} dft_plan_message;
+} dft_exchange_plan_message;
 
 /* row `to` = row `left` + row `right`, for pieces [first, last). `to` may be one of the two. */
-typedef struct dft_plan_sum {
+typedef struct dft_exchange_plan_sum {
   int to, left, right, first, last;
-} dft_plan_sum;
+} dft_exchange_plan_sum;
 
-typedef struct dft_plan_stage {
+typedef struct dft_exchange_plan_stage {
   int messages_end, sums_end; /* each stage begins where the one before ends */
-} dft_plan_stage;
+} dft_exchange_plan_stage;
 
-typedef struct dft_plan {
+typedef struct dft_exchange_plan {
   int pieces, scratch_pieces;
   int stages, messages, sums;
   int part_stages, part_first, part_last;
-  dft_plan_stage *stage;
-  dft_plan_message *message;
-  dft_plan_sum *sum;
-} dft_plan;
+  dft_exchange_plan_stage *stage;
+  dft_exchange_plan_message *message;
+  dft_exchange_plan_sum *sum;
+} dft_exchange_plan;
 
 /* The plan of one rank; *plan is overwritten. */
-dft_status dft_plan_make(dft_plan *plan, dft_route route, int ranks, int shards, int rank);
-void dft_plan_free(dft_plan *plan);
+dft_status dft_exchange_plan_make(dft_exchange_plan *plan, dft_route route, int ranks, int shards, int rank);
+void dft_exchange_plan_free(dft_exchange_plan *plan);
 
 /* The offset at which piece p of a vector of `bytes` begins (p = pieces: its end), and the longest piece. */
-size_t dft_plan_offset(const dft_plan *plan, size_t bytes, int p);
-size_t dft_plan_piece_bytes(const dft_plan *plan, size_t bytes);
+size_t dft_exchange_plan_offset(const dft_exchange_plan *plan, size_t bytes, int p);
+size_t dft_exchange_plan_piece_bytes(const dft_exchange_plan *plan, size_t bytes);
 /* What the rank of this plan sends. */
-uint64_t dft_plan_sent(const dft_plan *plan, size_t bytes);
+uint64_t dft_exchange_plan_sent(const dft_exchange_plan *plan, size_t bytes);
 
 #endif

@@ -1,4 +1,4 @@
-#include "plan.h"
+#include "exchange_plan.h"
 #include "dft/shards.h"
 #include <stdlib.h>
 
@@ -6,7 +6,7 @@ enum { UNIT_BYTES = 64 }; /* pieces begin on cache lines and never cut an elemen
 
 /* A plan under construction; `status` keeps the first failure. */
 typedef struct builder {
-  dft_plan *plan;
+  dft_exchange_plan *plan;
   int rank;
   dft_status status;
 } builder;
@@ -20,13 +20,13 @@ static void *grown(builder *b, void *items, int count, size_t item_bytes) {
 }
 
 static void add_message(builder *b, bool receiving, int peer, int row, int first, int last) {
-  dft_plan *p = b->plan;
+  dft_exchange_plan *p = b->plan;
   if (b->status != DFT_OK) return;
   void *items = grown(b, p->message, p->messages, sizeof *p->message);
   if (items == NULL) return;
   p->message = items;
-  p->message[p->messages++] =
-      (dft_plan_message){.peer = peer, .row = row, .first = first, .last = last, .receiving = receiving};
+  p->message[p->messages++] = (dft_exchange_plan_message){
+      .peer = peer, .row = row, .first = first, .last = last, .receiving = receiving};
 }
 
 static void send(builder *b, int peer, int row, int first, int last) {
@@ -37,8 +37,8 @@ static void receive(builder *b, int peer, int row, int first, int last) {
   add_message(b, true, peer, row, first, last);
 }
 
-static void sum(builder *b, dft_plan_sum sum) {
-  dft_plan *p = b->plan;
+static void sum(builder *b, dft_exchange_plan_sum sum) {
+  dft_exchange_plan *p = b->plan;
   if (b->status != DFT_OK) return;
   void *items = grown(b, p->sum, p->sums, sizeof *p->sum);
   if (items == NULL) return;
@@ -47,14 +47,15 @@ static void sum(builder *b, dft_plan_sum sum) {
 }
 
 static void end_stage(builder *b) {
-  dft_plan *p = b->plan;
+  dft_exchange_plan *p = b->plan;
   if (b->status != DFT_OK) return;
-  const dft_plan_stage before = p->stages == 0 ? (dft_plan_stage){0} : p->stage[p->stages - 1];
+  const dft_exchange_plan_stage before =
+      p->stages == 0 ? (dft_exchange_plan_stage){0} : p->stage[p->stages - 1];
   if (before.messages_end == p->messages && before.sums_end == p->sums) return;
   void *items = grown(b, p->stage, p->stages, sizeof *p->stage);
   if (items == NULL) return;
   p->stage = items;
-  p->stage[p->stages++] = (dft_plan_stage){.messages_end = p->messages, .sums_end = p->sums};
+  p->stage[p->stages++] = (dft_exchange_plan_stage){.messages_end = p->messages, .sums_end = p->sums};
 }
 
 static int scratch(int piece) {
@@ -71,7 +72,7 @@ static void end_part(builder *b, int first, int last) {
 /* The sum with a partner's row of scratch: the lower rank's tree node is the left child. */
 static void sum_with_partner(builder *b, int partner, int first, int last) {
   const int left = b->rank < partner ? 0 : scratch(0), right = b->rank < partner ? scratch(0) : 0;
-  sum(b, (dft_plan_sum){.to = 0, .left = left, .right = right, .first = first, .last = last});
+  sum(b, (dft_exchange_plan_sum){.to = 0, .left = left, .right = right, .first = first, .last = last});
 }
 
 static void make_doubling(builder *b, int ranks) {
@@ -176,11 +177,11 @@ static void combine_at_owner(builder *b, const owned *o, int left, int right, bo
   if (b->rank == from && from != to) send(b, to, o->row[right], 0, 1);
   if (b->rank != to) return;
   if (from != to) receive(b, from, scratch(0), 0, 1);
-  sum(b, (dft_plan_sum){.to = o->row[left],
-                        .left = o->row[left],
-                        .right = from == to ? o->row[right] : scratch(0),
-                        .first = 0,
-                        .last = 1});
+  sum(b, (dft_exchange_plan_sum){.to = o->row[left],
+                                 .left = o->row[left],
+                                 .right = from == to ? o->row[right] : scratch(0),
+                                 .first = 0,
+                                 .last = 1});
 }
 
 /* Up to rank 0, which owns the first shard; then down a binomial tree. At each level a rank completes at most
@@ -206,11 +207,11 @@ static int row_of(const builder *b, const owned *o, int i) {
 /* The root comes to row 0, wherever the first node lies. */
 static void combine_here(builder *b, const owned *o, int left, int right, bool root) {
   const int at = row_of(b, o, left);
-  sum(b, (dft_plan_sum){.to = root ? 0 : at,
-                        .left = at,
-                        .right = row_of(b, o, right),
-                        .first = b->rank,
-                        .last = b->rank + 1});
+  sum(b, (dft_exchange_plan_sum){.to = root ? 0 : at,
+                                 .left = at,
+                                 .right = row_of(b, o, right),
+                                 .first = b->rank,
+                                 .last = b->rank + 1});
 }
 
 static void make_pieces(builder *b, const owned *o, int ranks, int shards, int *live) {
@@ -253,8 +254,8 @@ dft_route dft_route_for(int ranks, bool large) {
   return large ? DFT_ROUTE_PIECES : DFT_ROUTE_TREE;
 }
 
-dft_status dft_plan_make(dft_plan *plan, dft_route route, int ranks, int shards, int rank) {
-  *plan = (dft_plan){.pieces = 1, .part_last = 1};
+dft_status dft_exchange_plan_make(dft_exchange_plan *plan, dft_route route, int ranks, int shards, int rank) {
+  *plan = (dft_exchange_plan){.pieces = 1, .part_last = 1};
   dft_shard_map map = {0};
   dft_status status = dft_shard_map_set(&map, shards, ranks, rank, shards); /* refuses what is impossible */
   dft_shard_map_free(&map);
@@ -266,36 +267,38 @@ dft_status dft_plan_make(dft_plan *plan, dft_route route, int ranks, int shards,
     make_halving(&b, ranks);
   else if (ranks > 1)
     b.status = make_any(&b, route, ranks, shards);
-  if (b.status != DFT_OK) dft_plan_free(plan);
+  if (b.status != DFT_OK) dft_exchange_plan_free(plan);
   return b.status;
 }
 
-void dft_plan_free(dft_plan *plan) {
+void dft_exchange_plan_free(dft_exchange_plan *plan) {
   free(plan->stage);
   free(plan->message);
   free(plan->sum);
-  *plan = (dft_plan){.pieces = 1};
+  *plan = (dft_exchange_plan){.pieces = 1};
 }
 
 static uint64_t units(size_t bytes) {
   return (bytes + UNIT_BYTES - 1) / UNIT_BYTES;
 }
 
-size_t dft_plan_offset(const dft_plan *plan, size_t bytes, int p) {
+size_t dft_exchange_plan_offset(const dft_exchange_plan *plan, size_t bytes, int p) {
   const uint64_t at = units(bytes) * (uint64_t)p / (uint64_t)plan->pieces * UNIT_BYTES;
   return at < bytes ? (size_t)at : bytes;
 }
 
-size_t dft_plan_piece_bytes(const dft_plan *plan, size_t bytes) {
+size_t dft_exchange_plan_piece_bytes(const dft_exchange_plan *plan, size_t bytes) {
   const uint64_t n = (uint64_t)plan->pieces;
   return (size_t)((units(bytes) + n - 1) / n * UNIT_BYTES);
 }
 
-uint64_t dft_plan_sent(const dft_plan *plan, size_t bytes) {
+uint64_t dft_exchange_plan_sent(const dft_exchange_plan *plan, size_t bytes) {
   uint64_t sent = 0;
   for (int i = 0; i < plan->messages; ++i) {
-    const dft_plan_message *m = &plan->message[i];
-    if (!m->receiving) sent += dft_plan_offset(plan, bytes, m->last) - dft_plan_offset(plan, bytes, m->first);
+    const dft_exchange_plan_message *m = &plan->message[i];
+    if (!m->receiving)
+      sent +=
+          dft_exchange_plan_offset(plan, bytes, m->last) - dft_exchange_plan_offset(plan, bytes, m->first);
   }
   return sent;
 }

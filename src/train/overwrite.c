@@ -2,7 +2,7 @@
 #include "train.h"
 #include <sys/stat.h>
 
-dft_status dft_spare_input(const char *output, const char *input) {
+dft_status dft_no_overwrite_input(const char *output, const char *input) {
   struct stat to, from;
   const bool same = stat(output, &to) == 0 && S_ISREG(to.st_mode) && stat(input, &from) == 0 &&
                     from.st_dev == to.st_dev && from.st_ino == to.st_ino;
@@ -11,16 +11,16 @@ dft_status dft_spare_input(const char *output, const char *input) {
              : DFT_OK;
 }
 
-dft_status dft_spare_config(const char *output, const dft_config *c) {
+dft_status dft_no_overwrite_config(const char *output, const dft_config *c) {
   const dft_config_split *train = &c->data.train, *validation = &c->data.validation;
   const char *const inputs[] = {train->path,        train->images,      train->labels,   validation->path,
                                 validation->images, validation->labels, c->model.weights};
   for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++)
-    if (inputs[i] != NULL) DFT_TRY(dft_spare_input(output, inputs[i]));
+    if (inputs[i] != NULL) DFT_TRY(dft_no_overwrite_input(output, inputs[i]));
   return DFT_OK;
 }
 
-dft_status dft_spare_checkpoint(const char *output) {
+dft_status dft_no_overwrite_checkpoint(const char *output) {
   struct stat to;
   dft_file_kind kind = DFT_FILE_UNKNOWN;
   dft_state state = {0};

@@ -103,6 +103,10 @@ for start in first second; do
   expect 65 "none of the 4 training samples can be read" np_quiet 2 "${void[@]}" checkpoint.every_steps=1
   [ ! -e "$work/void.run/final.pb" ] || fail "$start start with checkpoints: a run that read nothing is finished"
 done
+# what is left out counts for its own epoch: half of the samples in each of four epochs are not all of them
+bmp 1 "$work/void/a/1.png"
+bmp 2 "$work/void/b/1.png"
+expect 0 "2 of 4 training samples cannot be read and are left out" np_quiet 2 "${void[@]}" run_dir="$work/half.run"
 
 # Validation that becomes unreadable is not compared with training's loss; repaired, it goes on as if nothing had been.
 mkdir "$work/lost"

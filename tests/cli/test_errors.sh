@@ -79,6 +79,7 @@ grep -q "nan.npy\[" "$work/out" || { cat "$work/out" >&2; fail "the samples of t
 expect 65 "unreadable: one_nan.npy[23]: not finite at row 0, column 4, channel 0" "$DFT" check "$config" data.format=npy \
   "data.train={images: $work/one_nan.npy, labels: $work/zeros.npy}" data.validation=null
 grep -q "^training: 24 samples, 1 unreadable" "$work/out" || fail "check: the value that is not finite is not counted"
+grep -qE "^  0 +24 +1\$" "$work/out" || fail "check: it is not counted for its class"
 # arrays that numpy or PyTorch users have at hand
 npy=(data.format=npy "data.train={images: $work/ones.npy, labels: $work/zeros.npy}" data.validation=null)
 { npy_header '<f4' '(24, 33, 40, 3)' && head -c $((24 * 33 * 40 * 3 * 4)) /dev/zero | sed 's/\x00\x00\x00\x00/\x00\x00\x80\x3f/g'; } >"$work/ones.npy"
@@ -160,6 +161,11 @@ expect 2 "read.npy is what this command reads" "$DFT" predict "$work/read.pb" "$
 expect 2 "link.npy is what this command reads" "$DFT" predict "$work/read.pb" "$work/read.npy" --output "$work/link.npy"
 expect 2 "read.npy is what this command reads" "$DFT" eval "$work/read.pb" "$config" --json "$work/read.npy" data.format=npy \
   "data.validation={images: $work/read.npy, labels: $work/read.npy}" "data.train={images: $work/read.npy, labels: $work/read.npy}"
+whole="{images: $work/nan.npy, labels: $work/zeros.npy}"
+for key in data.train.images data.train.labels data.validation.images data.validation.labels model.weights; do
+  expect 2 "read.npy is what this command reads" "$DFT" eval "$work/read.pb" "$config" --json "$work/read.npy" data.format=npy \
+    "data.train=$whole" "data.validation=$whole" $key="$work/read.npy"
+done
 expect 2 "other.pb is a checkpoint of a run" "$DFT" eval "$work/read.pb" "$config" --json "$work/other.pb"
 same "$work/read.pb" "$work/other.pb" "after commands that would have written over it"
 same "$work/read.npy" "$work/nan.npy" "after commands that would have written over it"

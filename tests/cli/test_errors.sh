@@ -134,6 +134,20 @@ timeout 20 cat "$work/pipe" >"$work/piped" &
 expect 0 "" timeout 20 "$DFT" eval "$work/heard/final.pb" "$config" --json "$work/pipe"
 wait $!
 [ -p "$work/pipe" ] && grep -q '"samples": 11' "$work/piped" || fail "--json replaced a pipe"
+# /dev/stdout may lead to a file, and stays what it is; a /dev of its own, which nobody else sees, is what a mistake would change
+mkdir "$work/dev"
+with_own_dev() { # COMMAND...
+  unshare --mount --propagation private sh -ec 'mount -t tmpfs dft-test "$0"; mkdir "$0/shm"
+    for node in null zero urandom; do mknod -m 666 "$0/$node" c 1 "$(stat -c %T "/dev/$node")"; done
+    ln -s /proc/self/fd/1 "$0/stdout"; : >"$0/own"; mount --bind "$0" /dev; test -e /dev/own; "$@"' "$work/dev" "$@"
+}
+if with_own_dev true 2>/dev/null; then
+  with_own_dev sh -ec '"$@"; test -L /dev/stdout' sh "$DFT" eval "$work/heard/final.pb" "$config" --json /dev/stdout >"$work/out" 2>&1 ||
+    { cat "$work/out" >&2; fail "--json /dev/stdout"; }
+  grep -q '"samples": 11' "$work/out" || fail "--json /dev/stdout: not in the file that it leads to"
+else
+  echo "without --json /dev/stdout: this user may not mount"
+fi
 OMP_NUM_THREADS=99999999999 both 2 "OMP_NUM_THREADS: must be at most 4096, got 99999999999" "$config" run_dir="$work/threads"
 # paths are whole; a byte-order mark is no text; help by the usual spellings
 expect 2 "command line: run_dir: ~ is not expanded here" "$DFT" plan "$config" 'run_dir="~/x"'
@@ -195,6 +209,8 @@ both 2 "run_dir: $work/alias is inside $work/pairs" "${pairs[@]}" run_dir="$work
 for _ in 1 2; do expect 0 "Results in" "$DFT" "${pairs[@]}" run_dir="$work/pairs/.run"; done # hidden: no class
 expect 0 "2 samples" "$DFT" check "${pairs[@]}"
 expect 0 "samples 2" "$DFT" eval "$work/pairs/.run/final.pb" "${pairs[@]}" data.validation.path="$work/pairs" run_dir="$work/pairs/new"
+expect 65 "data.validation: class 0 is 'ginger', but 'a' in $work/pairs/.run/final.pb" "$DFT" eval "$work/pairs/.run/final.pb" "${pairs[@]}" \
+  data.train.path="$work/photos/cats" data.validation.path="$work/photos/cats"
 touch "$work/pairs/a/photo.heic"
 expect 0 "1 file was passed over for its name or place, as a/photo.heic" "$DFT" "${pairs[@]}" run_dir="$work/pairs.run"
 # commands that run alone, started once per rank: ranks that pack would stand in each other's way

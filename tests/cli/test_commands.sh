@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# The commands around training: plan, check, eval, predict, export, inspect.
+# The commands around training: plan, check, eval, predict, export, inspect, pack.
 source "$DFT_SOURCE/tests/common.sh"
 export OMP_NUM_THREADS=1
 small_config "$work/run" >"$work/config.yaml"
 config=$work/config.yaml
-ok "train" np 2 "$config"
+ok "train" np 2 "$config" checkpoint.every_epochs=2
 final=$work/run/final.pb
+ls "$work/run/"ckpt-e0003-*.pb >"$work/out" || fail "the last epoch has no numbered checkpoint"
+[ "$(cut -d, -f7 "$work/run/history.csv" | tr '\n' ' ')" = "learning_rate 0.001 0.0001 0.001 " ] || fail "history: not each phase's rate"
 # emulated, bfloat16 costs time
 expect 0 "bfloat16 is no faster than float32 with kernels portable" env DFT_KERNELS=portable "$DFT" "$config" run_dir="$work/bfloat16" \
   compute.prefix=bfloat16
@@ -83,6 +85,14 @@ expect 2 "data.preprocessing: unit, but" "$DFT" eval "$final" "$config" data.pre
 expect 2 "model.alpha: 1, but" "$DFT" eval "$final" "$config" model.alpha=1
 expect 2 "model.pooling: max, but" "$DFT" eval "$final" "$config" model.pooling=max
 expect 2 "data.resize: pad, but" "$DFT" eval "$final" "$config" data.resize=pad
+# classes that were only numbered in training may have any names
+mkdir -p "$work/photos/"{"a,b",c,d}
+for class in "a,b" c d; do cp "$DFT_SOURCE/tests/golden/data/images/"{rgb,grey}.png "$work/photos/$class/"; done
+photos=("$config" data.format=image_folder data.train="{path: $work/photos}" data.validation="{path: $work/photos}")
+expect 0 "samples 6" "$DFT" eval "$final" "${photos[@]}"
+# pack: at most so many samples in a shard; RFC 4180's quotes
+expect 0 "6 samples of 3 classes in 3 shards" "$DFT" pack "$work/photos" "$work/shards" --shard-samples 2
+[ "$(sed -n 2p "$work/shards/samples.csv")" = '00000000,"a,b","a,b/grey.png"' ] || fail "samples.csv: $(sed -n 2p "$work/shards/samples.csv")"
 
 # predict: 7 images of bytes; the same table and array at every np; rows sum to 1
 printf '\x93NUMPY\x01\x00\x76\x00%-117s\n' "{'descr': '|u1', 'fortran_order': False, 'shape': (7, 20, 30, 3), }" >"$work/x.npy"
@@ -99,6 +109,15 @@ awk -F, 'NR>1 {s=$4+$5+$6; if (s<0.999999||s>1.000001) exit 1}' "$work/p1.csv" |
 [ "$(stat -c %s "$work/p1.npy")" = $((128 + 14 * 3 * 4)) ] || fail "size of the .npy: $(stat -c %s "$work/p1.npy")"
 expect 2 ".csv or .npy" "$DFT" predict "$final" "$work/x.npy" --output "$work/p.txt"
 expect 65 "absent.npy" "$DFT" predict "$final" "$work/absent.npy"
+
+# of epochs that are equally good the first is the best; an export is the model alone, whatever epoch its checkpoint was in
+for monitor in val_loss val_accuracy; do
+  expect 0 "" "$DFT" "$config" run_dir="$work/$monitor" checkpoint.monitor=$monitor checkpoint.every_steps=1 checkpoint.keep=100 \
+    "phases=[{name: still, epochs: 2, optimizer: {name: sgd, learning_rate: 0.0}}]" model.dropout=0
+  expect 0 " in epoch 1" "$DFT" inspect "$work/$monitor/best.pb"
+done
+for step in 1 2; do expect 0 "" "$DFT" export "$work/val_loss/ckpt-e0000-s0000000$step.pb" "$work/step$step.pb"; done
+same "$work/step1.pb" "$work/step2.pb" "exports of one model from different steps"
 
 # export and back: a run that starts from the exported weights has the same evaluation
 for kind in pb h5 weights.h5 onnx safetensors; do

@@ -79,6 +79,7 @@ grep -q "nan.npy\[" "$work/out" || { cat "$work/out" >&2; fail "the samples of t
 expect 65 "unreadable: one_nan.npy[23]: not finite at row 0, column 4, channel 0" "$DFT" check "$config" data.format=npy \
   "data.train={images: $work/one_nan.npy, labels: $work/zeros.npy}" data.validation=null
 grep -q "^training: 24 samples, 1 unreadable" "$work/out" || fail "check: the value that is not finite is not counted"
+grep -qE "^  0 +24 +1\$" "$work/out" || fail "check: it is not counted for its class"
 # arrays that numpy or PyTorch users have at hand
 npy=(data.format=npy "data.train={images: $work/ones.npy, labels: $work/zeros.npy}" data.validation=null)
 { npy_header '<f4' '(24, 33, 40, 3)' && head -c $((24 * 33 * 40 * 3 * 4)) /dev/zero | sed 's/\x00\x00\x00\x00/\x00\x00\x80\x3f/g'; } >"$work/ones.npy"
@@ -133,6 +134,20 @@ timeout 20 cat "$work/pipe" >"$work/piped" &
 expect 0 "" timeout 20 "$DFT" eval "$work/heard/final.pb" "$config" --json "$work/pipe"
 wait $!
 [ -p "$work/pipe" ] && grep -q '"samples": 11' "$work/piped" || fail "--json replaced a pipe"
+# /dev/stdout may lead to a file, and stays what it is; a /dev of its own, which nobody else sees, is what a mistake would change
+mkdir "$work/dev"
+with_own_dev() { # COMMAND...
+  unshare --mount --propagation private sh -ec 'mount -t tmpfs dft-test "$0"; mkdir "$0/shm"
+    for node in null zero urandom; do mknod -m 666 "$0/$node" c 1 "$(stat -c %T "/dev/$node")"; done
+    ln -s /proc/self/fd/1 "$0/stdout"; : >"$0/own"; mount --bind "$0" /dev; test -e /dev/own; "$@"' "$work/dev" "$@"
+}
+if with_own_dev true 2>/dev/null; then
+  with_own_dev sh -ec '"$@"; test -L /dev/stdout' sh "$DFT" eval "$work/heard/final.pb" "$config" --json /dev/stdout >"$work/out" 2>&1 ||
+    { cat "$work/out" >&2; fail "--json /dev/stdout"; }
+  grep -q '"samples": 11' "$work/out" || fail "--json /dev/stdout: not in the file that it leads to"
+else
+  echo "without --json /dev/stdout: this user may not mount"
+fi
 OMP_NUM_THREADS=99999999999 both 2 "OMP_NUM_THREADS: must be at most 4096, got 99999999999" "$config" run_dir="$work/threads"
 # paths are whole; a byte-order mark is no text; help by the usual spellings
 expect 2 "command line: run_dir: ~ is not expanded here" "$DFT" plan "$config" 'run_dir="~/x"'
@@ -160,6 +175,11 @@ expect 2 "read.npy is what this command reads" "$DFT" predict "$work/read.pb" "$
 expect 2 "link.npy is what this command reads" "$DFT" predict "$work/read.pb" "$work/read.npy" --output "$work/link.npy"
 expect 2 "read.npy is what this command reads" "$DFT" eval "$work/read.pb" "$config" --json "$work/read.npy" data.format=npy \
   "data.validation={images: $work/read.npy, labels: $work/read.npy}" "data.train={images: $work/read.npy, labels: $work/read.npy}"
+whole="{images: $work/nan.npy, labels: $work/zeros.npy}"
+for key in data.train.images data.train.labels data.validation.images data.validation.labels model.weights; do
+  expect 2 "read.npy is what this command reads" "$DFT" eval "$work/read.pb" "$config" --json "$work/read.npy" data.format=npy \
+    "data.train=$whole" "data.validation=$whole" $key="$work/read.npy"
+done
 expect 2 "other.pb is a checkpoint of a run" "$DFT" eval "$work/read.pb" "$config" --json "$work/other.pb"
 same "$work/read.pb" "$work/other.pb" "after commands that would have written over it"
 same "$work/read.npy" "$work/nan.npy" "after commands that would have written over it"
@@ -189,6 +209,8 @@ both 2 "run_dir: $work/alias is inside $work/pairs" "${pairs[@]}" run_dir="$work
 for _ in 1 2; do expect 0 "Results in" "$DFT" "${pairs[@]}" run_dir="$work/pairs/.run"; done # hidden: no class
 expect 0 "2 samples" "$DFT" check "${pairs[@]}"
 expect 0 "samples 2" "$DFT" eval "$work/pairs/.run/final.pb" "${pairs[@]}" data.validation.path="$work/pairs" run_dir="$work/pairs/new"
+expect 65 "data.validation: class 0 is 'ginger', but 'a' in $work/pairs/.run/final.pb" "$DFT" eval "$work/pairs/.run/final.pb" "${pairs[@]}" \
+  data.train.path="$work/photos/cats" data.validation.path="$work/photos/cats"
 touch "$work/pairs/a/photo.heic"
 expect 0 "1 file was passed over for its name or place, as a/photo.heic" "$DFT" "${pairs[@]}" run_dir="$work/pairs.run"
 # commands that run alone, started once per rank: ranks that pack would stand in each other's way

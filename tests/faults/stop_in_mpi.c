@@ -1,19 +1,24 @@
-/* Preloaded into dft by test_lost_rank.sh and test_resume.sh: rank STOP_RANK stops for good where no other
- * rank watches it: before MPI starts (STOP_IN=init), after the last of MPI_Finalize (STOP_IN=finalize), when
- * the other ranks are free to leave, or after all exit handlers (STOP_IN=exit). Or in the barrier before the
- * goodbyes (STOP_IN=goodbye), where the others wait. Or it crashes where it would stop (STOP_IN=crash, in
+/* Preloaded into dft by test_lost_rank.sh, test_resume.sh and others: rank STOP_RANK stops for good where no
+ * other rank watches it: before MPI starts (STOP_IN=init), after the last of MPI_Finalize (STOP_IN=finalize),
+ * when the other ranks are free to leave, or after all exit handlers (STOP_IN=exit). Or in the barrier before
+ * the goodbyes (STOP_IN=goodbye), where the others wait. Or it crashes where it would stop (STOP_IN=crash, in
  * MPI_Finalize). Or it gets no aligned block of NO_MEMORY_BYTES. SLOW_FSYNC_S: the fsync of a checkpoint
- * takes so long; SLOW_WRITE_MS: each write to it. By test_slurm.sh: each rank that MPI_Init has let go writes
- * its number as a line of the file MPI_STARTED. Through MPI's profiling interface (MPI 3.1, chapter 14). */
+ * takes so long; SLOW_WRITE_MS: each write to it. By test_disk.sh: each fsync and each rename is a line of
+ * the file SYNC_LOG, "sync INODE" or "rename INODE INODE-OF-DIRECTORY TO". By test_corrupt.sh: pread(2) fails
+ * on files with BAD_DISK in their path. By test_slurm.sh: each rank that MPI_Init has let go writes its
+ * number as a line of the file MPI_STARTED. Through MPI's profiling interface (MPI 3.1, chapter 14). */
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <malloc.h>
 #include <mpi.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -64,16 +69,56 @@ int posix_memalign(void **block, size_t alignment, size_t bytes) {
   return *block != NULL ? 0 : ENOMEM;
 }
 
-static bool is_checkpoint(int fd) {
-  char link[32], path[4096] = "";
+static void path_of(int fd, char path[4096]) {
+  char link[32];
   snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-  return readlink(link, path, sizeof path - 1) > 0 && strstr(path, ".pb.") != NULL;
+  const ssize_t length = readlink(link, path, 4095);
+  path[length > 0 ? length : 0] = '\0';
+}
+
+static bool is_checkpoint(int fd) {
+  char path[4096];
+  path_of(fd, path);
+  return strstr(path, ".pb.") != NULL;
+}
+
+static void log_sync(const char *what, ino_t inode, ino_t directory, const char *path) {
+  const int fd = open(getenv("SYNC_LOG"), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+  if (fd < 0 || dprintf(fd, "%s %ju %ju %s\n", what, (uintmax_t)inode, (uintmax_t)directory, path) < 0)
+    perror("SYNC_LOG");
+  if (fd >= 0) close(fd);
 }
 
 int fsync(int fd) {
   const char *seconds = getenv("SLOW_FSYNC_S");
   if (seconds != NULL && is_checkpoint(fd)) sleep((unsigned)atoi(seconds));
-  return (int)syscall(SYS_fsync, fd);
+  const int result = (int)syscall(SYS_fsync, fd);
+  struct stat info;
+  if (getenv("SYNC_LOG") != NULL && result == 0 && fstat(fd, &info) == 0)
+    log_sync("sync", info.st_ino, 0, "");
+  return result;
+}
+
+int rename(const char *from, const char *to) {
+  const int result = renameat(AT_FDCWD, from, AT_FDCWD, to);
+  if (getenv("SYNC_LOG") == NULL || result != 0) return result;
+  struct stat info, directory;
+  char parent[4096];
+  snprintf(parent, sizeof parent, "%s", to);
+  if (stat(to, &info) == 0 && stat(dirname(parent), &directory) == 0)
+    log_sync("rename", info.st_ino, directory.st_ino, to);
+  return result;
+}
+
+ssize_t pread(int fd, void *data, size_t bytes, off_t from) {
+  const char *bad = getenv("BAD_DISK");
+  char path[4096];
+  if (bad != NULL) path_of(fd, path);
+  if (bad != NULL && strstr(path, bad) != NULL) {
+    errno = EIO;
+    return -1;
+  }
+  return syscall(SYS_pread64, fd, data, bytes, from);
 }
 
 ssize_t write(int fd, const void *data, size_t bytes) {

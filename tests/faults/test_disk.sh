@@ -6,7 +6,21 @@ source "$DFT_SOURCE/tests/faults/running.sh"
 small_config "$work/none" >"$work/config.yaml"
 run=("$work/config.yaml" checkpoint.every_steps=1 checkpoint.keep=100)
 whole=$work/whole
-ok "undisturbed" np 2 "${run[@]}" run_dir="$whole"
+# What is to outlast a power failure: a file is on the disk before it gets its name, and a checkpoint's directory before the next
+# one gets its own. (By inodes: best.pb and final.pb can be further names of a file.)
+logged() { LD_PRELOAD=$DFT_BUILD/tests/libstop_in_mpi.so SYNC_LOG=$work/$1 "$DFT" "${@:2}" >"$work/out" 2>&1; }
+lasts() { # LOG PATTERN COUNT: at least so many files got a name like this
+  awk -v pattern="$2" -v least="$3" '
+    $1 == "sync" {synced[$2] = 1; if ($2 == directory) directory = 0}
+    $1 == "rename" && $4 ~ pattern {count++; bad += !($2 in synced) || directory; directory = $4 ~ /[.]pb$/ ? $3 : 0}
+    END {exit count < least || bad || directory}' "$work/$1" || { cat "$work/$1" >&2; fail "$1: a file is not on the disk"; }
+}
+ok "undisturbed" logged syncs "${run[@]}" run_dir="$whole"
+lasts syncs '[.]pb$' 14
+mkdir -p "$work/photos/"{a,b}
+for class in a b; do cp "$DFT_SOURCE/tests/golden/data/images/rgb.png" "$work/photos/$class/"; done
+ok "pack" logged packed pack "$work/photos" "$work/shards" --shard-samples 1
+lasts packed '/(shard-.*[.]tar|samples[.]csv|classes[.]txt)$' 4
 bytes() { stat -c %s "$1"; }
 kept() { # DIR WHAT: no half-written file, and all that is there is good
   local state

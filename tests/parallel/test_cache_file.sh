@@ -25,6 +25,8 @@ for ranks in 3 1 2; do
   found=35
 done
 
+largest=$(stat -c %s "$work/deep/cache/"* | sort -n | tail -1) # the head's training rows, for the end of this test
+
 # torn, truncated, foreign
 for file in "$work"/deep/cache/*; do
   size=$(stat -c %s "$file")
@@ -101,7 +103,7 @@ for run in again beside; do
 done
 ! ls "$work"/deep/cache/*.dft-tmp >/dev/null 2>&1 || fail "a half-made file is left"
 
-# a file system of its own: read-only, then too small
+# a file system of its own: read-only, then too small, then with no tenth of it left for checkpoints
 mkdir "$work/disk"
 trap 'umount -l "$work/disk" 2>/dev/null; kill -KILL $(survivors) 2>/dev/null; rm -rf "$work"' EXIT
 mount -t tmpfs -o ro,size=100k dft-test "$work/disk" 2>/dev/null || skip "read-only and full disks: this user may not mount"
@@ -114,4 +116,8 @@ mount -o remount,rw "$work/disk" || fail "cannot remount"
 ok "full disk" np 2 "${small[@]}" run_dir="$work/full"
 says "warning: cache: $work/disk/cache/.*: cannot create .* bytes: No space left on device; .* kept in memory" "full disk"
 same "$work/few/final.pb" "$work/full/final.pb" "full disk"
+rm -rf "$work/disk/cache"
+mount -o remount,size=$((largest * 21 / 20)) "$work/disk" || fail "cannot make room"
+ok "nearly full disk" np 2 "${small[@]}" data.validation=null "phases=[{name: head, epochs: 1}]" run_dir="$work/nearly"
+says "warning: cache: $work/disk/cache/.*: cannot create $largest bytes: No space left on device; .* kept in memory" "nearly full disk"
 echo "the same bytes with files, from files, and without"

@@ -1,6 +1,7 @@
 /* The communicator at any number of ranks. With an argument: how it starts, for test_comm_start.sh,
  * and the ways to lose a peer, for tests/faults/test_lost_peer.sh. */
 #include "dft/clock.h"
+#include "dft/reduce.h"
 #include "world.h"
 #include <math.h>
 #include <signal.h>
@@ -170,14 +171,54 @@ static void a_slow_rank_is_waited_for(void) {
   CHECK(dft_now_s() - begin_s > 4.4, " ");
 }
 
+/* Rank 0 has waited for longer than the timeout when both are suspended for as long again; it goes on a
+ * little before rank 1, whose last sign of life is older than the timeout by then. */
+static int suspend_both(void) {
+  int64_t pids[2], mine = getpid();
+  int word = rank;
+  dft_message m = {0};
+  OK(dft_comm_allgather(world, &mine, sizeof mine, pids));
+  dft_comm_set_timeout(world, 2.0);
+  if (rank == 1) {
+    for (const double begin_s = dft_now_s(); dft_now_s() - begin_s < 2.5; usleep(10000)) dft_comm_tick(world);
+    if (fork() == 0) {
+      usleep(2500000);
+      kill((pid_t)pids[0], SIGCONT);
+      usleep(200000);
+      kill((pid_t)pids[1], SIGCONT);
+      _exit(0);
+    }
+    kill((pid_t)pids[0], SIGSTOP);
+    raise(SIGSTOP);
+    OK(dft_comm_isend(world, 0, 3, &word, sizeof word, &m));
+  } else {
+    OK(dft_comm_irecv(world, 1, 3, &word, sizeof word, &m));
+  }
+  OK(dft_comm_wait(world, &m));
+  CHECK(word == 1, " ");
+  dft_comm_close(world, 0);
+  return 0;
+}
+
+/* Of three ranks rank 1 alone reduces: from rank 0 it receives first, to rank 2 it sends first. */
+static dft_status reduce_alone(void) {
+  enum { SHARDS = 8, COUNT = 100003 };
+  static float data[SHARDS * COUNT];
+  dft_reducer *r = NULL;
+  OK(dft_reducer_new(world, SHARDS, true, NULL, &r));
+  return dft_reduce(r, DFT_F32, data, COUNT);
+}
+
 /* What happens instead of a message: rank 1 sleeps ("silent", "collective"), is stopped, or all wait. Does
- * not come back: the job ends. "chain": rank 0 waits for rank 2, which waits for the stopped rank 1. */
+ * not come back: the job ends. "chain": rank 0 waits for rank 2, which waits for the stopped rank 1.
+ * "reduce": all wait, and rank 1, in a reduction, is the one that notices. */
 static int lose_peer(const char *how) {
   dft_comm_set_timeout(world, 2.0);
   dft_comm_set_activity(world, "step 17");
   OK(dft_comm_barrier(world));
-  const bool deadlock = strcmp(how, "deadlock") == 0;
-  if (rank == 1 && !deadlock) {
+  const bool deadlock = strcmp(how, "deadlock") == 0, reduces = strcmp(how, "reduce") == 0;
+  if (reduces && rank != 1) dft_comm_set_timeout(world, 20.0);
+  if (rank == 1 && !deadlock && !reduces) {
     if (strcmp(how, "stopped") == 0 || strcmp(how, "chain") == 0) raise(SIGSTOP);
     sleep(30);
     return 1;
@@ -187,6 +228,8 @@ static int lose_peer(const char *how) {
   dft_status status = DFT_OK;
   if (strcmp(how, "collective") == 0) {
     status = dft_comm_barrier(world);
+  } else if (reduces && rank == 1) {
+    status = reduce_alone();
   } else {
     dft_message m = {0};
     int peer = 1;
@@ -214,6 +257,7 @@ int main(int argc, char **argv) {
     if (rank == size - 1) dft_comm_abort(world, 74);
     sleep(30);
   }
+  if (argc > 1 && strcmp(argv[1], "suspended") == 0) return suspend_both();
   if (argc > 1) return lose_peer(argv[1]);
   everyone_knows_the_places();
   messages_arrive_in_any_order_of_waiting();

@@ -2,7 +2,7 @@
 # Images that cannot be read are left out as if the batch were smaller: of sums, counts and BatchNorm's statistics, the same at any
 # number of ranks, with the cache or without, read ahead or not, wherever the run goes on from. on_corrupt: fail ends it.
 source "$DFT_SOURCE/tests/common.sh"
-export OMP_NUM_THREADS=1
+source "$DFT_SOURCE/tests/faults/running.sh"
 bmp() { # SEED FILE: 24x20, 24 bits
   mkdir -p "${2%/*}"
   printf 'BM\xd6\x05\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x18\0\0\0\x14\0\0\0\x01\0\x18\0\0\0\0\0\xa0\x05\0\0%016d' 0 | tr 0 '\0' | head -c 54 >"$2"
@@ -48,6 +48,10 @@ for run in with without; do
 done
 same "$work/with.pb" "$work/without.pb" "weights against those of a run without the images"
 expect 65 "photos/c/" np_quiet 3 "$work/config.yaml" run_dir="$work/fails" data.on_corrupt=fail
+# a disk that does not give an image is no image's fault: nothing is left out
+expect 74 "photos/a/05.bmp: cannot read: Input/output error" env LD_PRELOAD="$DFT_BUILD/tests/libstop_in_mpi.so" \
+  BAD_DISK=photos/a/05.bmp "$DFT" "$work/config.yaml" run_dir="$work/bad_disk"
+! grep -q "left out: .*05.bmp" "$work/out" || fail "what the disk does not give is left out"
 
 # Everywhere, in every kind of place: a whole batch of 7 in the order of the files (class b), and validation images.
 for n in 05 06 07 08 09 10 11; do echo "no image" >"$work/photos/b/$n.bmp"; done
@@ -103,6 +107,10 @@ for start in first second; do
   expect 65 "none of the 4 training samples can be read" np_quiet 2 "${void[@]}" checkpoint.every_steps=1
   [ ! -e "$work/void.run/final.pb" ] || fail "$start start with checkpoints: a run that read nothing is finished"
 done
+# what is left out counts for its own epoch: half of the samples in each of four epochs are not all of them
+bmp 1 "$work/void/a/1.png"
+bmp 2 "$work/void/b/1.png"
+expect 0 "2 of 4 training samples cannot be read and are left out" np_quiet 2 "${void[@]}" run_dir="$work/half.run"
 
 # Validation that becomes unreadable is not compared with training's loss; repaired, it goes on as if nothing had been.
 mkdir "$work/lost"

@@ -73,6 +73,8 @@ expect 0 "no best.pb in $work/elsewhere: epoch" np_quiet 2 "$work/config.yaml" p
 # what cannot go on is refused, by name
 expect 2 "optimizer.learning_rate" np_quiet 2 "$work/config.yaml" phases.2.epochs=2 phases.0.optimizer.learning_rate=0.1
 expect 2 "data" np_quiet 2 "$work/config.yaml" phases.2.epochs=3 data.train.samples=25
+expect 2 "was trained with distributed.shards 8, the config says 4: set it back" np_quiet 2 "$work/config.yaml" phases.2.epochs=3 \
+  distributed.shards=4
 expect 2 "resume: none" np_quiet 2 "$work/config.yaml" checkpoint.resume=none
 expect 2 "8 shards" np_quiet 9 "$work/config.yaml" phases.2.epochs=3
 echo "resumed from $i checkpoints"

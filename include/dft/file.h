@@ -19,8 +19,8 @@ dft_status dft_write_file(const char *path, const void *data, size_t bytes);
  * empty file. For what is made anew from files that last. */
 dft_status dft_replace_file(const char *path, const void *data, size_t bytes);
 
-/* Brings a renamed file's name to the disk: `path` is the file. File systems that cannot are fine. */
-dft_status dft_sync_directory(const char *path);
+/* Brings the new name of a renamed file to the disk. File systems that cannot are fine. */
+dft_status dft_sync_rename(const char *path);
 
 /* All bytes of a file, released by free(). DFT_EDATA when it is missing, no regular file or of more bytes
  * than `most`. */

@@ -22,7 +22,7 @@ struct dft_output {
 };
 
 /* Makes a rename in the directory of `path` last. Some file systems cannot: theirs to answer for. */
-dft_status dft_sync_directory(const char *path) {
+static dft_status sync_directory(const char *path) {
   char directory[PATH_MAX];
   const char *slash = strrchr(path, '/');
   size_t length = slash != NULL ? (size_t)(slash - path) : 0;
@@ -45,8 +45,8 @@ static dft_status temporary_name(const char *path, char temporary[PATH_MAX]) {
   return dft_fail(DFT_EIO, "%s: cannot write: %s", path, strerror(ENAMETOOLONG));
 }
 
-static dft_status sync_rename(const char *path) {
-  if (dft_sync_directory(path) == DFT_OK) return DFT_OK;
+dft_status dft_sync_rename(const char *path) {
+  if (sync_directory(path) == DFT_OK) return DFT_OK;
   return dft_fail(DFT_EIO, "%s: cannot sync its directory: %s", path, strerror(errno));
 }
 
@@ -117,7 +117,7 @@ dft_status dft_output_close(dft_output *out) {
     unlink(out->temporary);
     status = dft_fail(DFT_EIO, "%s: cannot write %zu bytes: %s", out->path, out->bytes, strerror(out->error));
   } else if (out->lasts)
-    status = sync_rename(out->path);
+    status = dft_sync_rename(out->path);
   free(out);
   return status;
 }
@@ -177,7 +177,7 @@ dft_status dft_link_file(const char *from, const char *to) {
   int error = errno;
   unlink(temporary); /* rename(2) leaves it where both are names of one file already */
   if (!good) return dft_fail(DFT_EIO, "%s: cannot become a name of %s: %s", to, from, strerror(error));
-  return sync_rename(to);
+  return dft_sync_rename(to);
 }
 
 dft_status dft_make_directories(const char *directory, const char *what) {

@@ -94,7 +94,7 @@ static dft_status publish(packing *p) {
   }
   DFT_TRY(publish_output(&p->table));
   DFT_TRY(publish_output(&p->names));
-  return dft_sync_directory(p->names.path);
+  return dft_sync_rename(p->names.path);
 }
 
 /* After an error. */

@@ -186,7 +186,6 @@ int main(int argc, char **argv) {
   size_t row = (size_t)dft_model_boundary(model, first);
   float *x = dft_aligned_alloc((size_t)samples * row * sizeof *x), dlogits[5 * 1024] = {0};
   int64_t numbers[1024] = {0};
-  int labels[1024] = {0};
   for (size_t i = 0; i < (size_t)samples * row; i++)
     x[i] = (float)((i * 2654435761u >> 8) & 0xffff) / 65536.0F;
   for (int i = 0; i < 5 * samples; i++) dlogits[i] = (float)(i % 7 - 3) * 0.1F;

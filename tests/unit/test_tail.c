@@ -182,8 +182,8 @@ static void gradients_pass_the_mask(void **state) {
   assert_int_equal(m->features, FEATURES);
   run_step(&s, true);
   memcpy(beta_gradient, dft_tail_bn_gradient(s.tail, beta), sizeof beta_gradient);
-  hold(&s, beta, beta_gradient, 29, 0.03F);
-  hold(&s, m->head_kernel, s.gradients[m->head_kernel], 97, 0.003F); /* of features up to 12 */
+  hold(&s, beta, beta_gradient, 59, 0.03F);
+  hold(&s, m->head_kernel, s.gradients[m->head_kernel], 193, 0.003F); /* of features up to 12 */
   hold(&s, m->head_bias, s.gradients[m->head_bias], 1, 0.03F);
   close_step(&s);
 }

@@ -85,6 +85,30 @@ static void buckets_are_parted(void) {
   dft_shard_map_free(&map);
 }
 
+/* Ranks tell by the hash whether they plan the same buckets: it must see sizes, their order and the limit. */
+static void plans_have_a_hash(void) {
+  enum { TENSORS = 3, PLANS = 5 };
+  static const struct {
+    int64_t elements[TENSORS], bucket_bytes;
+  } plans[PLANS] = {{{500, 200, 300}, 4000},
+                    {{500, 201, 300}, 4000},
+                    {{200, 500, 300}, 4000},
+                    {{500, 200, 300}, 3000},
+                    {{500, 200, 300}, 4000}};
+  uint64_t hash[PLANS];
+  dft_reducer *r = NULL;
+  OK(dft_reducer_new(world, dft_shards_auto(size), true, NULL, &r));
+  for (int p = 0; p < PLANS; ++p) {
+    dft_buckets *b = NULL;
+    OK(dft_buckets_new(r, 1 + p % 2, plans[p].elements, TENSORS, plans[p].bucket_bytes, false, &b));
+    hash[p] = dft_buckets_hash(b);
+    dft_buckets_free(b);
+    for (int q = 0; q < p; ++q)
+      CHECK((hash[p] == hash[q]) == (q == 0 && p == PLANS - 1), "plans %d and %d", p, q);
+  }
+  dft_reducer_free(r);
+}
+
 static void several_are_under_way_at_once(void) {
   enum { COUNT = 9 };
   static const size_t counts[COUNT] = {3, 20000, 1, 4096, 50001, 17, 8192, 1000, 2};
@@ -163,6 +187,7 @@ int main(void) {
       parts_have_the_bits_of_the_tree(shards);
     }
   buckets_are_parted();
+  plans_have_a_hash();
   several_are_under_way_at_once();
   tags_wrap();
   seed_phase_two_costs_what_a_ring_costs();

@@ -181,12 +181,35 @@ static void half_fits(void **state) {
   same_as_without("{memory_mb: 0}", (const int64_t[]){CHECKED, CHECKED, CHECKED, CHECKED});
 }
 
+/* A phase gets what those before have left of the memory; what it has no use for is given back. */
+static void phases_share_the_memory(void **state) {
+  (void)state;
+  fixture f;
+  const int starts[] = {1, 3, 1, 3};
+  int64_t row[2], fitting[4];
+  open_fixture(&f, "{memory_mb: 1}", starts, 4);
+  for (int i = 0; i < 2; i++) row[i] = dft_model_boundary(f.model, starts[i]) * (int64_t)sizeof(float);
+  for (int phase = 0; phase < 4; phase++) {
+    assert_int_equal(dft_cache_phase(f.cache, phase), DFT_OK);
+    const dft_cache_report r = dft_cache_describe(f.cache);
+    fitting[phase] = r.fitting;
+    assert_int_equal(r.bytes_per_image, phase % 2 == 0 ? row[0] : row[0] + row[1]);
+  }
+  assert_int_equal(fitting[0], IMAGES + 5); /* all of the first boundary: it stays */
+  assert_in_range(fitting[1], (IMAGES + 5) / 2, IMAGES + 4);
+  assert_true(fitting[0] * row[0] + fitting[1] * row[1] <= 1000000);
+  assert_int_equal(fitting[2], fitting[0]);
+  assert_int_equal(fitting[3], fitting[1]);
+  close_fixture(&f);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(levels),
       cmocka_unit_test(everything_fits),
       cmocka_unit_test(phase_that_finds_all_makes_no_net),
       cmocka_unit_test(half_fits),
+      cmocka_unit_test(phases_share_the_memory),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

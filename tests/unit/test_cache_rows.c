@@ -1,5 +1,6 @@
 /* cache.directory: later runs find the rows, with the same bits; whatever decides a row gives another file;
  * damage, no directory and no room cost work, never the run or a bit. */
+#include "../../src/cache/rows.h"
 #include "dft/cache.h"
 #include <dirent.h>
 #include <fcntl.h>
@@ -24,7 +25,8 @@ static float *expected; /* rows without a cache */
 
 /* One run of the head's and then the tail's phase; only what deviates is set. */
 typedef struct run {
-  const char *data, *cache;
+  const char *data, *cache, *more; /* more: of the config */
+  dft_pooling pooling;
   dft_share *share;
   int change; /* 0; else 1 + the unit whose moving mean another start of weights has; -1: the head */
   /* results */
@@ -39,15 +41,16 @@ static void train(run *r) {
   snprintf(text, sizeof text,
            "model: {alpha: 0.35, input_shape: [32, 33, 3], classes: 3}\n"
            "data: {format: random, train: {samples: %d}, validation: {samples: 5}%s}\n"
-           "phases: [{name: a, epochs: 1}, {name: b, unfreeze_last: 20, epochs: 1}]\ncache: %s\n",
-           IMAGES, r->data != NULL ? r->data : "", r->cache != NULL ? r->cache : cache);
+           "phases: [{name: a, epochs: 1}, {name: b, unfreeze_last: 20, epochs: 1}]\ncache: %s\n%s",
+           IMAGES, r->data != NULL ? r->data : "", r->cache != NULL ? r->cache : cache,
+           r->more != NULL ? r->more : "");
   dft_config *config = NULL;
   dft_model *m = NULL;
   dft_dataset *data[DFT_SETS] = {0};
   dft_cache *c = NULL;
   dft_kernels best;
   assert_int_equal(dft_config_parse("test.yaml", text, NULL, 0, &config), DFT_OK);
-  assert_int_equal(dft_model_new(0.35, 32, 33, DFT_POOL_AVG, 3, &m), DFT_OK);
+  assert_int_equal(dft_model_new(0.35, 32, 33, r->pooling, 3, &m), DFT_OK);
   dft_model_init(m, 3);
   if (r->change > 0) m->params[m->units[r->change - 1].mean].data[0] += 0.25F;
   if (r->change < 0) m->params[m->head_kernel].data[0] += 0.25F;
@@ -75,7 +78,7 @@ static void train(run *r) {
                      DFT_OK);
   }
   r->decoded = dft_cache_take_stats(c).decoded;
-  if (expected != NULL && r->data == NULL && r->change <= 0)
+  if (expected != NULL && r->data == NULL && r->more == NULL && r->pooling == DFT_POOL_AVG && r->change <= 0)
     assert_memory_equal(r->rows, expected, (size_t)((row[0] + row[1]) * CHECKED) * sizeof(float));
   dft_cache_close(c);
   for (int s = 0; s < DFT_SETS; s++) dft_dataset_free(data[s]);
@@ -142,6 +145,8 @@ static void changes_give_other_files(void **state) {
       {.change = 20},
       {.data = ", preprocessing: unit"},
       {.data = ", limit: 36"},
+      {.data = ", resize: crop"},
+      {.more = "compute: {prefix: bfloat16}\n"},
   };
   run first = {0};
   train(&first);
@@ -164,6 +169,35 @@ static void later_layers_do_not_matter(void **state) {
   assert_int_equal(r.there, 0);
   assert_int_equal(r.decoded, 0);
   assert_int_equal(each_file(nothing), FILES + DFT_SETS);
+}
+
+/* Nor does the pooling matter to rows that end before it. */
+static void pooling_matters_where_it_is_done(void **state) {
+  (void)state;
+  (void)done((run){0});
+  run r = done((run){.pooling = DFT_POOL_MAX});
+  assert_int_equal(r.there, 0);
+  assert_int_equal(r.decoded, 0);
+  assert_int_equal(each_file(nothing), FILES + DFT_SETS);
+}
+
+/* Another seed gives other views of the same images, and the same images as they are. */
+static void the_seed_matters_to_views(void **state) {
+  (void)state;
+  dft_config config = {.data = {.augment = {.flip = DFT_FLIP_HORIZONTAL}}};
+  dft_model *m = NULL;
+  dft_kernels best;
+  assert_int_equal(dft_model_new(0.35, 32, 33, DFT_POOL_AVG, 3, &m), DFT_OK);
+  assert_int_equal(dft_ops_best(&best), DFT_OK);
+  for (int augmented = 0; augmented < 2; augmented++) {
+    dft_rows_key keys[2];
+    for (int k = 0; k < 2; k++) {
+      config.seed = 7 + k;
+      keys[k] = dft_rows_key_of(&config, m, dft_ops_get(best), &m->unit_count, 0, 1, IMAGES, augmented != 0);
+    }
+    for (int h = 0; h < 2; h++) assert_int_equal(keys[0].hash[h] != keys[1].hash[h], augmented);
+  }
+  dft_model_free(m);
 }
 
 /* Bytes from `offset` on overwritten. */
@@ -334,6 +368,8 @@ int main(void) {
       cmocka_unit_test_teardown(second_run_finds_all, fresh),
       cmocka_unit_test_teardown(changes_give_other_files, fresh),
       cmocka_unit_test_teardown(later_layers_do_not_matter, fresh),
+      cmocka_unit_test_teardown(pooling_matters_where_it_is_done, fresh),
+      cmocka_unit_test(the_seed_matters_to_views),
       cmocka_unit_test_teardown(damage_is_computed_again, fresh),
       cmocka_unit_test_teardown(made_and_tidied, fresh),
       cmocka_unit_test_teardown(without_the_directory, fresh),

@@ -134,6 +134,20 @@ static void test_names_and_retention(void **state) {
   dft_store_close(s);
 }
 
+/* A stop behind an epoch's last step saves its step once more when the epoch has ended: the later epoch is
+ * the newer one. */
+static void test_epochs_of_one_step(void **state) {
+  (void)state;
+  enum { EPOCHS = 12 }; /* of which a directory lists the last three in their order by chance only */
+  dft_store *s = open_store();
+  for (int i = 0; i < EPOCHS; i++) save(s, 1 + 5 * i % EPOCHS, 10, 0);
+  assert_latest(s, "ckpt-e0012-s00000010.pb", 10, NULL);
+  save(s, EPOCHS, 10, 3);
+  assert_string_equal(names(directory),
+                      "ckpt-e0010-s00000010.pb ckpt-e0011-s00000010.pb ckpt-e0012-s00000010.pb lock");
+  dft_store_close(s);
+}
+
 static ino_t inode(dft_store *s, const char *name, off_t *bytes) {
   struct stat info;
   assert_int_equal(stat(dft_store_path(s, name).text, &info), 0);
@@ -387,6 +401,7 @@ static void test_write_file(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       IN_DIRECTORY(test_names_and_retention),
+      IN_DIRECTORY(test_epochs_of_one_step),
       IN_DIRECTORY(test_nothing_there),
       IN_DIRECTORY(test_names_share_bytes),
       cmocka_unit_test(test_names_share_bytes),

@@ -200,6 +200,8 @@ static const wrong wrongs[] = {
     {DATA "model.alpha: 3\n" PHASE, NULL, "runs.d/a.yaml:2: unknown key 'model.alpha', did you mean"},
     {DATA PHASE, "phases.0.epocs=3",
      "command line: unknown key 'phases.0.epocs', did you mean 'phases.0.epochs'?"},
+    {DATA PHASE, "phases.0.optimizer.beta2_=0.9", /* swapped letters are one mistake, not two as for beta_1 */
+     "command line: unknown key 'phases.0.optimizer.beta2_', did you mean 'phases.0.optimizer.beta_2'?"},
     {DATA PHASE, "optimiser=adam",
      "command line: unknown key 'optimiser', did you mean 'phases.N.optimizer'?"},
     {DATA "seed: 1\nseed: 2\n" PHASE, NULL, "runs.d/a.yaml:3: duplicate key 'seed' (first on line 2)"},

@@ -102,6 +102,31 @@ static void npy_versions_and_types(void **state) {
   }
 }
 
+/* Floats within 0 ... 1 are probably not what preprocessing expects; what is all black says nothing. */
+static void small_values_are_doubted(void **state) {
+  (void)state;
+  static const struct {
+    float most;
+    dft_preprocessing preprocessing;
+    bool doubted;
+  } cases[] = {{0, DFT_PREPROCESS_UNIT, false},    {1, DFT_PREPROCESS_UNIT, true},
+               {1.5F, DFT_PREPROCESS_UNIT, false}, {-0.5F, DFT_PREPROCESS_MOBILENET_V2, true},
+               {-2, DFT_PREPROCESS_UNIT, false},   {1, DFT_PREPROCESS_NONE, false}};
+  for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+    char text[512];
+    bytes b = npy_header("<f4", "(12, 32, 32)");
+    for (int i = 0; i < IMAGES * PIXELS; i++) append(&b, i == 5000 ? &cases[k].most : (float[]){0}, 4);
+    save("small.npy", b);
+    dft_config c = make_config(DFT_DATA_NPY, "small.npy", "labels.npy", 3);
+    c.data.preprocessing = cases[k].preprocessing;
+    dft_dataset *d = open_train_only(&c);
+    dft_dataset_doubt(d, text, sizeof text);
+    assert_int_equal(strstr(text, "small.npy: no value seems to be beyond 1") != NULL, cases[k].doubted);
+    assert_true(cases[k].doubted || text[0] == '\0');
+    dft_dataset_free(d);
+  }
+}
+
 static void idx_with_channels(void **state) {
   (void)state;
   bytes b = idx_header(8, 4, (uint32_t[]){2, SIDE, SIDE, 3});
@@ -377,6 +402,7 @@ int main(void) {
       cmocka_unit_test(plain_gzip_and_npy_are_equal),
       cmocka_unit_test(fingerprint_sees_each_change),
       cmocka_unit_test(npy_versions_and_types),
+      cmocka_unit_test(small_values_are_doubted),
       cmocka_unit_test(idx_with_channels),
       cmocka_unit_test(labels_of_every_type),
       cmocka_unit_test(wrong_labels_are_refused),

@@ -196,6 +196,30 @@ static void unreadable_samples_are_told(void **state) {
   REFUSED(&c, DFT_EDATA, "bad/a/1.jpg: zero bytes");
 }
 
+/* A file that one may not read is one bad sample, no fault of the machine. Root may read all: as nobody. */
+static void forbidden_samples_are_told(void **state) {
+  (void)state;
+  static float out[3 * 32 * 32];
+  char warning[256];
+  save_bmp("locked/a/1.bmp", 1);
+  save_bmp("locked/b/1.bmp", 2);
+  dft_config c = folder_config(DFT_DATA_IMAGE_FOLDER, "locked", 2);
+  dft_dataset *d = open_train_only(&c);
+  assert_int_equal(chmod(".", 0755), 0);
+  assert_int_equal(chmod("locked/a/1.bmp", 0), 0);
+  const bool root = geteuid() == 0;
+  const bool changed = root && seteuid(65534) == 0;
+  if (root && !changed) skip(); /* a container that lets nobody change */
+  const dft_status locked = dft_dataset_check(d, 0, out, warning, sizeof warning);
+  const bool named = strstr(dft_error(), "locked/a/1.bmp: cannot open: Permission denied") != NULL;
+  const dft_status open = dft_dataset_check(d, 1, out, warning, sizeof warning);
+  if (changed) assert_int_equal(seteuid(0), 0);
+  assert_int_equal(locked, DFT_EDATA);
+  assert_true(named);
+  assert_int_equal(open, DFT_OK);
+  dft_dataset_free(d);
+}
+
 static int ticks;
 static void count_tick(void *context) {
   (void)context;
@@ -245,6 +269,7 @@ int main(void) {
       cmocka_unit_test(class_names_give_the_order),
       cmocka_unit_test(folders_that_do_not_fit_are_refused),
       cmocka_unit_test(unreadable_samples_are_told),
+      cmocka_unit_test(forbidden_samples_are_told),
       cmocka_unit_test(listing_ticks),
       cmocka_unit_test(fingerprint_is_of_names_labels_and_sizes),
   };

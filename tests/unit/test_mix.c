@@ -220,6 +220,11 @@ static void loss_of_two_labels(void **state) {
     if (shares[i] > 0.5F) assert_int_equal(correct[i], best == labels[i]);
     if (shares[i] < 0.5F) assert_int_equal(correct[i], best == others[i]);
   }
+  /* which of two equal labels is named first does not matter */
+  dft_cross_entropy_mixed(logits[0], others, labels, shares, ROWS, CLASSES, plain_loss, plain[0],
+                          plain_correct);
+  assert_int_equal(plain_correct[2], 1);
+  assert_int_equal(plain_correct[5], 0);
   /* all the weight on the first label: the bits of the plain loss */
   const float ones[ROWS] = {1, 1, 1, 1, 1, 1};
   dft_cross_entropy_mixed(logits[0], labels, others, ones, ROWS, CLASSES, loss, d[0], correct);

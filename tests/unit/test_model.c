@@ -1,5 +1,6 @@
 /* The table of layers, freezing and binding. Names and shapes against Keras are in tests/golden. */
 #include "dft/model.h"
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -65,6 +66,20 @@ static void unfreeze_last_counts_as_keras(void **state) {
   assert_true(trains(m, "block_15_depthwise"));
   for (int i = 0; i < m->param_count; i++)
     if (m->params[i].statistic) assert_false(m->params[i].trainable);
+  dft_model_free(m);
+}
+
+/* All layers are allowed, and not one more. */
+static void unfreeze_last_ends_at_the_first_layer(void **state) {
+  (void)state;
+  dft_model *m = new_model(1.0);
+  dft_config_phase phase = {.name = (char *)"tail", .unfreeze_last = m->base_layers};
+  assert_int_equal(dft_model_freeze(m, &phase, DFT_BN_SYNC), DFT_OK);
+  assert_true(trains(m, "Conv1"));
+  assert_int_equal(dft_model_tail_start(m), 0);
+  phase.unfreeze_last++;
+  assert_int_equal(dft_model_freeze(m, &phase, DFT_BN_SYNC), DFT_EUSAGE);
+  assert_non_null(strstr(dft_error(), "phase tail: unfreeze_last: 156, but the base has 155 layers"));
   dft_model_free(m);
 }
 
@@ -143,6 +158,27 @@ static void rename_layer(dft_weights *w, const char *from, const char *name) {
   }
 }
 
+/* "Conv_1" is a name that others give, too: one that fits by chance does not make a file go by names. */
+static void a_chance_name_is_no_order(void **state) {
+  (void)state;
+  dft_model *a = new_model(0.35), *b = new_model(0.35);
+  dft_weights w = {0};
+  dft_bind_result r;
+  dft_model_init(a, 1);
+  assert_int_equal(dft_model_export(a, 0, &w), DFT_OK);
+  for (int i = 0; i < w.count; i++) w.tensors[i].layer[0] = '_';
+  rename_layer(&w, "_onv_1", "Conv_1");
+  assert_non_null(dft_weights_find(&w, "Conv_1", "kernel"));
+  assert_int_equal(dft_model_bind(b, &w, "w", NULL, &r), DFT_OK);
+  assert_true(r.by_order);
+  assert_int_equal(r.bound, a->param_count - 2);
+  for (int i = 0; i < a->param_count; i++)
+    assert_memory_equal(a->params[i].data, b->params[i].data, (size_t)a->params[i].elements * sizeof(float));
+  dft_weights_free(&w);
+  dft_model_free(a);
+  dft_model_free(b);
+}
+
 /* Keras names a Dense by its number, the user by what it is for. */
 static void a_head_may_have_any_name(void **state) {
   (void)state;
@@ -212,19 +248,25 @@ static void a_head_above_other_layers_starts_fresh(void **state) {
   dft_model_free(m);
 }
 
+/* Nor do the same classes in another order fit. */
 static void foreign_classes_start_a_fresh_head(void **state) {
   (void)state;
   dft_model *a = new_model(0.35);
   dft_weights w = {0};
   assert_int_equal(dft_model_export(a, 0, &w), DFT_OK);
   static const char *const names[] = {"a", "b", "c", "d", "e"};
+  static const char *const of_files[][5] = {
+      {"a", "b", "c", "d", "e"}, {"a", "b", "c", "x", "e"}, {"c", "b", "a", "d", "e"}};
   w.classes = 5;
-  w.class_names = calloc(5, sizeof *w.class_names);
-  for (int i = 0; i < 5; i++) w.class_names[i] = strdup(i == 3 ? "x" : names[i]);
-  dft_bind_result r;
-  assert_int_equal(dft_model_bind(a, &w, "w", names, &r), DFT_OK);
-  assert_false(r.head);
-  assert_non_null(strstr(r.head_why, "other classes"));
+  for (int k = 0; k < 3; k++) {
+    w.class_names = (char **)of_files[k];
+    dft_bind_result r;
+    assert_int_equal(dft_model_bind(a, &w, "w", names, &r), DFT_OK);
+    assert_int_equal(r.head, k == 0);
+    if (k > 0) assert_string_equal(r.head_why, "the file's head is for other classes");
+  }
+  w.class_names = NULL;
+  w.classes = 0;
   dft_weights_free(&w);
   dft_model_free(a);
 }
@@ -249,18 +291,56 @@ static void initialisers(void **state) {
   dft_model_free(m);
 }
 
+/* Row of features of an image, from the folded network of this arithmetic. */
+static float *features(const dft_model *m, dft_prefix arithmetic) {
+  dft_kernels best;
+  dft_folded_net *net = NULL;
+  assert_int_equal(dft_ops_best(&best), DFT_OK);
+  assert_int_equal(dft_folded_new(m, dft_ops_get(best), 0, m->unit_count, arithmetic, &net), DFT_OK);
+  float *image = malloc((size_t)dft_model_boundary(m, 0) * sizeof *image);
+  float *row = malloc((size_t)m->features * sizeof *row);
+  assert_true(image != NULL && row != NULL);
+  for (int64_t i = 0; i < dft_model_boundary(m, 0); i++) image[i] = (float)(i * 7919 % 251) / 125 - 1;
+  assert_int_equal(dft_folded_run(net, image, row, 1), DFT_OK);
+  dft_folded_free(net);
+  free(image);
+  return row;
+}
+
+/* compute.prefix: bfloat16 changes the frozen network's numbers, by about what 8 bits of mantissa allow. */
+static void bfloat16_is_near_float32(void **state) {
+  (void)state;
+  dft_model *m = new_model(0.35);
+  dft_model_init(m, 1);
+  float *exact = features(m, DFT_PREFIX_FLOAT32), *rounded = features(m, DFT_PREFIX_BFLOAT16);
+  double squares = 0, errors = 0;
+  for (int i = 0; i < m->features; i++) {
+    const double error = (double)rounded[i] - (double)exact[i];
+    squares += (double)exact[i] * (double)exact[i];
+    errors += error * error;
+  }
+  const double relative = sqrt(errors / squares);
+  assert_true(relative > 1e-4 && relative < 2e-2);
+  free(exact);
+  free(rounded);
+  dft_model_free(m);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(layer_counts),
       cmocka_unit_test(too_small_is_refused),
       cmocka_unit_test(unfreeze_last_counts_as_keras),
+      cmocka_unit_test(unfreeze_last_ends_at_the_first_layer),
       cmocka_unit_test(head_only_needs_pooled_features),
       cmocka_unit_test(globs_and_names),
       cmocka_unit_test(binding),
+      cmocka_unit_test(a_chance_name_is_no_order),
       cmocka_unit_test(a_head_may_have_any_name),
       cmocka_unit_test(a_head_above_other_layers_starts_fresh),
       cmocka_unit_test(foreign_classes_start_a_fresh_head),
       cmocka_unit_test(initialisers),
+      cmocka_unit_test(bfloat16_is_near_float32),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -185,15 +185,28 @@ static void test_errors(void **state) {
   dft_report_close(r);
 }
 
-/* What the console shows at verbose 2, through the whole interface. */
-static void test_console(void **state) {
-  (void)state;
+/* Standard output goes to the file "console" between these two. */
+static int to_console_file(void) {
   char path[256];
   snprintf(path, sizeof path, "%s/console", directory);
   fflush(stdout);
   int saved = dup(STDOUT_FILENO), file = open(path, O_CREAT | O_TRUNC | O_WRONLY, 0600);
   assert_true(saved >= 0 && file >= 0);
   assert_true(dup2(file, STDOUT_FILENO) >= 0);
+  close(file);
+  return saved;
+}
+
+static void back_to_stdout(int saved) {
+  fflush(stdout);
+  dup2(saved, STDOUT_FILENO);
+  close(saved);
+}
+
+/* What the console shows at verbose 2, through the whole interface. */
+static void test_console(void **state) {
+  (void)state;
+  int saved = to_console_file();
   dft_report *r = NULL;
   dft_status status = dft_report_open(NULL, -1, false, NULL, 0, 0, &r);
   const dft_fact facts[] = {{"ranks", "2", true}, {"kernels", "avx2", false}};
@@ -209,14 +222,35 @@ static void test_console(void **state) {
     dft_report_epoch_end(r, &epoch, 10, .22);
     dft_report_close(r);
   }
-  dup2(saved, STDOUT_FILENO);
-  close(saved);
-  close(file);
+  back_to_stdout(saved);
   assert_int_equal(status, DFT_OK);
   assert_int_equal(verbose, 2); /* a file is no terminal */
   assert_string_equal(slurp("console"), "ranks    2\nkernels  avx2\nphase head\nEpoch 1/3\n"
                                         "10/10 - 0s - 22ms/step" VALIDATED
                                         "10/10 - 0s - 22ms/step - accuracy: 0.2000 - loss: 1.7041\n");
+}
+
+/* What follows a bar that was cut short, an error perhaps, begins on a line of its own. */
+static void test_cut_bar(void **state) {
+  (void)state;
+  const dft_step_report step = {.epoch = 1, .step = 1, .step_in_epoch = 1, .steps_per_epoch = 2};
+  for (int steps = 0; steps < 2; steps++) {
+    const int saved = to_console_file();
+    dft_report *r = NULL;
+    const dft_status status = dft_report_open(NULL, 1, false, NULL, 0, 0, &r);
+    if (status == DFT_OK) {
+      dft_report_epoch_begin(r, 1, 1);
+      if (steps > 0) dft_report_step(r, &step);
+      dft_report_close(r);
+    }
+    back_to_stdout(saved);
+    assert_int_equal(status, DFT_OK);
+    const char *text = slurp("console"), *newline = strchr(text, '\n');
+    if (steps == 0)
+      assert_string_equal(text, "");
+    else
+      assert_true(newline != NULL && newline[1] == '\0' && strstr(text, "1/2") != NULL);
+  }
 }
 
 static int make_directory(void **state) {
@@ -241,8 +275,8 @@ int main(int argc, char **argv) {
     return 0;
   }
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_epoch_line), cmocka_unit_test(test_bar),    cmocka_unit_test(test_files),
-      cmocka_unit_test(test_console),    cmocka_unit_test(test_errors),
+      cmocka_unit_test(test_epoch_line), cmocka_unit_test(test_bar),     cmocka_unit_test(test_files),
+      cmocka_unit_test(test_console),    cmocka_unit_test(test_cut_bar), cmocka_unit_test(test_errors),
   };
   return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

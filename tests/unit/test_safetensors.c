@@ -2,6 +2,7 @@
 #include "dft/safetensors.h"
 #include "unit/keras_sample.h"
 #include <math.h>
+#include <sys/mman.h>
 
 static char path[] = "/tmp/dft-safetensors-XXXXXX";
 
@@ -180,6 +181,25 @@ static void bad_files_are_refused(void **state) {
   assert_message("/nonexistent: cannot open");
 }
 
+/* 512 MiB of float16 are 1 GiB of float32: one value more is refused before anything is allocated for it. */
+static void too_many_weights_are_refused(void **state) {
+  (void)state;
+  enum { ELEMENTS = (1 << 28) + 1 };
+  char header[128];
+  dft_weights w;
+  const int used = snprintf(header, sizeof header, "{\"a/b\":" ENTRY("F16", "[%d]", "0", "%d") "}", ELEMENTS,
+                            2 * ELEMENTS);
+  const size_t bytes = 8 + (size_t)used + 2 * (size_t)ELEMENTS;
+  unsigned char *file =
+      mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  assert_true(file != MAP_FAILED);
+  file[0] = (unsigned char)used;
+  memcpy(file + 8, header, (size_t)used);
+  assert_int_equal(dft_safetensors_decode("x.safetensors", file, bytes, &w), DFT_EDATA);
+  assert_message("x.safetensors: a/b: with it there is more than 1 GiB of weights");
+  assert_int_equal(munmap(file, bytes), 0);
+}
+
 /* By tests/fuzz/corpus/make_export_seeds.py, with safetensors' own library. The sample's values are whole
  * 512ths, which float16 has too. */
 static void files_of_the_library_give_the_sample(void **state) {
@@ -200,7 +220,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(written_files_read_back),    cmocka_unit_test(names_end_in_layer_and_variable),
       cmocka_unit_test(other_types_become_float32), cmocka_unit_test(files_of_the_library_give_the_sample),
-      cmocka_unit_test(bad_files_are_refused),
+      cmocka_unit_test(bad_files_are_refused),      cmocka_unit_test(too_many_weights_are_refused),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -99,6 +99,8 @@ static void test_csv(void **state) {
   assert_written(dft_csv_text, "a,b", "\"a,b\"");
   assert_written(dft_csv_text, "12\" pizza", "\"12\"\" pizza\"");
   assert_written(dft_csv_text, "two\r\nlines", "\"two\r\nlines\"");
+  assert_written(dft_csv_text, "two\nlines", "\"two\nlines\"");
+  assert_written(dft_csv_text, "two\rlines", "\"two\rlines\""); /* as old Macs have them */
   assert_written(dft_csv_text, "", "");
 }
 

@@ -8,6 +8,40 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* FNV-1a */
+static uint64_t hash_bytes(uint64_t hash, const void *data, size_t bytes) {
+  for (size_t i = 0; i < bytes; i++) hash = (hash ^ ((const unsigned char *)data)[i]) * 1099511628211u;
+  return hash;
+}
+static const uint64_t hash_start = 14695981039346656037u;
+
+dft_status dft_first_other(dft_comm *comm, uint64_t value, int *other) {
+  void *all;
+  DFT_TRY(dft_comm_allgather_new(comm, &value, sizeof value, &all));
+  const uint64_t *values = all;
+  *other = 0;
+  for (int r = dft_comm_size(comm) - 1; r > 0; r--)
+    if (values[r] != values[0]) *other = r;
+  free(all);
+  return DFT_OK;
+}
+
+/* Overrides are each rank's own. Paths may differ between hosts, what is done at which step may not. */
+static dft_status same_config(dft_comm *comm, const dft_config *c) {
+  char *deciding = NULL;
+  DFT_TRY(dft_comm_agree(comm, dft_config_deciding(c, &deciding)));
+  const int64_t rest[] = {c->checkpoint.every_epochs, c->checkpoint.every_steps,
+                          c->log.trace_steps,         c->cache.mode,
+                          c->distributed.backend,     c->distributed.shards};
+  const uint64_t mine = hash_bytes(hash_bytes(hash_start, deciding, strlen(deciding)), rest, sizeof rest);
+  free(deciding);
+  int other;
+  DFT_TRY(dft_first_other(comm, mine, &other));
+  if (other == 0) return DFT_OK;
+  return dft_fail(DFT_EUSAGE, "rank %d (host %s) was started with other key=value than rank 0", other,
+                  dft_comm_host(comm, other));
+}
+
 dft_status dft_load_config(dft_comm *comm, const dft_config_source *source, dft_config **config) {
   *config = NULL;
   char *text = NULL;
@@ -21,24 +55,21 @@ dft_status dft_load_config(dft_comm *comm, const dft_config_source *source, dft_
   DFT_TRY_TO(status, dft_comm_bcast(comm, 0, text, (size_t)bytes), done);
   status = dft_comm_agree(
       comm, dft_config_parse(source->path, text, source->overrides, source->override_count, config));
+  if (status == DFT_OK) status = same_config(comm, *config);
 done:
   free(text);
+  if (status != DFT_OK) dft_config_free(*config);
+  if (status != DFT_OK) *config = NULL;
   return status;
 }
 
-/* FNV-1a: ranks that share a host and a CPU mask share its cores. */
-static uint64_t hash_bytes(uint64_t hash, const void *data, size_t bytes) {
-  for (size_t i = 0; i < bytes; i++) hash = (hash ^ ((const unsigned char *)data)[i]) * 1099511628211u;
-  return hash;
-}
-
-/* Cores of this rank's affinity mask divided by the ranks that share the mask. */
+/* Cores of this rank's affinity mask divided by the ranks of its host that share the mask. */
 static dft_status cores_per_rank(dft_comm *comm, int *cores) {
   cpu_set_t mask;
   CPU_ZERO(&mask);
   int available = sched_getaffinity(0, sizeof mask, &mask) == 0 ? CPU_COUNT(&mask) : 1;
   const char *host = dft_comm_host(comm, dft_comm_rank(comm));
-  uint64_t mine = hash_bytes(hash_bytes(14695981039346656037u, host, strlen(host)), &mask, sizeof mask);
+  uint64_t mine = hash_bytes(hash_bytes(hash_start, host, strlen(host)), &mask, sizeof mask);
   void *all;
   int sharing = 1;
   DFT_TRY(dft_comm_allgather_new(comm, &mine, sizeof mine, &all));
@@ -237,17 +268,6 @@ void dft_tell_data(const dft_dataset *data, bool files) {
   if (line[0] != '\0') dft_warn("%s", line);
   if (files) dft_passed_over_line(data, line, sizeof line);
   if (files && line[0] != '\0') dft_note("%s", line);
-}
-
-dft_status dft_first_other(dft_comm *comm, uint64_t value, int *other) {
-  void *all;
-  DFT_TRY(dft_comm_allgather_new(comm, &value, sizeof value, &all));
-  const uint64_t *values = all;
-  *other = 0;
-  for (int r = dft_comm_size(comm) - 1; r > 0; r--)
-    if (values[r] != values[0]) *other = r;
-  free(all);
-  return DFT_OK;
 }
 
 dft_status dft_same_data(dft_comm *comm, const dft_dataset *data, const char *what, uint64_t *fingerprint) {

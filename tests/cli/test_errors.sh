@@ -18,6 +18,10 @@ grep -q "epochs" "$work/out" || fail "the nearest key is not named"
 both 2 "data.batch_size" "$config" data.batch_size=ten
 both 2 "phases.1.unfreeze_last" "$config" phases.1.unfreeze_last=-3
 expect 2 "distributed.shards" np_quiet 3 "$config" distributed.shards=2
+for key in model.alpha=0.5 phases.0.epochs=3 checkpoint.every_steps=2; do
+  expect 2 "rank 2 (host" timeout -k 5 120 mpirun --oversubscribe --bind-to none -np 2 "$DFT" "$config" : -np 1 "$DFT" "$config" $key
+  grep -q "was started with other key=value than rank 0" "$work/out" || fail "$key of one rank"
+done
 DFT_KERNELS=portable both 2 "distributed.backend: nccl needs a GPU for every rank" "$config" distributed.backend=nccl
 DFT_KERNELS=portable both 2 "compute.precision: tf32 is for GPUs" "$config" compute.precision=tf32
 DFT_CUDA_MODULE="$work/none.so" DFT_KERNELS=cuda both 2 "none.so: no such file" "$config"

@@ -124,8 +124,7 @@ static void open_step(step *s, double dropout) {
   assert_non_null(s->x);
   dft_rng_floats(11, DFT_STREAM_RANDOM_IMAGE, 0, 0, s->x, (size_t)(row * SAMPLES));
   for (int i = 0; i < SAMPLES; i++) s->labels[i] = i % CLASSES;
-  s->batch = (dft_batch){
-      .map = &s->map, .global = SAMPLES, .samples = numbers, .labels = s->labels, .seed = 7, .epoch = 2};
+  s->batch = (dft_batch){.map = &s->map, .global = SAMPLES, .samples = numbers, .seed = 7, .epoch = 2};
   const dft_tail_hooks hooks = {.context = s, .sum = sum, .gradient = gradient, .ready = ready};
   assert_int_equal(dft_tail_new(m, best_ops(), SAMPLES, s->map.nodes, dropout, &hooks, &s->tail), DFT_OK);
 }

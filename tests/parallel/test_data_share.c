@@ -161,7 +161,7 @@ int main(void) {
   folders_are_listed_once();
   other_keys_are_refused();
   OK(dft_comm_barrier(world));
-  if (rank == 0) CHECK(system("rm -r folder extra run plan.yaml") == 0, " ");
+  if (rank == 0) CHECK(system("rm -rf folder extra run plan.yaml") == 0, " ");
   static const char *const names[] = {"images.idx", "images.idx.gz", "short.idx.gz", "labels.idx"};
   for (int i = 0; rank == 0 && i < 4; i++) (void)unlink(names[i]);
   if (rank == 0) CHECK(chdir("/") == 0 && rmdir(directory) == 0, "%s", directory);

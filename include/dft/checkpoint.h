@@ -35,6 +35,21 @@ typedef struct dft_epoch {
   double accuracy, loss, val_accuracy, val_loss, learning_rate;
 } dft_epoch;
 
+/* Where a run is. The same on all ranks. */
+typedef struct dft_position {
+  int phase;                               /* 0-based; the last one when the run is finished */
+  int phase_epoch;                         /* finished epochs in this phase */
+  int epoch;                               /* finished epochs over all phases */
+  int64_t step;                            /* optimizer steps over all phases */
+  int64_t position;                        /* samples done in the running epoch, of which */
+  int64_t left_out;                        /* so many could not be read */
+  double loss_sum, correct_sum, count_sum; /* running sums of the running epoch */
+  int skipped;                             /* the last steps in a row that were skipped as not finite */
+  double best;                             /* best monitored value; NAN: none yet */
+  int best_epoch;                          /* its epoch, 1-based over all phases */
+  bool finished;
+} dft_position;
+
 typedef struct dft_state {
   /* model */
   char *model_name;
@@ -48,31 +63,20 @@ typedef struct dft_state {
    * "kernel/velocity", ... */
   dft_weights slots;
   int64_t iterations; /* optimizer steps taken in this phase */
-  /* position */
   int shards;
-  int phase;                               /* 0-based; the last one when the run is finished */
-  int phase_epoch;                         /* finished epochs in this phase */
-  int epoch;                               /* finished epochs over all phases */
-  int64_t step;                            /* optimizer steps over all phases */
-  int64_t position;                        /* samples done in the running epoch */
-  double loss_sum, correct_sum, count_sum; /* running sums of the running epoch */
-  int skipped;                             /* the last steps in a row that were skipped as not finite */
-  int64_t left_out;                        /* samples of the running epoch that could not be read */
+  dft_position at;
   int64_t seed;
-  double best; /* best monitored value; NAN: none yet */
-  int best_epoch;
   dft_epoch *history;
   int history_count;
   char *deciding; /* dft_config_deciding */
   uint64_t data_fingerprint;
   uint64_t validation_fingerprint; /* 0: no validation data, or from before this was kept */
   int64_t train_count;
-  bool finished;
 } dft_state;
 
 /* Whether this is a model that was exported, which no run can go on from: a run's own state has steps. */
 static inline bool dft_state_is_export(const dft_state *s) {
-  return s->step == 0;
+  return s->at.step == 0;
 }
 
 void dft_state_free(dft_state *s); /* releases the contents and zeroes the struct; NULL is fine */

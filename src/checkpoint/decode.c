@@ -120,17 +120,17 @@ static dft_status get_position(const char *name, const Dft__Position *p, int64_t
       p->left_out < 0 || iterations < 0)
     return dft_fail(DFT_EDATA, "%s: a position is negative (phase %d, epoch %d, step %lld)", name, p->phase,
                     p->epoch, (long long)p->step);
-  s->phase = p->phase;
-  s->phase_epoch = p->phase_epoch;
-  s->epoch = p->epoch;
-  s->step = p->step;
-  s->position = p->samples;
-  s->loss_sum = p->loss_sum;
-  s->correct_sum = p->correct_sum;
-  s->count_sum = p->count_sum;
-  s->finished = p->finished;
-  s->skipped = p->skipped;
-  s->left_out = p->left_out;
+  s->at.phase = p->phase;
+  s->at.phase_epoch = p->phase_epoch;
+  s->at.epoch = p->epoch;
+  s->at.step = p->step;
+  s->at.position = p->samples;
+  s->at.loss_sum = p->loss_sum;
+  s->at.correct_sum = p->correct_sum;
+  s->at.count_sum = p->count_sum;
+  s->at.finished = p->finished;
+  s->at.skipped = p->skipped;
+  s->at.left_out = p->left_out;
   s->iterations = iterations;
   return DFT_OK;
 }
@@ -149,8 +149,8 @@ static dft_status get_run(const char *name, const Dft__Run *r, dft_state *s) {
   s->data_fingerprint = r->data_fingerprint;
   s->train_count = r->train_count;
   s->validation_fingerprint = r->has_validation_fingerprint ? r->validation_fingerprint : 0;
-  s->best = r->has_best ? r->best : NAN;
-  s->best_epoch = r->best_epoch;
+  s->at.best = r->has_best ? r->best : NAN;
+  s->at.best_epoch = r->best_epoch;
   return copy_text(r->deciding, &s->deciding);
 }
 

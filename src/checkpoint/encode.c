@@ -94,19 +94,19 @@ static void set_model(Dft__Model *m, const dft_state *s) {
 
 static void set_position(Dft__Position *p, const dft_state *s) {
   dft__position__init(p);
-  p->phase = s->phase;
-  p->phase_epoch = s->phase_epoch;
-  p->epoch = s->epoch;
-  p->step = s->step;
-  p->samples = s->position;
-  p->loss_sum = s->loss_sum;
-  p->correct_sum = s->correct_sum;
-  p->count_sum = s->count_sum;
-  p->finished = s->finished;
-  p->has_skipped = s->skipped > 0;
-  p->skipped = s->skipped;
-  p->has_left_out = s->left_out > 0;
-  p->left_out = s->left_out;
+  p->phase = s->at.phase;
+  p->phase_epoch = s->at.phase_epoch;
+  p->epoch = s->at.epoch;
+  p->step = s->at.step;
+  p->samples = s->at.position;
+  p->loss_sum = s->at.loss_sum;
+  p->correct_sum = s->at.correct_sum;
+  p->count_sum = s->at.count_sum;
+  p->finished = s->at.finished;
+  p->has_skipped = s->at.skipped > 0;
+  p->skipped = s->at.skipped;
+  p->has_left_out = s->at.left_out > 0;
+  p->left_out = s->at.left_out;
 }
 
 static void set_run(Dft__Run *r, const dft_state *s) {
@@ -118,9 +118,9 @@ static void set_run(Dft__Run *r, const dft_state *s) {
   r->train_count = s->train_count;
   r->has_validation_fingerprint = s->validation_fingerprint != 0;
   r->validation_fingerprint = s->validation_fingerprint;
-  r->has_best = !isnan(s->best);
-  r->best = s->best;
-  r->best_epoch = s->best_epoch;
+  r->has_best = !isnan(s->at.best);
+  r->best = s->at.best;
+  r->best_epoch = s->at.best_epoch;
 }
 
 static void set_top(message *m, const dft_state *s) {

@@ -23,23 +23,24 @@ static void print_model(const dft_state *s, FILE *out) {
 static void print_position(const dft_state *s, FILE *out) {
   const bool exported = dft_state_is_export(s);
   if (exported)
-    fprintf(out, "%-14sexported after %d epochs, without optimizer and history", "position", s->epoch);
+    fprintf(out, "%-14sexported after %d epochs, without optimizer and history", "position", s->at.epoch);
   else
     fprintf(out, "%-14s%s: %d epochs, %" PRId64 " steps done", "position",
-            s->finished ? "finished" : "not finished", s->epoch, s->step);
-  if (!s->finished && !exported)
-    fprintf(out, "; phase %d, %d epochs and %" PRId64 " steps of it", s->phase + 1, s->phase_epoch,
+            s->at.finished ? "finished" : "not finished", s->at.epoch, s->at.step);
+  if (!s->at.finished && !exported)
+    fprintf(out, "; phase %d, %d epochs and %" PRId64 " steps of it", s->at.phase + 1, s->at.phase_epoch,
             s->iterations);
   fputc('\n', out);
-  if (s->position > 0)
-    fprintf(out, "%-14sin the running epoch %" PRId64 " samples: accuracy %.4f, loss %.4f\n", "", s->position,
-            s->count_sum > 0 ? s->correct_sum / s->count_sum : NAN,
-            s->count_sum > 0 ? s->loss_sum / s->count_sum : NAN);
-  if (s->skipped > 0) fprintf(out, "%-14sthe last %d steps were skipped as not finite\n", "", s->skipped);
-  if (isnan(s->best))
+  if (s->at.position > 0)
+    fprintf(out, "%-14sin the running epoch %" PRId64 " samples: accuracy %.4f, loss %.4f\n", "",
+            s->at.position, s->at.count_sum > 0 ? s->at.correct_sum / s->at.count_sum : NAN,
+            s->at.count_sum > 0 ? s->at.loss_sum / s->at.count_sum : NAN);
+  if (s->at.skipped > 0)
+    fprintf(out, "%-14sthe last %d steps were skipped as not finite\n", "", s->at.skipped);
+  if (isnan(s->at.best))
     print_row(out, "best", "none yet");
   else
-    fprintf(out, "%-14s%.6g in epoch %d\n", "best", s->best, s->best_epoch);
+    fprintf(out, "%-14s%.6g in epoch %d\n", "best", s->at.best, s->at.best_epoch);
   fprintf(out, "%-14sseed %" PRId64 ", %d shards\n", "run", s->seed, s->shards);
   fprintf(out, "%-14s%" PRId64 " samples, fingerprint %016" PRIx64 "\n", "training data", s->train_count,
           s->data_fingerprint);

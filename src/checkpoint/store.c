@@ -212,7 +212,7 @@ static dft_status find_latest(dft_store *s, const listing *l, dft_state *state, 
     *damaged += !have_final;
   }
   for (int i = 0; i < l->count && status == DFT_OK && !good; i++) {
-    if (have_final && l->entries[i].step <= final.step) break;
+    if (have_final && l->entries[i].step <= final.at.step) break;
     status = try_read(dft_store_path(s, l->entries[i].name).text, state, &good);
     *damaged += status == DFT_OK && !good;
     if (good) *name = l->entries[i].name;
@@ -274,7 +274,7 @@ static dft_status retain(dft_store *s, int64_t step, int keep) {
 dft_status dft_store_save(dft_store *s, const dft_state *state, unsigned names, int keep) {
   char numbered[64];
   dft_path written = {""};
-  name_of(state->epoch, state->step, numbered, sizeof numbered);
+  name_of(state->at.epoch, state->at.step, numbered, sizeof numbered);
   const char *const name[] = {"best.pb", numbered, "final.pb"}; /* as the bits of dft_save_as */
   for (int i = 0; i < 3; i++) {
     if (!(names >> i & 1u)) continue;
@@ -284,5 +284,5 @@ dft_status dft_store_save(dft_store *s, const dft_state *state, unsigned names, 
     written = path;
   }
   s->has_final = s->has_final || names & DFT_SAVE_FINAL;
-  return names & DFT_SAVE_NUMBERED && keep >= 1 ? retain(s, state->step, keep) : DFT_OK;
+  return names & DFT_SAVE_NUMBERED && keep >= 1 ? retain(s, state->at.step, keep) : DFT_OK;
 }

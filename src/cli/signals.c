@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 static const double patience_s = 2.0;
-static _Atomic double
-    told_s; /* when the first TERM or INT came; 0: none has. Threads may handle them at once */
+/* When the first of them came; 0: none has. Two threads may be in handlers at once. */
+static _Atomic double told_s;
 
 static void ask(int number) {
   dft_request_stop();

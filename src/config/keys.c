@@ -176,11 +176,10 @@ const dft_key dft_keys[] = {
     {"unfreeze_last", DFT_KEY_INT64, OF(unfreeze_last), FROM(0, 100000), .preset = "0", DECIDES,
      .keras = "base.layers[-N:]",
      .help =
-         "The last N layers of the base are trainable, the pooling layer that ends it among them, as with "
-         "MobileNetV2(pooling='avg'): where GlobalAveragePooling2D is a layer of its own above the base, "
-         "Keras' N is "
-         "N + 1 here. The head always is; a phase's "
-         "set is complete, not added to the one before. At most one of the three unfreeze keys."},
+         "The last N layers of the base are trainable, among them the pooling layer that ends it, as with "
+         "MobileNetV2(pooling='avg'); where GlobalAveragePooling2D is a layer of its own above the base, "
+         "Keras' N is N + 1 here. The head always is; a phase's set is complete, not added to the one "
+         "before. At most one of the three unfreeze keys."},
     {"unfreeze_from", DFT_KEY_TEXT, OF(unfreeze_from), DECIDES, .keras = "layer.trainable",
      .help = "This layer of the base and all after it are trainable."},
     {"unfreeze", DFT_KEY_TEXTS, OF(unfreeze), .count_offset = offsetof(dft_config_phase, unfreeze_count),
@@ -276,8 +275,7 @@ const dft_key dft_keys[] = {
     {"checkpoint.resume", DFT_KEY_PATH, AT(checkpoint.resume), .words = "auto none", .preset = "auto",
      .keras = "BackupAndRestore",
      .help = "auto: go on from the newest checkpoint in run_dir; none: refuse a run_dir that has any; or a "
-             "checkpoint's "
-             "path, also where run_dir has newer ones."},
+             "checkpoint's path, also where run_dir has newer ones."},
     {"checkpoint.monitor", DFT_KEY_WORD, AT(checkpoint.monitor), .words = "val_loss val_accuracy",
      .preset = "val_loss", DECIDES, .keras = "ModelCheckpoint(monitor)",
      .help = "What best.pb is best in; val_loss means loss where there is no validation."},

@@ -74,7 +74,8 @@ static dft_status add_path(dft_inputs *inputs, const char *path, const dft_share
 /* Waits for standard input to have something, or its end; other ranks wait for this one meanwhile. */
 static void await_input(const dft_share *share) {
   struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
-  while (poll(&input, 1, TICK_MS) == 0) share->tick(share->context);
+  do share->tick(share->context);
+  while (poll(&input, 1, TICK_MS) == 0);
 }
 
 /* Adds the whole lines of text[bytes], or with `end` all of it; returns the bytes that it has taken. */

@@ -102,7 +102,9 @@ static void drop_all(packing *p) {
   drop_output(&p->shard);
   drop_output(&p->table);
   drop_output(&p->names);
-  (void)unlink(p->table.path); /* published before what failed, if it is there: the directory was empty */
+  /* What is there already has been published before what failed: the directory was empty. */
+  (void)unlink(p->table.path);
+  (void)unlink(p->names.path);
   for (int64_t i = 0; i < p->begun; i++)
     if (name_shard(&p->shard, p->directory, i) == DFT_OK) {
       (void)unlink(p->shard.temporary);

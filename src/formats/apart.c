@@ -9,7 +9,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { MOST_CPU_S = 30 };                                /* Keras' own files take less than one */
+/* Keras' own files take less than one. */
+enum { MOST_CPU_S = 30 };
 static const rlim_t most_memory_bytes = (rlim_t)3 << 30; /* weights of up to 1 GiB, in some copies */
 
 /* Shared with the child. */

@@ -116,9 +116,9 @@ static dft_status export_checkpoint(dft_state *s, const char *output) {
   s->slots = (dft_weights){0};
   for (int i = 0; i < s->history_count; i++) free(s->history[i].phase);
   s->history_count = 0;
-  s->iterations = s->step = s->position = 0;
-  s->loss_sum = s->correct_sum = s->count_sum = 0;
-  s->left_out = s->skipped = 0;
+  s->iterations = s->at.step = s->at.position = 0;
+  s->at.loss_sum = s->at.correct_sum = s->at.count_sum = 0;
+  s->at.left_out = s->at.skipped = 0;
   return dft_state_write(s, output);
 }
 

@@ -32,7 +32,7 @@ static dft_status copy_history(const dft_run *run, dft_state *s) {
 /* What of an earlier state of this phase can be written over: its tensors, whose memory is there already. */
 static void keep_tensors(const dft_run *run, dft_state *s) {
   dft_weights weights = s->weights, slots = s->slots;
-  if (s->phase != run->at.phase || run->at.finished) {
+  if (s->at.phase != run->at.phase || run->at.finished) {
     dft_weights_free(&weights);
     dft_weights_free(&slots);
   }
@@ -53,23 +53,11 @@ dft_status dft_state_of(const dft_run *run, dft_state *s) {
                    .width = c->model.width,
                    .classes = c->model.classes,
                    .shards = run->shards,
-                   .phase = at->phase,
-                   .phase_epoch = at->phase_epoch,
-                   .epoch = at->epoch,
-                   .step = at->step,
-                   .position = at->position,
-                   .loss_sum = at->loss_sum,
-                   .correct_sum = at->correct_sum,
-                   .count_sum = at->count_sum,
-                   .skipped = at->skipped,
-                   .left_out = at->left_out,
+                   .at = *at,
                    .seed = c->seed,
-                   .best = at->best,
-                   .best_epoch = at->best_epoch,
                    .data_fingerprint = run->fingerprint[DFT_SET_TRAIN],
                    .validation_fingerprint = run->fingerprint[DFT_SET_VALIDATION],
-                   .train_count = dft_dataset_count(run->data[DFT_SET_TRAIN]),
-                   .finished = at->finished};
+                   .train_count = dft_dataset_count(run->data[DFT_SET_TRAIN])};
   s->model_name = strdup(c->model.name);
   s->pooling = strdup(dft_pooling_words[c->model.pooling]);
   s->preprocessing = strdup(dft_preprocessing_words[c->data.preprocessing]);
@@ -89,14 +77,14 @@ dft_status dft_state_of(const dft_run *run, dft_state *s) {
 /* A run can go on only from a state that this config, this data and these ranks would have reached. */
 static dft_status fits(const dft_run *run, const dft_state *s, const char *path) {
   const dft_config *c = run->config;
-  DFT_TRY(
-      dft_context(dft_config_compatible(c, s->deciding, s->phase), "%s cannot go on with this config", path));
+  DFT_TRY(dft_context(dft_config_compatible(c, s->deciding, s->at.phase), "%s cannot go on with this config",
+                      path));
   if (s->data_fingerprint != run->fingerprint[DFT_SET_TRAIN])
     return dft_fail(
         DFT_EUSAGE,
         "%s was trained on other data (%lld samples then, %lld now, or other contents): use another run_dir",
         path, (long long)s->train_count, (long long)dft_dataset_count(run->data[DFT_SET_TRAIN]));
-  const bool measured = s->epoch > 0 && s->validation_fingerprint != 0;
+  const bool measured = s->at.epoch > 0 && s->validation_fingerprint != 0;
   if (measured && s->validation_fingerprint != run->fingerprint[DFT_SET_VALIDATION])
     return dft_fail(DFT_EUSAGE,
                     "%s was measured on another data.validation (other samples or contents), its best epoch "
@@ -120,19 +108,7 @@ static dft_status adopt(dft_run *run, dft_state *s, const char *path) {
   dft_bind_result bound = {0};
   DFT_TRY(dft_model_bind(run->model, &s->weights, path, NULL, &bound));
   if (!bound.head) return dft_fail(DFT_EDATA, "%s: %s", path, bound.head_why);
-  run->at = (dft_position){.phase = s->phase,
-                           .phase_epoch = s->phase_epoch,
-                           .epoch = s->epoch,
-                           .step = s->step,
-                           .position = s->position,
-                           .loss_sum = s->loss_sum,
-                           .correct_sum = s->correct_sum,
-                           .count_sum = s->count_sum,
-                           .skipped = s->skipped,
-                           .left_out = s->left_out,
-                           .best = s->best,
-                           .best_epoch = s->best_epoch,
-                           .finished = s->finished};
+  run->at = s->at;
   run->shards = s->shards;
   run->history = s->history;
   run->history_count = s->history_count;

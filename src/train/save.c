@@ -63,7 +63,7 @@ static void settle(dft_run *run) {
 }
 
 void dft_save_take_back(dft_run *run) {
-  if (run->writer != NULL && (run->writer->state.phase != run->at.phase || run->at.finished)) settle(run);
+  if (run->writer != NULL && (run->writer->state.at.phase != run->at.phase || run->at.finished)) settle(run);
 }
 
 /* Waits for the write under way, if there is one, and tells how it went. */

@@ -55,18 +55,6 @@ typedef struct dft_phase {
   dft_device_run *device; /* NULL: the host computes */
 } dft_phase;
 
-/* Position of the run: what a checkpoint carries beside the tensors. Equal on all ranks. */
-typedef struct dft_position {
-  int phase, phase_epoch, epoch;
-  int64_t step, position;
-  double loss_sum, correct_sum, count_sum;
-  int skipped;      /* steps in a row */
-  int64_t left_out; /* samples of the running epoch that could not be read */
-  double best;
-  int best_epoch;
-  int finished;
-} dft_position;
-
 /* Where reading ahead has come to (ahead.c). */
 typedef struct dft_ahead {
   dft_prefetch *prefetch; /* NULL: nothing is read ahead */

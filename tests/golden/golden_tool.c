@@ -67,9 +67,9 @@ static int write_weights(const char *dir, double alpha, int size) {
                      .preprocessing = strdup("mobilenet_v2"),
                      .resize = strdup("stretch"),
                      .shards = 8,
-                     .best = NAN,
+                     .at.best = NAN,
                      .deciding = strdup(""),
-                     .finished = true};
+                     .at.finished = true};
   snprintf(path, sizeof path, "%s/weights.pb", dir);
   dft_status status = dft_model_export(model, 0, &state.weights);
   if (status == DFT_OK) status = dft_state_write(&state, path);

@@ -127,13 +127,14 @@ static void test_round_trip(void **state) {
   assert_string_equal(a.resize, b.resize);
   assert_string_equal(a.deciding, b.deciding);
   assert_true(a.alpha == b.alpha && a.height == b.height && a.width == b.width && a.classes == b.classes);
-  assert_true(a.iterations == b.iterations && a.shards == b.shards && a.phase == b.phase);
-  assert_true(a.phase_epoch == b.phase_epoch && a.epoch == b.epoch && a.step == b.step);
-  assert_true(a.position == b.position && a.loss_sum == b.loss_sum && a.correct_sum == b.correct_sum);
-  assert_true(a.count_sum == b.count_sum && a.seed == b.seed && a.best == b.best);
-  assert_true(a.best_epoch == b.best_epoch && a.data_fingerprint == b.data_fingerprint);
+  assert_true(a.iterations == b.iterations && a.shards == b.shards && a.seed == b.seed);
+  assert_true(a.at.phase == b.at.phase && a.at.phase_epoch == b.at.phase_epoch && a.at.epoch == b.at.epoch);
+  assert_true(a.at.step == b.at.step && a.at.position == b.at.position);
+  assert_true(a.at.loss_sum == b.at.loss_sum && a.at.correct_sum == b.at.correct_sum);
+  assert_true(a.at.count_sum == b.at.count_sum && a.at.skipped == b.at.skipped);
+  assert_true(a.at.best == b.at.best && a.at.best_epoch == b.at.best_epoch && a.at.finished == b.at.finished);
+  assert_true(a.data_fingerprint == b.data_fingerprint && a.train_count == b.train_count);
   assert_true(a.validation_fingerprint == b.validation_fingerprint);
-  assert_true(a.train_count == b.train_count && a.finished == b.finished && a.skipped == b.skipped);
   assert_same_weights(&a.weights, &b.weights);
   assert_same_weights(&a.slots, &b.slots);
   assert_same_history(&a, &b);
@@ -170,18 +171,18 @@ static void test_empty_state(void **state) {
                  .alpha = 1.0,
                  .height = 32,
                  .width = 32,
-                 .best = NAN,
-                 .skipped = 4,
-                 .left_out = 5},
+                 .at.best = NAN,
+                 .at.skipped = 4,
+                 .at.left_out = 5},
             b;
   unsigned char *bytes;
   size_t count;
   assert_int_equal(dft_state_encode(&a, &bytes, &count), DFT_OK);
   assert_int_equal(dft_state_decode("x", bytes, count, &b), DFT_OK);
   assert_string_equal(b.model_name, "");
-  assert_true(isnan(b.best));
-  assert_int_equal(b.skipped, 4);
-  assert_int_equal(b.left_out, 5);
+  assert_true(isnan(b.at.best));
+  assert_int_equal(b.at.skipped, 4);
+  assert_int_equal(b.at.left_out, 5);
   assert_null(b.weights.class_names);
   assert_int_equal(b.weights.count + b.slots.count + b.history_count, 0);
   dft_state_free(&b);
@@ -258,7 +259,7 @@ static void test_wrong_numbers(void **state) {
     const char *why;
   } cases[] = {{&s.height, 0, "impossible model"},   {&s.classes, 4, "3 class names for 4 classes"},
                {&s.classes, -1, "impossible model"}, {&s.shards, 6, "6 shards: not a power of two"},
-               {&s.epoch, -1, "negative"},           {&s.best_epoch, -2, "negative"}};
+               {&s.at.epoch, -1, "negative"},        {&s.at.best_epoch, -2, "negative"}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     sample_state(&s);
     *cases[i].value = cases[i].wrong;

@@ -68,8 +68,8 @@ static dft_store *open_store(void) {
 static void save(dft_store *store, int epoch, int64_t step, int keep) {
   dft_state s;
   sample_state(&s);
-  s.epoch = epoch;
-  s.step = step;
+  s.at.epoch = epoch;
+  s.at.step = step;
   if (dft_store_save(store, &s, DFT_SAVE_NUMBERED, keep) != DFT_OK) fail_msg("%s", dft_error());
   dft_state_free(&s);
 }
@@ -77,7 +77,7 @@ static void save(dft_store *store, int epoch, int64_t step, int keep) {
 static void save_final(dft_store *store, int64_t step) {
   dft_state s;
   sample_state(&s);
-  s.step = step;
+  s.at.step = step;
   assert_int_equal(dft_store_save(store, &s, DFT_SAVE_FINAL, 0), DFT_OK);
   dft_state_free(&s);
 }
@@ -99,7 +99,7 @@ static void assert_latest(dft_store *store, const char *name, int64_t step, cons
   assert_int_equal(status, DFT_OK);
   assert_true(found);
   assert_string_equal(path, dft_store_path(store, name).text);
-  assert_int_equal(s.step, step);
+  assert_int_equal(s.at.step, step);
   if (warnings == NULL)
     assert_string_equal(said, "");
   else if (strstr(said, warnings) == NULL)
@@ -162,8 +162,8 @@ static void test_names_share_bytes(void **state) {
   dft_state first, second;
   off_t bytes, other;
   sample_state(&first);
-  first.epoch = 1;
-  first.step = 10;
+  first.at.epoch = 1;
+  first.at.step = 10;
   assert_false(dft_store_has_final(s));
   assert_int_equal(dft_store_save(s, &first, DFT_SAVE_BEST | DFT_SAVE_NUMBERED | DFT_SAVE_FINAL, 3), DFT_OK);
   assert_true(dft_store_has_final(s));
@@ -173,13 +173,13 @@ static void test_names_share_bytes(void **state) {
   assert_int_equal(dft_store_save(s, &first, DFT_SAVE_BEST | DFT_SAVE_NUMBERED, 3),
                    DFT_OK); /* again, over itself */
   sample_state(&second);
-  second.epoch = 2;
-  second.step = 20;
+  second.at.epoch = 2;
+  second.at.step = 20;
   assert_int_equal(dft_store_save(s, &second, DFT_SAVE_NUMBERED | DFT_SAVE_FINAL, 1), DFT_OK);
   assert_string_equal(names(directory), "best.pb ckpt-e0002-s00000020.pb final.pb lock");
   dft_state_free(&second);
   assert_int_equal(dft_state_read(dft_store_path(s, "best.pb").text, &second), DFT_OK);
-  assert_int_equal(second.step, 10);
+  assert_int_equal(second.at.step, 10);
   assert_latest(s, "final.pb", 20, NULL);
   dft_state_free(&first);
   dft_state_free(&second);

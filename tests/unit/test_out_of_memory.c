@@ -60,7 +60,7 @@ static void assert_told(dft_status (*work)(const bytes *), const bytes *file) {
 
 static void large_state(dft_state *s, int64_t step) {
   sample_state(s);
-  s->step = step;
+  s->at.step = step;
   float *values = calloc(VALUES, sizeof *values);
   assert_non_null(values);
   assert_int_equal(dft_weights_add(&s->weights, "large", "kernel", 1, (int64_t[]){VALUES}, values), DFT_OK);
@@ -92,7 +92,7 @@ static dft_status find_newest(const bytes *unused) {
   bool found;
   (void)unused;
   DFT_TRY(dft_store_latest(store, &s, &path, &found));
-  return found && s.step == 20 ? DFT_OK : dft_fail(DFT_EDATA, "%s is not the newest", path);
+  return found && s.at.step == 20 ? DFT_OK : dft_fail(DFT_EDATA, "%s is not the newest", path);
 }
 
 /* The newest checkpoint is not passed over for an older one that needs less. */
@@ -102,7 +102,7 @@ static void newest_checkpoint(void **state) {
   dft_state s;
   assert_int_equal(dft_store_open("run", &store), DFT_OK);
   sample_state(&s);
-  s.step = 10;
+  s.at.step = 10;
   assert_int_equal(dft_store_save(store, &s, DFT_SAVE_NUMBERED, 2), DFT_OK);
   dft_state_free(&s);
   large_state(&s, 20);

@@ -168,7 +168,7 @@ static void phase_that_finds_all_makes_no_net(void **state) {
   close_fixture(&f);
 }
 
-static void half_fits(void **state) {
+static void memory_is_kept_to(void **state) {
   (void)state;
   fixture f;
   const int starts[] = {1};
@@ -208,7 +208,7 @@ int main(void) {
       cmocka_unit_test(levels),
       cmocka_unit_test(everything_fits),
       cmocka_unit_test(phase_that_finds_all_makes_no_net),
-      cmocka_unit_test(half_fits),
+      cmocka_unit_test(memory_is_kept_to),
       cmocka_unit_test(phases_share_the_memory),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

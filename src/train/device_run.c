@@ -83,14 +83,16 @@ static dft_status open_tensors(const dft_run *run, dft_device_run *d) {
   return status;
 }
 
-/* Rows are kept where an epoch meets the same ones again, in at most half of the memory that is left. */
+/* Rows are kept where an epoch meets the same ones again, in at most half of the memory that is left. Without
+ * NCCL the ranks of a host may share a device, and all ask at the same time what is left. */
 static dft_status open_store(const dft_run *run, dft_device_run *d) {
   const dft_dataset *train = run->data[DFT_SET_TRAIN];
   const int views = dft_dataset_views(train);
   if (views == 0) return DFT_OK;
   const size_t row = (size_t)dft_model_boundary(run->model, run->phase.first) * sizeof(float);
   const int64_t keys = dft_dataset_count(train) * views;
-  const int64_t room = (int64_t)(d->device->free_bytes() / 2 / row);
+  const size_t sharing = dft_comm_has_nccl(run->comm) ? 1 : (size_t)dft_comm_local_size(run->comm);
+  const int64_t room = (int64_t)(d->device->free_bytes() / 2 / sharing / row);
   const int64_t capacity = keys < room ? keys : room;
   if (capacity < run->phase.max_samples || keys > INT32_MAX) return DFT_OK;
   d->store.slot_of = malloc((size_t)keys * sizeof *d->store.slot_of);

@@ -70,8 +70,8 @@ target_compile_definitions(dft_cuda PRIVATE DFT_HAVE_NCCL _GNU_SOURCE)
 target_include_directories(dft_cuda PRIVATE ${PROJECT_SOURCE_DIR}/include)
 target_include_directories(dft_cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS} ${DFT_NCCL_INCLUDE})
 target_compile_options(dft_cuda PRIVATE
-  $<$<COMPILE_LANGUAGE:CUDA>:--fmad=false --Werror=all-warnings --threads=2 -Xcompiler=-Wall,-Wextra,-Werror,-ffp-contract=off>
-  $<$<COMPILE_LANGUAGE:C>:-Wall -Wextra -Werror -Wshadow>)
+  $<$<COMPILE_LANGUAGE:CUDA>:--fmad=false --threads=2 -Xcompiler=-Wall,-Wextra,-ffp-contract=off>
+  $<$<COMPILE_LANGUAGE:C>:-Wall -Wextra -Wshadow>)
 target_link_libraries(dft_cuda PRIVATE CUDA::cublasLt ${DFT_NCCL_LIBRARY})
 target_link_options(dft_cuda PRIVATE -Wl,--no-undefined)
 install(TARGETS dft_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/dft OPTIONAL) # quickstart builds it where there is a GPU

@@ -179,6 +179,12 @@ dft_status dft_config_compatible(const dft_config *config, const char *checkpoin
 /* Whether images are changed at all; mixup and cutmix, which mix them as they are, do not count. */
 bool dft_config_augments(const dft_config_augment *a);
 
+/* The words of a key that chooses among them ("model.pooling": avg, max): the one that stands for an enum's
+ * value, in `text`, which is returned; and back, -1 for a word that the key does not have. */
+enum { DFT_WORD_BYTES = 32 };
+const char *dft_config_word(const char *key, int value, char text[DFT_WORD_BYTES]);
+int dft_config_word_value(const char *key, const char *word);
+
 /* The table as Markdown (docs/config.md) or as plain text (`dft --help config`); a fresh string. */
 dft_status dft_config_reference(bool markdown, char **text);
 

@@ -22,7 +22,7 @@ struct dft_arena {
 void *dft_aligned_alloc(size_t bytes) {
   size_t alignment = bytes >= DFT_HUGE_PAGE_BYTES ? DFT_HUGE_PAGE_BYTES : ALIGNMENT;
   if (bytes > SIZE_MAX - alignment) return NULL;
-  size_t rounded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+  size_t rounded = dft_aligned_bytes(bytes);
   void *block = NULL;
   if (posix_memalign(&block, alignment, rounded ? rounded : ALIGNMENT) != 0) return NULL;
   if (bytes >= DFT_HUGE_PAGE_BYTES) (void)madvise(block, rounded, MADV_HUGEPAGE); /* a wish, not a need */
@@ -64,7 +64,7 @@ bool dft_arena_reserve(dft_arena *a, size_t bytes) {
 
 void *dft_arena_alloc(dft_arena *a, size_t bytes) {
   if (bytes > SIZE_MAX - ALIGNMENT) return NULL;
-  size_t need = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+  size_t need = dft_aligned_bytes(bytes);
   if (need == 0) need = ALIGNMENT;
   chunk *c = a->chunks;
   if (c == NULL || c->size - c->used < need) {

@@ -1,4 +1,5 @@
 #include "dft/fetch.h"
+#include "dft/arena.h"
 #include "dft/clock.h"
 #include "dft/log.h"
 #include "stores.h"
@@ -262,10 +263,6 @@ static int64_t message_end(const dft_fetch *f, const mail *m, int64_t first, boo
   return end;
 }
 
-static size_t aligned(size_t bytes) {
-  return (bytes + 63) / 64 * 64;
-}
-
 static dft_status post_receives(dft_fetch *f) {
   mail *m = &f->in;
   size_t at = 0, bytes;
@@ -276,7 +273,7 @@ static dft_status post_receives(dft_fetch *f) {
     if (bytes <= MAX_MESSAGE_BYTES)
       DFT_TRY(dft_comm_irecv(f->comm, m->list[first].from, DFT_TAG_ROWS, m->bytes + at, bytes,
                              &m->slots[m->messages++]));
-    at += aligned(bytes);
+    at += dft_aligned_bytes(bytes);
   }
   return DFT_OK;
 }
@@ -286,7 +283,7 @@ static bool make_room(dft_fetch *f, mail *m) {
   size_t room = 0, bytes;
   for (int64_t first = 0; first < m->count;) {
     first = message_end(f, m, first, false, &bytes);
-    room += aligned(bytes);
+    room += dft_aligned_bytes(bytes);
   }
   if (room <= m->room) return true;
   free(m->bytes);
@@ -323,7 +320,7 @@ static dft_status post_sends(dft_fetch *f) {
     size_t sent = room ? pack(f, m, first, end, m->bytes + at) : 0;
     DFT_TRY(
         dft_comm_isend(f->comm, m->list[first].to, DFT_TAG_ROWS, message, sent, &m->slots[m->messages++]));
-    at += aligned(bytes);
+    at += dft_aligned_bytes(bytes);
   }
   return DFT_OK;
 }
@@ -358,7 +355,7 @@ static dft_status receive(dft_fetch *f) {
   for (int64_t first = 0, end; first < m->count; first = end) {
     end = message_end(f, m, first, true, &bytes);
     unpack(f, first, end, m->bytes + at);
-    at += aligned(bytes);
+    at += dft_aligned_bytes(bytes);
   }
   m->count = 0;
   return DFT_OK;

@@ -320,21 +320,36 @@ bool dft_key_applies(const dft_key *key, const dft_config *config, int phase) {
   return (key->when >> choice & 1u) != 0;
 }
 
-void dft_word_at(const char *words, int i, char *text, size_t bytes) {
+void dft_word_at(const char *words, int i, char text[DFT_WORD_BYTES]) {
   const char *w = words;
   while (i-- > 0 && *w != '\0') {
     w += strcspn(w, " ");
     if (*w == ' ') w++;
   }
-  snprintf(text, bytes, "%.*s", (int)strcspn(w, " "), w);
+  snprintf(text, DFT_WORD_BYTES, "%.*s", (int)strcspn(w, " "), w);
 }
 
 int dft_word_index(const char *words, const char *word) {
-  char candidate[64];
+  char candidate[DFT_WORD_BYTES];
   for (int i = 0; words != NULL; i++) {
-    dft_word_at(words, i, candidate, sizeof candidate);
+    dft_word_at(words, i, candidate);
     if (candidate[0] == '\0') return -1;
     if (strcmp(candidate, word) == 0) return i;
   }
   return -1;
+}
+
+static const char *words_of(const char *path) {
+  for (int i = 0; i < dft_key_count; i++)
+    if (dft_keys[i].words != NULL && strcmp(dft_keys[i].path, path) == 0) return dft_keys[i].words;
+  return "";
+}
+
+const char *dft_config_word(const char *key, int value, char text[DFT_WORD_BYTES]) {
+  dft_word_at(words_of(key), value, text);
+  return text;
+}
+
+int dft_config_word_value(const char *key, const char *word) {
+  return dft_word_index(words_of(key), word);
 }

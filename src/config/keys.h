@@ -57,8 +57,8 @@ int *dft_key_count_field(const dft_key *key, const dft_config *config, int phase
 /* Whether the key exists with this config's data format or this phase's optimizer. */
 bool dft_key_applies(const dft_key *key, const dft_config *config, int phase);
 
-/* The i-th of `words` in `text` of given size (empty past the end); its index, or -1. */
-void dft_word_at(const char *words, int i, char *text, size_t bytes);
+/* The i-th of `words` in `text` (empty past the end); its index, or -1. */
+void dft_word_at(const char *words, int i, char text[DFT_WORD_BYTES]);
 int dft_word_index(const char *words, const char *word);
 
 /* value.c: from a node to the field and back. `path` names the key in messages, `file` the config. */

@@ -131,7 +131,7 @@ static dft_status read_key(const reading *r, const dft_key *key, int phase) {
 
 /* Refuses a key that is known but has no meaning with this format or optimizer. */
 static dft_status check_applies(const reading *r, const dft_key *key, int phase) {
-  char path[DFT_KEY_PATH_BYTES], chosen[64];
+  char path[DFT_KEY_PATH_BYTES], chosen[DFT_WORD_BYTES];
   dft_key_path(key, phase, path);
   if (dft_node_is_null(dft_tree_find(r->root, path))) return DFT_OK;
   const char *choice = key->phase ? "optimizer.name" : "data.format";
@@ -140,7 +140,7 @@ static dft_status check_applies(const reading *r, const dft_key *key, int phase)
     if (other->phase != key->phase) continue;
     if (strcmp(other->path, key->path) == 0 && dft_key_applies(other, r->config, phase)) return DFT_OK;
     if (strcmp(other->path, choice) == 0)
-      dft_word_at(other->words, *(const int *)dft_key_field(other, r->config, phase), chosen, sizeof chosen);
+      dft_word_at(other->words, *(const int *)dft_key_field(other, r->config, phase), chosen);
   }
   return dft_fail_at(r->file, dft_tree_line(r->root, path), "%s: does not go with %s %s", path, choice,
                      chosen);

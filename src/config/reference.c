@@ -72,9 +72,9 @@ static void print_when(FILE *out, const dft_key *k, const char *before, const ch
     if (dft_keys[i].phase != k->phase || strcmp(dft_keys[i].path, choice) != 0) continue;
     fputs(before, out);
     for (int w = 0; w < 32; w++) {
-      char word[64];
+      char word[DFT_WORD_BYTES];
       if ((k->when >> w & 1u) == 0) continue;
-      dft_word_at(dft_keys[i].words, w, word, sizeof word);
+      dft_word_at(dft_keys[i].words, w, word);
       fprintf(out, "%s%s", separator, word);
       separator = ", ";
     }

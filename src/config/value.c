@@ -288,7 +288,7 @@ static void print_list(FILE *out, const dft_key *key, dft_value_style style, con
 
 static void print_value(FILE *out, const dft_key *key, dft_value_style style, const void *field,
                         const int *count) {
-  char word[64];
+  char word[DFT_WORD_BYTES];
   int number = 0;
   switch (key->type) {
   case DFT_KEY_INT:
@@ -312,12 +312,12 @@ static void print_value(FILE *out, const dft_key *key, dft_value_style style, co
     break;
   case DFT_KEY_WORD:
     memcpy(&number, field, sizeof number);
-    dft_word_at(key->words, number, word, sizeof word);
+    dft_word_at(key->words, number, word);
     print_text(out, style, word);
     break;
   case DFT_KEY_TEXT:
   case DFT_KEY_PATH:
-    dft_word_at(key->words ? key->words : "", 0, word, sizeof word);
+    dft_word_at(key->words ? key->words : "", 0, word);
     print_text(out, style, *(char *const *)field ? *(char *const *)field : word);
     break;
   case DFT_KEY_SHAPE:

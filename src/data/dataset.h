@@ -25,7 +25,7 @@ struct dft_dataset {
   dft_on_corrupt on_corrupt;
 };
 
-/* listed.c: the manifest of a folder or of shards, checked against the config. `like` NULL, or the manifest
+/* listing.c: the manifest of a folder or of shards, checked against the config. `like` NULL, or the manifest
  * of the training data, whose classes it must have. Labels: fresh array. Collective on the host. */
 dft_status dft_listed_open(const dft_config *config, const char *path, const dft_manifest *like,
                            const dft_share *share, dft_manifest **manifest, int64_t **labels);
@@ -34,7 +34,7 @@ dft_status dft_listed_open(const dft_config *config, const char *path, const dft
 dft_status dft_listed_names(const dft_config *config, const dft_manifest *m, const char ***names);
 /* data.on_corrupt: fail, and a file of zero bytes is known without reading it. */
 dft_status dft_listed_sizes(const dft_config *config, const dft_manifest *m, const dft_selection *s);
-/* files.c: the model-ready image of sample `origin` of the manifest. */
+/* sample_files.c: the model-ready image of sample `origin` of the manifest. */
 dft_status dft_file_image(const dft_dataset *d, dft_preprocessing preprocessing, int64_t origin, float *out);
 
 #endif

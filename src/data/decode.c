@@ -1,6 +1,6 @@
 #include "decode.h"
 #include "dft/module.h"
-#include "rows.h"
+#include "row_sink.h"
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,11 +1,11 @@
 /* The manifest: which image files, or members of tar files, make a dataset. Built by the host's writer as a
  * listing, then one copy per host in shared memory.
  *
- *   folder.c     a directory per class -> listing
- *   tar.c        one tar file -> its members
+ *   folder.c       a directory per class -> listing
  *   shard_paths.c  pattern, directory or file -> tar files
- *   shards.c     tar files -> listing
- *   manifest.c   listing -> manifest -> bytes of a sample
+ *   shards.c       tar files (tar.h) -> listing
+ *   listing.c      listing, checked against the config -> manifest and labels (dataset.h)
+ *   manifest.c     listing -> manifest -> bytes of a sample
  *
  * Functions that take a dft_share call its tick while they read; only dft_manifest_share and
  * dft_manifest_unref are collective on the host. Errors: DFT_EDATA naming file and member. */
@@ -83,31 +83,6 @@ dft_status dft_list_folder(const char *path, const char *const *names, int name_
 /* Adds the paths of all images in a folder and below it, in the same order, to `files`; a note tells of other
  * files. */
 dft_status dft_list_images(const char *path, const dft_share *share, dft_strings *files);
-
-/* ---- tar.c ---- */
-
-enum { DFT_TAR_WINDOW_BYTES = 4096 };
-
-typedef struct dft_tar {
-  const char *path; /* borrowed */
-  int fd;
-  int64_t file_bytes, at; /* the next header */
-  int64_t window_at, window_bytes;
-  uint8_t window[DFT_TAR_WINDOW_BYTES];
-} dft_tar;
-
-typedef struct dft_member {
-  char name[DFT_PATH_BYTES];
-  int64_t offset, bytes; /* inside the file */
-  bool regular, link;    /* neither: a directory, a device, ... */
-} dft_member;
-
-/* ustar, pax, GNU and old tar files. Not a tar, packed (gzip, zstd, ...), damaged, truncated: DFT_EDATA. */
-dft_status dft_tar_open(dft_tar *t, const char *path);
-dft_status dft_tar_next(dft_tar *t, dft_member *m, bool *end); /* *end: no more, *m is not set */
-/* `bytes` bytes from `offset`, which lie inside the file. */
-dft_status dft_tar_read(dft_tar *t, int64_t offset, int64_t bytes, void *to);
-void dft_tar_close(dft_tar *t);
 
 /* ---- shards.c ---- */
 

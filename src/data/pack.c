@@ -1,8 +1,7 @@
 #include "dft/pack.h"
 #include "dft/file.h"
 #include "dft/text.h"
-#include "manifest.h"
-#include "source.h"
+#include "tar.h"
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
@@ -11,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BLOCK = 512, BUFFER_BYTES = 1 << 20, PROGRESS_SAMPLES = 100 };
+enum { BLOCK = DFT_TAR_BLOCK_BYTES, BUFFER_BYTES = 1 << 20, PROGRESS_SAMPLES = 100 };
 
 /* A file, under a temporary name until all are whole. */
 typedef struct output {
@@ -120,18 +119,19 @@ static dft_status put_member(output *o, const char *name, const void *data, size
   static const struct {
     int at;
     const char *text;
-  } fields[] = {{100, "0000644"},   {108, "0000000"}, {116, "0000000"}, {136, "00000000000"},
-                {148, "        0"}, {257, "ustar"},   {263, "00"}};
+  } fields[] = {{DFT_TAR_MODE, "0000644"},     {DFT_TAR_OWNER, "0000000"},      {DFT_TAR_GROUP, "0000000"},
+                {DFT_TAR_TIME, "00000000000"}, {DFT_TAR_CHECKSUM, "        0"}, {DFT_TAR_MAGIC, "ustar"},
+                {DFT_TAR_VERSION, "00"}};
   static const char zeros[BLOCK];
   char header[BLOCK] = "";
-  snprintf(header, 100, "%s", name);
-  snprintf(header + 124, 12, "%011llo", (unsigned long long)bytes);
+  snprintf(header + DFT_TAR_NAME, DFT_TAR_NAME_BYTES, "%s", name);
+  snprintf(header + DFT_TAR_SIZE, DFT_TAR_SIZE_BYTES, "%011llo", (unsigned long long)bytes);
   for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
     memcpy(header + fields[i].at, fields[i].text, strlen(fields[i].text));
   unsigned sum = 0;
   for (int i = 0; i < BLOCK; i++) sum += (unsigned char)header[i];
-  snprintf(header + 148, 7, "%06o", sum); /* then a zero and a space */
-  header[155] = ' ';
+  snprintf(header + DFT_TAR_CHECKSUM, DFT_TAR_CHECKSUM_BYTES - 1, "%06o", sum); /* then a zero and a space */
+  header[DFT_TAR_CHECKSUM + DFT_TAR_CHECKSUM_BYTES - 1] = ' ';
   DFT_TRY(put(o, header, BLOCK));
   DFT_TRY(put(o, data, bytes));
   return put(o, zeros, (BLOCK - bytes % BLOCK) % BLOCK);
@@ -162,16 +162,13 @@ static dft_status open_shard(packing *p, int64_t bytes) {
 
 /* ---- samples ---- */
 
-/* A field of a CSV file (RFC 4180). */
-static dft_status put_field(output *o, const char *text, const char *end) {
-  bool quoted = strpbrk(text, ",\"\r\n") != NULL;
-  if (quoted) DFT_TRY(put(o, "\"", 1));
-  for (const char *c = text; *c != '\0'; c++) {
-    if (*c == '"') DFT_TRY(put(o, "\"", 1));
-    DFT_TRY(put(o, c, 1));
-  }
-  if (quoted) DFT_TRY(put(o, "\"", 1));
-  return put(o, end, 1);
+static dft_status put_row(output *o, const char *key, const char *class_name, const char *file) {
+  fprintf(o->f, "%s,", key);
+  dft_csv_text(o->f, class_name);
+  fputc(',', o->f);
+  dft_csv_text(o->f, file);
+  fputc('\n', o->f);
+  return ferror(o->f) ? fail_output(o) : DFT_OK;
 }
 
 static dft_status put_sample(packing *p, int64_t i, const uint8_t *data, size_t bytes) {
@@ -187,9 +184,7 @@ static dft_status put_sample(packing *p, int64_t i, const uint8_t *data, size_t 
   n = snprintf(label, sizeof label, "%d", e->label);
   DFT_TRY(put_member(&p->shard, name, label, (size_t)n));
   p->in_shard++;
-  DFT_TRY(put_field(&p->table, key, ","));
-  DFT_TRY(put_field(&p->table, dft_manifest_class_names(p->manifest)[e->label], ","));
-  return put_field(&p->table, file, "\n");
+  return put_row(&p->table, key, dft_manifest_class_names(p->manifest)[e->label], file);
 }
 
 static dft_status pack_sample(packing *p, int64_t i) {

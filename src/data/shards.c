@@ -1,8 +1,8 @@
 /* WebDataset shards -> listing (https://github.com/webdataset/webdataset: a sample is the consecutive members
  * whose names agree up to the first dot of their last part). */
 #include "dft/log.h"
-#include "manifest.h"
 #include "source.h"
+#include "tar.h"
 #include <jansson.h>
 #include <pthread.h>
 #include <stdio.h>

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* ---- file.c: bytes in order, unpacked where the content says gzip (1f 8b) ---- */
+/* ---- gzip_file.c: bytes in order, unpacked where the content says gzip (1f 8b) ---- */
 
 typedef struct dft_file {
   const char *path; /* borrowed */
@@ -145,7 +145,7 @@ const dft_image_file *dft_pixels_file(const dft_pixels *p);
 dft_pixels *dft_pixels_ref(dft_pixels *p);
 void dft_pixels_unref(dft_pixels *p); /* NULL is fine; the last one is collective on the host */
 
-/* ---- random.c ---- */
+/* ---- random_data.c ---- */
 
 /* Image `sample` of the random source: uniform in [0,1), count values. `part` 0: training, 1: validation. */
 void dft_random_image(uint64_t seed, uint32_t part, int64_t sample, float *values, size_t count);

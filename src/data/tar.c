@@ -1,7 +1,5 @@
-/* Tar files: POSIX.1-2001 ustar and pax interchange format, GNU tar's long names and base-256 numbers, and
- * what was before them (https://www.gnu.org/software/tar/manual/html_node/Standard.html). Headers are read
- * through a small window, contents are passed over. */
-#include "manifest.h"
+/* Headers are read through a small window, contents are passed over. */
+#include "tar.h"
 #include "source.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -11,11 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { BLOCK = 512, MAX_PAX_BYTES = 1 << 20 };
-
-/* The fields of a header: where, how long. */
-enum { NAME = 0, SIZE = 124, CHECKSUM = 148, TYPE = 156, MAGIC = 257, PREFIX = 345 };
-enum { NAME_BYTES = 100, SIZE_BYTES = 12, CHECKSUM_BYTES = 8, PREFIX_BYTES = 155 };
+enum { BLOCK = DFT_TAR_BLOCK_BYTES, MAX_PAX_BYTES = 1 << 20 };
 
 /* What headers before a member's own say of it. */
 typedef struct extra {
@@ -83,9 +77,9 @@ static bool parse_number(const uint8_t *field, int bytes, int64_t *value) {
 /* Some old programs summed signed bytes. */
 static bool checksum_fits(const uint8_t *block) {
   int64_t promised, unsigned_sum = 0, signed_sum = 0;
-  if (!parse_number(block + CHECKSUM, CHECKSUM_BYTES, &promised)) return false;
+  if (!parse_number(block + DFT_TAR_CHECKSUM, DFT_TAR_CHECKSUM_BYTES, &promised)) return false;
   for (int i = 0; i < BLOCK; i++) {
-    uint8_t byte = i >= CHECKSUM && i < CHECKSUM + CHECKSUM_BYTES ? ' ' : block[i];
+    uint8_t byte = i >= DFT_TAR_CHECKSUM && i < DFT_TAR_CHECKSUM + DFT_TAR_CHECKSUM_BYTES ? ' ' : block[i];
     unsigned_sum += byte;
     signed_sum += (int8_t)byte;
   }
@@ -93,10 +87,11 @@ static bool checksum_fits(const uint8_t *block) {
 }
 
 static void header_name(const uint8_t *block, char name[DFT_PATH_BYTES]) {
-  bool ustar = memcmp(block + MAGIC, "ustar\0", 6) == 0; /* GNU has other things in the prefix' place */
-  int prefix = ustar ? (int)strnlen((const char *)block + PREFIX, PREFIX_BYTES) : 0;
-  snprintf(name, DFT_PATH_BYTES, "%.*s%s%.*s", prefix, (const char *)block + PREFIX, prefix > 0 ? "/" : "",
-           NAME_BYTES, (const char *)block + NAME);
+  bool ustar =
+      memcmp(block + DFT_TAR_MAGIC, "ustar\0", 6) == 0; /* GNU has other things in the prefix' place */
+  int prefix = ustar ? (int)strnlen((const char *)block + DFT_TAR_PREFIX, DFT_TAR_PREFIX_BYTES) : 0;
+  snprintf(name, DFT_PATH_BYTES, "%.*s%s%.*s", prefix, (const char *)block + DFT_TAR_PREFIX,
+           prefix > 0 ? "/" : "", DFT_TAR_NAME_BYTES, (const char *)block + DFT_TAR_NAME);
 }
 
 /* ---- headers before a header ---- */
@@ -218,13 +213,13 @@ static bool has_contents(char type) {
 }
 
 static dft_status read_member(dft_tar *t, const uint8_t *block, const extra *x, dft_member *m) {
-  char type = (char)block[TYPE];
+  char type = (char)block[DFT_TAR_TYPE];
   int64_t bytes;
   if (x->has_name)
     memcpy(m->name, x->name, sizeof m->name);
   else
     header_name(block, m->name);
-  if (!parse_number(block + SIZE, SIZE_BYTES, &bytes) && !x->has_size)
+  if (!parse_number(block + DFT_TAR_SIZE, DFT_TAR_SIZE_BYTES, &bytes) && !x->has_size)
     return dft_fail(DFT_EDATA, "%s: the size of %s is no number that is possible", t->path, m->name);
   if (x->has_size) bytes = x->size;
   if (type == 'S' || type == 'M')
@@ -242,10 +237,10 @@ dft_status dft_tar_next(dft_tar *t, dft_member *m, bool *end) {
   for (;;) {
     DFT_TRY(read_header(t, block, end));
     if (*end) return DFT_OK;
-    char type = (char)block[TYPE];
+    char type = (char)block[DFT_TAR_TYPE];
     if (type != 'x' && type != 'g' && type != 'L' && type != 'K') return read_member(t, block, &x, m);
     int64_t bytes, offset, at = t->at;
-    if (!parse_number(block + SIZE, SIZE_BYTES, &bytes))
+    if (!parse_number(block + DFT_TAR_SIZE, DFT_TAR_SIZE_BYTES, &bytes))
       return fail_at(t, at, "the size of an extended header is no number that is possible");
     DFT_TRY(pass_contents(t, "an extended header", bytes, &offset));
     if (type == 'x' || type == 'L') DFT_TRY(take_extra(t, type, offset, bytes, &x));

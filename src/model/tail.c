@@ -4,7 +4,7 @@
 /* One allocator for the plan, of memory that the kernels work in: counts, and remembers the first failure, so
  * that the plan reads as a list of what is needed. When only counting, it hands out nothing. */
 static void *tensor(dft_tail *t, int64_t count, size_t size, bool *failed) {
-  const size_t bytes = ((size_t)count * size + 63) / 64 * 64, at = t->bytes;
+  const size_t bytes = dft_aligned_bytes((size_t)count * size), at = t->bytes;
   t->bytes += bytes;
   if (t->counting) return NULL;
   if (t->block != NULL) return t->block + at;

@@ -1,5 +1,6 @@
 #include "dft/buckets.h"
 #include "dft/arena.h"
+#include "dft/hash.h"
 #include <stdlib.h>
 
 typedef struct bucket {
@@ -41,7 +42,7 @@ static dft_status allocate_on(const dft_device *device, dft_buckets *b, int node
 
 static dft_status allocate_here(dft_buckets *b, int nodes) {
   size_t bytes = 0;
-  for (int i = 0; i < b->count; i++) bytes += (bytes_of(&b->buckets[i], nodes) + 63) / 64 * 64;
+  for (int i = 0; i < b->count; i++) bytes += dft_aligned_bytes(bytes_of(&b->buckets[i], nodes));
   bool failed = !dft_arena_reserve(b->arena, bytes);
   for (int i = 0; i < b->count && !failed; i++) {
     b->buckets[i].data = dft_arena_floats(b->arena, (size_t)nodes * (size_t)b->buckets[i].count);
@@ -143,14 +144,11 @@ int64_t dft_buckets_bytes(const dft_buckets *b) {
   return bytes;
 }
 
-/* FNV-1a over the places and sizes. */
 uint64_t dft_buckets_hash(const dft_buckets *b) {
-  uint64_t hash = 14695981039346656037u;
+  uint64_t hash = DFT_HASH_START;
   for (int t = 0; t < b->tensors; t++) {
-    const int64_t words[] = {b->places[t].bucket, b->places[t].offset, b->buckets[b->places[t].bucket].count};
-    for (size_t w = 0; w < 3; w++)
-      for (int byte = 0; byte < 8; byte++)
-        hash = (hash ^ (uint64_t)(words[w] >> (8 * byte) & 0xff)) * 1099511628211u;
+    const int64_t where[] = {b->places[t].bucket, b->places[t].offset, b->buckets[b->places[t].bucket].count};
+    hash = dft_hash(hash, where, sizeof where);
   }
   return hash;
 }

@@ -2,8 +2,6 @@
 #include <stdio.h>
 #include <string.h>
 
-const char *const dft_precision_words[] = {"float32", "tf32", "bfloat16"};
-
 dft_wish dft_wish_of(const char *kernels) {
   if (kernels == NULL || kernels[0] == '\0') return DFT_WISH_NONE;
   return strcmp(kernels, "cuda") == 0 ? DFT_WISH_CUDA : DFT_WISH_CPU;
@@ -56,7 +54,7 @@ static void name_nccl(int version, char *text, size_t bytes) {
 
 static dft_status choose_kernels(const dft_rank_facts *ranks, int count, dft_precision precision,
                                  dft_choice *choice) {
-  char why[sizeof choice->kernels];
+  char why[sizeof choice->kernels], word[DFT_WORD_BYTES];
   why_not_cuda(ranks, count, why, sizeof why);
   choice->cuda = why[0] == '\0';
   if (choice->cuda) return DFT_OK;
@@ -69,7 +67,7 @@ static dft_status choose_kernels(const dft_rank_facts *ranks, int count, dft_pre
   if (wanted && !cpu) return dft_fail(DFT_EUSAGE, "DFT_KERNELS=cuda: %s", why);
   if (precision != DFT_PRECISION_FLOAT32)
     return dft_fail(DFT_EUSAGE, "compute.precision: %s is for GPUs, and this run has none: %s",
-                    dft_precision_words[precision], why);
+                    dft_config_word("compute.precision", (int)precision, word), why);
   if (seen && !cpu) snprintf(choice->kernels, sizeof choice->kernels, "%s", why);
   return DFT_OK;
 }

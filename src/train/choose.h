@@ -5,9 +5,6 @@
 
 #include "dft/device.h"
 
-/* compute.precision's words, by value. */
-extern const char *const dft_precision_words[];
-
 /* What the environment variable DFT_KERNELS asks for. */
 typedef enum dft_wish { DFT_WISH_NONE, DFT_WISH_CPU, DFT_WISH_CUDA } dft_wish;
 dft_wish dft_wish_of(const char *kernels); /* NULL or "": none */

@@ -10,10 +10,6 @@ static void *block(dft_device_run *d, size_t bytes, dft_status *status) {
   return memory;
 }
 
-static size_t aligned(size_t bytes) {
-  return (bytes + 63) / 64 * 64;
-}
-
 /* Lays the inputs of a step of up to n samples out from `at`; returns their bytes. */
 static size_t lay_out(step_inputs *in, char *at, size_t n) {
   const size_t sizes[] = {2 * sizeof(double), sizeof(float),   n * sizeof(int64_t), n * sizeof(int64_t),
@@ -22,7 +18,7 @@ static size_t lay_out(step_inputs *in, char *at, size_t n) {
   size_t used = 0;
   for (int i = 0; i < 7; i++) {
     parts[i] = at == NULL ? NULL : at + used;
-    used += aligned(sizes[i]);
+    used += dft_aligned_bytes(sizes[i]);
   }
   *in = (step_inputs){(double *)(void *)parts[0],  (float *)(void *)parts[1], (int64_t *)(void *)parts[2],
                       (int64_t *)(void *)parts[3], (int *)(void *)parts[4],   (int *)(void *)parts[5],

@@ -162,16 +162,19 @@ static dft_status check_fit(const dft_config *c, const dft_state *s, const char 
   if (!c->data.validation.present)
     return dft_fail(DFT_EUSAGE, "data.validation: missing, dft eval measures on it");
   const struct {
-    const char *key, *here, *there;
-  } words[] = {
-      {"model.pooling", dft_pooling_words[c->model.pooling], s->pooling},
-      {"data.preprocessing", dft_preprocessing_words[c->data.preprocessing], s->preprocessing},
-      {"data.resize", dft_resize_words[c->data.resize], s->resize},
-  };
-  for (int i = 0; i < 3; i++)
-    if (words[i].there != NULL && strcmp(words[i].here, words[i].there) != 0)
-      return dft_fail(DFT_EUSAGE, "%s: %s, but %s was trained with %s", words[i].key, words[i].here,
-                      checkpoint, words[i].there);
+    const char *key;
+    int here;
+    const char *there;
+  } words[] = {{"model.pooling", (int)c->model.pooling, s->pooling},
+               {"data.preprocessing", (int)c->data.preprocessing, s->preprocessing},
+               {"data.resize", (int)c->data.resize, s->resize}};
+  for (int i = 0; i < 3; i++) {
+    char here[DFT_WORD_BYTES];
+    dft_config_word(words[i].key, words[i].here, here);
+    if (words[i].there != NULL && strcmp(here, words[i].there) != 0)
+      return dft_fail(DFT_EUSAGE, "%s: %s, but %s was trained with %s", words[i].key, here, checkpoint,
+                      words[i].there);
+  }
   return DFT_OK;
 }
 

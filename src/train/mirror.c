@@ -29,7 +29,7 @@ static dft_status place(dft_mirror *m, const dft_optimizer *optimizer) {
     t->host = i < params ? p->data : dft_optimizer_slot(optimizer, i % params, i / params - 1);
     t->learns = i >= params || m->model->layers[p->layer].trainable;
     t->bytes = t->host != NULL ? (size_t)p->elements * sizeof(float) : 0;
-    bytes += (t->bytes + 63) / 64 * 64;
+    bytes += dft_aligned_bytes(t->bytes);
   }
   void *block = NULL;
   DFT_TRY(m->device->alloc(bytes, &block));
@@ -39,7 +39,7 @@ static dft_status place(dft_mirror *m, const dft_optimizer *optimizer) {
     mirrored *t = &m->tensors[i];
     if (t->host == NULL) continue;
     t->device = (float *)(m->block + at);
-    at += (t->bytes + 63) / 64 * 64;
+    at += dft_aligned_bytes(t->bytes);
     if (i < params) m->model->params[i].live = t->device;
   }
   return DFT_OK;

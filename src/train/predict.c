@@ -29,8 +29,8 @@ typedef struct prediction {
 
 static dft_status read_words(prediction *p, const char *path) {
   int preprocessing = 0, resize = 0;
-  DFT_TRY(dft_word_value(path, p->state->preprocessing, dft_preprocessing_words, &preprocessing));
-  DFT_TRY(dft_word_value(path, p->state->resize, dft_resize_words, &resize));
+  DFT_TRY(dft_state_word(path, "data.preprocessing", p->state->preprocessing, &preprocessing));
+  DFT_TRY(dft_state_word(path, "data.resize", p->state->resize, &resize));
   p->preprocessing = (dft_preprocessing)preprocessing;
   p->resize = (dft_resize)resize;
   return DFT_OK;

@@ -5,23 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const dft_pooling_words[] = {[DFT_POOL_AVG] = "avg", [DFT_POOL_MAX] = "max", NULL};
-const char *const dft_preprocessing_words[] = {[DFT_PREPROCESS_MOBILENET_V2] = "mobilenet_v2",
-                                               [DFT_PREPROCESS_UNIT] = "unit",
-                                               [DFT_PREPROCESS_NONE] = "none",
-                                               NULL};
-const char *const dft_resize_words[] = {
-    [DFT_RESIZE_STRETCH] = "stretch", [DFT_RESIZE_CROP] = "crop", [DFT_RESIZE_PAD] = "pad", NULL};
-
-dft_status dft_word_value(const char *path, const char *word, const char *const *words, int *value) {
-  for (*value = 0; words[*value] != NULL; ++*value)
-    if (strcmp(word, words[*value]) == 0) return DFT_OK;
-  return dft_fail(DFT_EDATA, "%s: '%s' is not known to this version", path, word);
+dft_status dft_state_word(const char *path, const char *key, const char *word, int *value) {
+  *value = dft_config_word_value(key, word);
+  if (*value >= 0) return DFT_OK;
+  return dft_fail(DFT_EDATA, "%s: %s: '%s' is not known to this version", path, key, word);
 }
 
 dft_status dft_model_of_state(const dft_state *s, const char *path, bool head, dft_model **model) {
   int pooling = 0;
-  DFT_TRY(dft_word_value(path, s->pooling, dft_pooling_words, &pooling));
+  DFT_TRY(dft_state_word(path, "model.pooling", s->pooling, &pooling));
   DFT_TRY(dft_context(dft_model_new(s->alpha, s->height, s->width, (dft_pooling)pooling, s->classes, model),
                       "%s", path));
   dft_bind_result bound = {0};

@@ -59,9 +59,10 @@ dft_status dft_state_of(const dft_run *run, dft_state *s) {
                    .validation_fingerprint = run->fingerprint[DFT_SET_VALIDATION],
                    .train_count = dft_dataset_count(run->data[DFT_SET_TRAIN])};
   s->model_name = strdup(c->model.name);
-  s->pooling = strdup(dft_pooling_words[c->model.pooling]);
-  s->preprocessing = strdup(dft_preprocessing_words[c->data.preprocessing]);
-  s->resize = strdup(dft_resize_words[c->data.resize]);
+  char word[DFT_WORD_BYTES];
+  s->pooling = strdup(dft_config_word("model.pooling", (int)c->model.pooling, word));
+  s->preprocessing = strdup(dft_config_word("data.preprocessing", (int)c->data.preprocessing, word));
+  s->resize = strdup(dft_config_word("data.resize", (int)c->data.resize, word));
   if (!s->model_name || !s->pooling || !s->preprocessing || !s->resize) return dft_fail_memory("state", 0);
   const int learning = dft_model_first_param(run->model, run->phase.first);
   DFT_TRY(dft_model_export(run->model, at->finished ? run->model->param_count : learning, &s->weights));

@@ -91,11 +91,13 @@ static void describe_kernels(const dft_compute *compute, char *text, size_t byte
 /* Of rank 0. */
 static void describe_device(const dft_run *run, char *text, size_t bytes) {
   const dft_device *device = run->compute.device;
+  char precision[DFT_WORD_BYTES];
   if (device == NULL)
     snprintf(text, bytes, "cpu");
   else
-    snprintf(text, bytes, "%s, %s; GPU %d of %s", device->name, dft_precision_words[device->precision],
-             device->index, dft_comm_host(run->comm, 0));
+    snprintf(text, bytes, "%s, %s; GPU %d of %s", device->name,
+             dft_config_word("compute.precision", (int)device->precision, precision), device->index,
+             dft_comm_host(run->comm, 0));
 }
 
 /* The start table: what a log must tell about how this run was made. */

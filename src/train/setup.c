@@ -1,5 +1,6 @@
 /* What all ranks agree on before anything else: the config's text, the kernel set, threads; and class names.
  */
+#include "dft/hash.h"
 #include "dft/log.h"
 #include "dft/nccl.h"
 #include "train.h"
@@ -7,13 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* FNV-1a */
-static uint64_t hash_bytes(uint64_t hash, const void *data, size_t bytes) {
-  for (size_t i = 0; i < bytes; i++) hash = (hash ^ ((const unsigned char *)data)[i]) * 1099511628211u;
-  return hash;
-}
-static const uint64_t hash_start = 14695981039346656037u;
 
 dft_status dft_first_other(dft_comm *comm, uint64_t value, int *other) {
   void *all;
@@ -33,7 +27,7 @@ static dft_status same_config(dft_comm *comm, const dft_config *c) {
   const int64_t rest[] = {c->checkpoint.every_epochs, c->checkpoint.every_steps,
                           c->log.trace_steps,         c->cache.mode,
                           c->distributed.backend,     c->distributed.shards};
-  const uint64_t mine = hash_bytes(hash_bytes(hash_start, deciding, strlen(deciding)), rest, sizeof rest);
+  const uint64_t mine = dft_hash(dft_hash(DFT_HASH_START, deciding, strlen(deciding)), rest, sizeof rest);
   free(deciding);
   int other;
   DFT_TRY(dft_first_other(comm, mine, &other));
@@ -69,7 +63,7 @@ static dft_status cores_per_rank(dft_comm *comm, int *cores) {
   CPU_ZERO(&mask);
   int available = sched_getaffinity(0, sizeof mask, &mask) == 0 ? CPU_COUNT(&mask) : 1;
   const char *host = dft_comm_host(comm, dft_comm_rank(comm));
-  uint64_t mine = hash_bytes(hash_bytes(hash_start, host, strlen(host)), &mask, sizeof mask);
+  uint64_t mine = dft_hash(dft_hash(DFT_HASH_START, host, strlen(host)), &mask, sizeof mask);
   void *all;
   int sharing = 1;
   DFT_TRY(dft_comm_allgather_new(comm, &mine, sizeof mine, &all));

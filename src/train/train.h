@@ -183,10 +183,8 @@ void dft_save_poll(dft_run *run);       /* defers the error of a save that has e
 void dft_save_take_back(dft_run *run);
 void dft_save_close(dft_run *run); /* after an error: waits, and keeps that error */
 
-/* restore.c: the config's words in a checkpoint, by value, ended by NULL; and back (DFT_EDATA naming the
- * file). */
-extern const char *const dft_pooling_words[], *const dft_preprocessing_words[], *const dft_resize_words[];
-dft_status dft_word_value(const char *path, const char *word, const char *const *words, int *value);
+/* restore.c: what a checkpoint's word for a key of the config stands for; DFT_EDATA naming the file. */
+dft_status dft_state_word(const char *path, const char *key, const char *word, int *value);
 /* A model out of a checkpoint. Rank 0 reads the file; all ranks get the state. */
 dft_status dft_model_of_state(const dft_state *state, const char *path, bool head, dft_model **model);
 dft_status dft_read_checkpoint(dft_comm *comm, const char *path, dft_state *state);

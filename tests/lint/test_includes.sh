@@ -13,7 +13,7 @@ declare -A level=(
 )
 # Headers in include/dft that are not named like their module; the version is generated, and anyone's.
 declare -A module_of=(
-  [status]=base [log]=base [arena]=base [file]=base [crc]=base [rng]=base [clock]=base [share]=base [module]=base [budget]=base [trace]=base [text]=base [version]=base
+  [status]=base [log]=base [arena]=base [file]=base [crc]=base [hash]=base [rng]=base [clock]=base [share]=base [module]=base [budget]=base [trace]=base [text]=base [version]=base
   [nccl]=base # a table that comm uses and the GPU module fills
   [prefetch]=data [fetch]=cache [pack]=data [shards]=ops [device]=ops [weights]=formats [safetensors]=formats [onnx]=formats [buckets]=reduce
 )

@@ -378,10 +378,25 @@ static void test_read(void **state) {
   assert_null(text);
 }
 
+/* The words that checkpoints and messages have are those of the table. */
+static void test_words(void **state) {
+  (void)state;
+  char word[DFT_WORD_BYTES];
+  assert_string_equal(dft_config_word("model.pooling", DFT_POOL_MAX, word), "max");
+  assert_string_equal(dft_config_word("data.preprocessing", DFT_PREPROCESS_NONE, word), "none");
+  assert_string_equal(dft_config_word("data.resize", DFT_RESIZE_PAD, word), "pad");
+  assert_string_equal(dft_config_word("compute.precision", DFT_PRECISION_BFLOAT16, word), "bfloat16");
+  assert_int_equal(dft_config_word_value("data.resize", "crop"), DFT_RESIZE_CROP);
+  assert_int_equal(dft_config_word_value("data.resize", "cro"), -1);
+  assert_int_equal(dft_config_word_value("data.resize", ""), -1);
+  assert_int_equal(dft_config_word_value("model.classes", "5"), -1);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_defaults), cmocka_unit_test(test_values),  cmocka_unit_test(test_overrides),
       cmocka_unit_test(test_wrong),    cmocka_unit_test(test_hostile), cmocka_unit_test(test_read),
+      cmocka_unit_test(test_words),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-#include "rows.h"
+#include "row_sink.h"
 #include <stdlib.h>
 #include <string.h>
 

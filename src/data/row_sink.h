@@ -1,6 +1,6 @@
 /* Inside of decoding: rows of a raster -> an oriented, reduced RGB bitmap. */
-#ifndef DFT_DATA_ROWS_H
-#define DFT_DATA_ROWS_H
+#ifndef DFT_DATA_ROW_SINK_H
+#define DFT_DATA_ROW_SINK_H
 
 #include "decode.h"
 #include "raster.h"

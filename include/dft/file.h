@@ -32,6 +32,7 @@ dft_status dft_write_result(const char *path, const void *data, size_t bytes);
 
 /* Whether dft_write_result may write there, asked before the work whose result it will be. */
 dft_status dft_try_result(const char *path);
+
 /* dft_write_file piece by piece: nothing has the name until dft_output_close, which tells of every failure
  * and releases the output. `bytes`, for the message: what the file will have. */
 typedef struct dft_output dft_output;

@@ -267,9 +267,8 @@ dft_status dft_data_open_images(const char *path, int height, int width, dft_pre
                                 dft_resize resize, const dft_share *share, dft_dataset **images) {
   source s = {.where = path};
   *images = NULL;
-  /* idx or npy, whichever the content is */
   dft_status status = share->fence(
-      share->context, share->writer ? dft_image_file_open(path, DFT_DATA_IMAGE_FOLDER, &s.file) : DFT_OK);
+      share->context, share->writer ? dft_image_file_open(path, DFT_DATA_EITHER_ARRAY, &s.file) : DFT_OK);
   if (status == DFT_OK) status = share->broadcast(share->context, &s.file, sizeof s.file);
   return open_all(&s, status, s.file.count, height, width, preprocessing, resize, share, images);
 }

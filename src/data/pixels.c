@@ -110,7 +110,7 @@ static dft_status read_row(dft_file *f, const dft_array *a, uint8_t *to, int64_t
 static dft_status unpack_rows(dft_pixels *p) {
   dft_file f;
   dft_array a;
-  DFT_TRY(dft_array_open(&f, p->file.path, DFT_DATA_IMAGE_FOLDER, &a)); /* either format */
+  DFT_TRY(dft_array_open(&f, p->file.path, DFT_DATA_EITHER_ARRAY, &a));
   int64_t promised = p->file.count * p->file.sample_bytes, at = a.offset;
   dft_status status = DFT_OK;
   if (a.offset != p->file.offset || a.bytes != promised)

@@ -62,7 +62,8 @@ dft_status dft_array_size(const char *path, dft_array *a);
 
 /* Opens an array file and leaves it positioned at the first element. The file's length must be what the
  * header promises (for gzip: possible, given the packed length; the end shows when it is read). `format`
- * DFT_DATA_IDX or DFT_DATA_NPY demands that format, any other value takes what the content says. */
+ * is DFT_DATA_IDX, DFT_DATA_NPY or, for whichever of them the content is, DFT_DATA_EITHER_ARRAY. */
+#define DFT_DATA_EITHER_ARRAY DFT_DATA_RANDOM /* random data has no files */
 dft_status dft_array_open(dft_file *f, const char *path, dft_data_format format, dft_array *a);
 /* To be called after the last element was read: nothing may follow. */
 dft_status dft_array_end(dft_file *f, const dft_array *a);

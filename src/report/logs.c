@@ -94,7 +94,7 @@ static bool is_kept(const char *line, ssize_t bytes, int epochs, int64_t step) {
 dft_status dft_log_cut(const char *path, int epochs, int64_t step) {
   FILE *in = fopen(path, "re");
   if (in == NULL && errno == ENOENT) return DFT_OK;
-  if (in == NULL) return dft_fail(DFT_EIO, "cannot read %s: %s", path, strerror(errno));
+  if (in == NULL) return dft_fail(DFT_EIO, "%s: cannot read: %s", path, strerror(errno));
   char *text = NULL, *line = NULL;
   size_t bytes = 0, room = 0;
   ssize_t n = 0;
@@ -106,7 +106,7 @@ dft_status dft_log_cut(const char *path, int epochs, int64_t step) {
   while ((n = getline(&line, &room, in)) > 0)
     if (is_kept(line, n, epochs, step)) fwrite(line, 1, (size_t)n, out);
   dft_status status = DFT_OK;
-  if (ferror(in)) status = dft_fail(DFT_EIO, "cannot read %s: %s", path, strerror(errno));
+  if (ferror(in)) status = dft_fail(DFT_EIO, "%s: cannot read: %s", path, strerror(errno));
   if (fclose(out) != 0 && status == DFT_OK) status = dft_fail_memory(path, bytes);
   fclose(in);
   if (status == DFT_OK) status = dft_write_file(path, text, bytes);

@@ -48,7 +48,7 @@ dft_status dft_page_open(const char *directory, const dft_epoch *history, int co
   int length = snprintf(p->path, sizeof p->path, "%s/report.html", directory);
   dft_status status = DFT_OK;
   if (length < 0 || (size_t)length >= sizeof p->path)
-    status = dft_fail(DFT_EIO, "cannot write %s/report.html: %s", directory, strerror(ENAMETOOLONG));
+    status = dft_fail(DFT_EIO, "%s/report.html: cannot write: %s", directory, strerror(ENAMETOOLONG));
   for (int i = 0; i < count && status == DFT_OK; i++) status = keep_epoch(p, &history[i]);
   if (status == DFT_OK)
     *page = p;

@@ -39,7 +39,7 @@ static dft_status join_path(const char *directory, const char *name, char **path
 
 static dft_status open_append(const char *path, FILE **file) {
   *file = fopen(path, "ae");
-  return *file ? DFT_OK : dft_fail(DFT_EIO, "cannot write %s: %s", path, strerror(errno));
+  return *file ? DFT_OK : dft_fail(DFT_EIO, "%s: cannot write: %s", path, strerror(errno));
 }
 
 static dft_status open_files(dft_report *r, const char *directory, bool tensorboard, const dft_epoch *history,
@@ -91,7 +91,7 @@ int dft_report_verbose(const dft_report *r) {
 /* What was written must have arrived: a full disk is noticed at the line that did not fit. */
 static dft_status flush(FILE *file, const char *path) {
   if (fflush(file) == 0 && !ferror(file)) return DFT_OK;
-  return dft_fail(DFT_EIO, "cannot write %s: %s", path, strerror(errno));
+  return dft_fail(DFT_EIO, "%s: cannot write: %s", path, strerror(errno));
 }
 
 dft_status dft_report_start(dft_report *r, const dft_fact *facts, int count) {

@@ -26,7 +26,7 @@ struct dft_events {
 };
 
 static dft_status cannot_write(const char *path) {
-  return dft_fail(DFT_EIO, "cannot write %s: %s", path, strerror(errno));
+  return dft_fail(DFT_EIO, "%s: cannot write: %s", path, strerror(errno));
 }
 
 static void little_endian(uint64_t value, unsigned char *bytes, int count) {
@@ -111,7 +111,7 @@ static dft_status begin(event_file *f) {
   Dft__Events__Event event = DFT__EVENTS__EVENT__INIT;
   event.file_version = (char[]){"brain.Event:2"};
   if (mkdir(f->folder, 0777) != 0 && errno != EEXIST)
-    return dft_fail(DFT_EIO, "cannot create %s: %s", f->folder, strerror(errno));
+    return dft_fail(DFT_EIO, "%s: cannot create: %s", f->folder, strerror(errno));
   if (access(f->path, F_OK) == 0) (void)dft_read_file(f->path, MOST_BYTES, &f->old, &f->old_bytes);
   f->file = fopen(f->path, "we");
   return f->file ? write_event(f, &event) : cannot_write(f->path);
@@ -146,7 +146,7 @@ static dft_status name_file(event_file *f, const char *directory, const char *fo
   snprintf(f->folder, sizeof f->folder, "%s/%s", directory, folder);
   int length = snprintf(f->path, sizeof f->path, "%s/%s/" DFT_EVENTS_FILE, directory, folder);
   if (length >= 0 && (size_t)length < sizeof f->path) return DFT_OK;
-  return dft_fail(DFT_EIO, "cannot write %s: %s", f->folder, strerror(ENAMETOOLONG));
+  return dft_fail(DFT_EIO, "%s: cannot write: %s", f->folder, strerror(ENAMETOOLONG));
 }
 
 static void forget(event_file *f) {

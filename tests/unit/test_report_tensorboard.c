@@ -224,7 +224,8 @@ static void test_errors(void **state) {
   assert_int_equal(mkdir(in_directory("train"), 0700), 0);
   assert_int_equal(symlink("/dev/full", in_directory(TRAIN)), 0);
   assert_int_equal(dft_events_open(directory, epochs, 1, &events), DFT_EIO);
-  assert_string_equal(strrchr(dft_error(), '/'), "/" DFT_EVENTS_FILE ": No space left on device");
+  assert_string_equal(strrchr(dft_error(), '/'),
+                      "/" DFT_EVENTS_FILE ": cannot write: No space left on device");
   assert_int_equal(unlink(in_directory(TRAIN)), 0);
   /* a disk that fills while the run goes on */
   must(dft_events_open(directory, epochs, 1, &events));

@@ -72,8 +72,8 @@ typedef enum {
 dft_status dft_value_format(const dft_key *key, dft_value_style style, const void *field, const int *count,
                             char **text);
 
-/* suggest.c: the known key nearest to an unknown one, as a full path. */
-void dft_suggest(const char *unknown, char nearest[DFT_KEY_PATH_BYTES]);
+/* suggest.c: the known key nearest to an unknown one, as a full path. False: nearest, but not like it. */
+bool dft_suggest(const char *unknown, char nearest[DFT_KEY_PATH_BYTES]);
 
 /* check.c: what no single key can say. Reports at the lines of `root`. */
 dft_status dft_config_check(const dft_config *config, const char *file, const dft_node *root);

@@ -76,8 +76,10 @@ static dft_status check_names(const reading *r, const dft_node *mapping, const c
     known_as known =
         strchr(n->key, '.') ? NOT_KNOWN : look_up(table_path); /* dots only on the command line */
     if (known == NOT_KNOWN) {
-      dft_suggest(path, nearest);
-      return dft_fail_at(r->file, n->line, "unknown key '%s', did you mean '%s'?", path, nearest);
+      const char *format = dft_suggest(path, nearest)
+                               ? "unknown key '%s', did you mean '%s'?"
+                               : "unknown key '%s'; the nearest is '%s' (dft --help config lists all)";
+      return dft_fail_at(r->file, n->line, format, path, nearest);
     }
     if (known == IS_KEY || dft_node_is_null(n)) continue;
     if (n->kind != DFT_NODE_MAPPING)

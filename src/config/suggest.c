@@ -55,10 +55,20 @@ static int generalise(const char *unknown, char general[DFT_KEY_PATH_BYTES]) {
   return -1;
 }
 
-/* What people write for keys that are spelt out here. */
+/* Whether one may be meant by the other: two of five letters differ at most. */
+static bool alike(const char *unknown, const char *known) {
+  const char *a = unknown + parent_length(unknown), *b = known + parent_length(known);
+  const size_t longer = strlen(a) > strlen(b) ? strlen(a) : strlen(b);
+  return 5 * edit_distance(a, b) <= 2 * (int)longer;
+}
+
+/* What people write, in Keras and PyTorch too, for keys that have other names here. */
 static void spell_out(char general[DFT_KEY_PATH_BYTES]) {
   static const char *const short_for[][2] = {
-      {"lr", "learning_rate"}, {"bs", "batch_size"}, {"wd", "weight_decay"}, {"num_classes", "classes"}};
+      {"lr", "learning_rate"},       {"bs", "batch_size"},        {"wd", "weight_decay"},
+      {"num_classes", "classes"},    {"num_epochs", "epochs"},    {"num_workers", "threads"},
+      {"image_size", "input_shape"}, {"img_size", "input_shape"}, {"target_size", "input_shape"},
+      {"horizontal_flip", "flip"},   {"dropout_rate", "dropout"}, {"trainable", "unfreeze"}};
   char *last = general + parent_length(general);
   for (size_t i = 0; i < sizeof short_for / sizeof *short_for; i++)
     if (strcmp(last, short_for[i][0]) == 0) {
@@ -67,7 +77,7 @@ static void spell_out(char general[DFT_KEY_PATH_BYTES]) {
     }
 }
 
-void dft_suggest(const char *unknown, char nearest[DFT_KEY_PATH_BYTES]) {
+bool dft_suggest(const char *unknown, char nearest[DFT_KEY_PATH_BYTES]) {
   char general[DFT_KEY_PATH_BYTES], known[DFT_KEY_PATH_BYTES], best_path[DFT_KEY_PATH_BYTES] = "";
   int phase = generalise(unknown, general), best = INT_MAX;
   spell_out(general);
@@ -84,8 +94,10 @@ void dft_suggest(const char *unknown, char nearest[DFT_KEY_PATH_BYTES]) {
       known[parent - 1] = '\0';
     }
   }
+  const bool close = alike(general, best_path);
   if (phase >= 0 && strncmp(best_path, "phases.N.", 9) == 0)
     snprintf(nearest, DFT_KEY_PATH_BYTES, "phases.%d.%s", phase, best_path + 9);
   else
     snprintf(nearest, DFT_KEY_PATH_BYTES, "%s", best_path);
+  return close;
 }

@@ -187,6 +187,10 @@ typedef struct wrong {
 
 static const wrong wrongs[] = {
     /* names */
+    {DATA "clipnorm: 1\n" PHASE, NULL,
+     "runs.d/a.yaml:2: unknown key 'clipnorm'; the nearest is 'batch_norm' (dft --help config lists all)"},
+    {DATA "model: {image_size: 96}\n" PHASE, NULL,
+     "runs.d/a.yaml:2: unknown key 'model.image_size', did you mean 'model.input_shape'?"},
     {DATA "sed: 1\n" PHASE, NULL, "runs.d/a.yaml:2: unknown key 'sed', did you mean 'seed'?"},
     {DATA "model:\n  alpha: 1\n  class: 3\n" PHASE, NULL,
      "runs.d/a.yaml:4: unknown key 'model.class', did you mean 'model.classes'?"},

@@ -8,7 +8,7 @@
  * one. Everything wrong is DFT_EUSAGE with one line "FILE:LINE: key: what".
  *
  * Ownership: strings and arrays belong to the config; dft_config_free releases them. Read-only after loading.
- * Not collective (rank 0 reads the file and broadcasts the text: see dft_config_parse).
+ * Not collective (rank 0 reads the file and broadcasts the text: see dft_config_parse). Any thread.
  */
 #ifndef DFT_CONFIG_H
 #define DFT_CONFIG_H

@@ -8,7 +8,9 @@
  * Source: keras/src/optimizers/{adam,adamw,sgd}.py (Kingma & Ba 2015, section 2's efficient form).
  *
  * A phase starts with a fresh optimizer, as Keras' compile gives. Not collective: every rank has the same
- * reduced gradient, and applies it whole or, where ranks have weights and slots together, in part.
+ * reduced gradient, and applies it whole or, where ranks have weights and slots together, in part. One thread
+ * calls; the work is shared among the kernels' threads. Errors: DFT_EDATA
+ * of slots that do not fit, and memory that is not to be had.
  */
 #ifndef DFT_OPTIM_H
 #define DFT_OPTIM_H
@@ -40,8 +42,7 @@ void dft_optimizer_set_iterations(dft_optimizer *o, int64_t iterations);
 float *dft_optimizer_slot(const dft_optimizer *o, int param, int slot);
 
 /* Slots as named tensors ("kernel/momentum", "kernel/velocity"), out into an empty list or one that an
- * earlier export of this optimizer filled, as copies, or lent to an empty one; and in. DFT_EDATA when they do
- * not fit. */
+ * earlier export of this optimizer filled, as copies, or lent to an empty one; and in. */
 dft_status dft_optimizer_export(const dft_optimizer *o, bool lent, dft_weights *slots);
 dft_status dft_optimizer_import(dft_optimizer *o, const dft_weights *slots, int64_t iterations);
 

@@ -10,7 +10,7 @@
  * place.
  *
  * Errors: DFT_EDATA for the folder and its files; DFT_EUSAGE: OUT is not empty; DFT_EIO: cannot write. Files
- * get their names when all are whole; an error leaves none behind. Not collective. */
+ * get their names when all are whole; an error leaves none behind. Not collective; any thread. */
 #ifndef DFT_PACK_H
 #define DFT_PACK_H
 

@@ -2,7 +2,7 @@
  * all the others.
  *
  * Collective over the world of `comm`, unless a comment says otherwise. Each returns the status all ranks
- * agreed on, with the same message on all.
+ * agreed on, with the same message on all. One thread calls: the one that opened `comm`.
  */
 #ifndef DFT_TRAIN_H
 #define DFT_TRAIN_H

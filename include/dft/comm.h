@@ -139,5 +139,8 @@ dft_status dft_comm_give_up(dft_comm *comm, dft_status status);
  * ranks then have in dft_error(). `status` is this rank's own. Every error that only some ranks can meet
  * passes here before any rank acts on it. */
 dft_status dft_comm_agree(dft_comm *comm, dft_status status);
+/* The same for what may be wrong with one host of several and not with another: then the message begins with
+ * the host's name. */
+dft_status dft_comm_agree_hosts(dft_comm *comm, dft_status status);
 
 #endif

@@ -62,6 +62,15 @@ dft_status dft_comm_agree(dft_comm *comm, dft_status status) {
   return dft_comm_agree_on(comm, comm->world, status);
 }
 
+dft_status dft_comm_agree_hosts(dft_comm *comm, dft_status status) {
+  if (comm->hosts > 1) {
+    int64_t failed = status != DFT_OK;
+    DFT_TRY(reduce_i64(comm, comm->world, &failed, MPI_SUM));
+    if (failed < comm->size) (void)dft_context(status, "host %s", comm->host[comm->rank]);
+  }
+  return dft_comm_agree(comm, status);
+}
+
 dft_status dft_comm_min(dft_comm *comm, int64_t *value) {
   return reduce_i64(comm, comm->world, value, MPI_MIN);
 }

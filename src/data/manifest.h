@@ -124,7 +124,8 @@ void dft_manifest_key(const dft_manifest *m, uint64_t key[2]);
  * it; 0: there is no such file. */
 uint64_t dft_manifest_stamp(const dft_manifest *m, int64_t i);
 /* The bytes of a sample, fresh. DFT_EDATA: this sample cannot be had (missing, not permitted, zero bytes,
- * more than 1 GiB, cut off); DFT_EIO: the machine fails. Any thread. */
+ * more than 1 GiB, cut off); DFT_EIO: the machine fails, or the class folder or tar file is not there any
+ * more. Any thread. */
 dft_status dft_manifest_read(const dft_manifest *m, int64_t i, uint8_t **data, size_t *count);
 
 #endif

@@ -11,8 +11,8 @@
 enum { TILE = 64, DEVICE_TILE = 512 };
 
 void dft_tell_left_out(dft_run *run, dft_set set, int64_t left_out) {
-  if (left_out == 0 || run->told_left_out[set]) return;
-  run->told_left_out[set] = true;
+  if (left_out <= run->told_left_out[set]) return;
+  run->told_left_out[set] = left_out;
   if (dft_comm_rank(run->comm) == 0)
     dft_warn("%lld of %lld %s samples cannot be read and are left out; dft check lists them",
              (long long)left_out, (long long)dft_dataset_count(run->data[set]),

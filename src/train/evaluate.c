@@ -228,9 +228,9 @@ static dft_status evaluate(dft_run *run, dft_state *state, const char *checkpoin
   DFT_TRY(dft_setup_compute(run->comm, run->config, false, &run->compute));
   run->ops = run->compute.ops;
   run->host_ops = run->compute.host_ops;
-  DFT_TRY(
-      dft_comm_agree(run->comm, dft_data_open(run->config, dft_comm_share(run->comm),
-                                              &run->data[DFT_SET_TRAIN], &run->data[DFT_SET_VALIDATION])));
+  DFT_TRY(dft_comm_agree_hosts(run->comm,
+                               dft_data_open(run->config, dft_comm_share(run->comm),
+                                             &run->data[DFT_SET_TRAIN], &run->data[DFT_SET_VALIDATION])));
   DFT_TRY(dft_same_data(run->comm, run->data[DFT_SET_VALIDATION], "validation",
                         &run->fingerprint[DFT_SET_VALIDATION]));
   if (dft_comm_rank(run->comm) == 0) dft_tell_data(run->data[DFT_SET_VALIDATION], false);

@@ -72,7 +72,10 @@ static dft_status note_unreadable(const prediction *p, const tile *t, int n, flo
   for (int i = 0; i < n; i++) {
     if (t->status[i] == DFT_OK) continue;
     if (t->status[i] != DFT_EDATA) return dft_fail(t->status[i], "%s", t->errors[i]);
-    fprintf(p->errors, "%s\n", t->errors[i]);
+    if (dft_comm_hosts(p->comm) > 1)
+      fprintf(p->errors, "%s (host %s)\n", t->errors[i], dft_comm_host(p->comm, dft_comm_rank(p->comm)));
+    else
+      fprintf(p->errors, "%s\n", t->errors[i]);
     out[(size_t)i * (size_t)p->model->classes] = DFT_UNREADABLE;
   }
   return DFT_OK;
@@ -217,7 +220,7 @@ static dft_status predict_rows(prediction *p, const dft_dataset *data) {
     status = dft_fail_memory("predictions", 0);
   }
   if (status == DFT_OK) status = predict_range(p, data, begin, end, mine);
-  status = dft_comm_agree(p->comm, status);
+  status = dft_comm_agree_hosts(p->comm, status);
   if (status == DFT_OK) status = gather_rows(p, n, mine);
   if (rank != 0) free(mine);
   return status;
@@ -247,7 +250,7 @@ static dft_status predict_input(prediction *p, char kind, const char *const *pat
       kind == DFT_INPUT_ARRAY
           ? dft_data_open_images(paths[0], height, width, p->preprocessing, p->resize, share, &data)
           : dft_data_open_files(paths, count, height, width, p->preprocessing, p->resize, share, &data);
-  status = dft_comm_agree(p->comm, status);
+  status = dft_comm_agree_hosts(p->comm, status);
   if (status == DFT_OK && dft_comm_rank(p->comm) == 0) dft_tell_data(data, false);
   if (status == DFT_OK) status = predict_dataset(p, data);
   dft_dataset_free(data);

@@ -18,8 +18,9 @@ static dft_status open_compute_and_data(dft_run *run) {
   DFT_TRY(dft_setup_compute(run->comm, c, true, &run->compute));
   run->ops = run->compute.ops;
   run->host_ops = run->compute.host_ops;
-  DFT_TRY(dft_comm_agree(run->comm, dft_data_open(c, dft_comm_share(run->comm), &run->data[DFT_SET_TRAIN],
-                                                  &run->data[DFT_SET_VALIDATION])));
+  DFT_TRY(
+      dft_comm_agree_hosts(run->comm, dft_data_open(c, dft_comm_share(run->comm), &run->data[DFT_SET_TRAIN],
+                                                    &run->data[DFT_SET_VALIDATION])));
   static const char *const names[DFT_SETS] = {
       [DFT_SET_TRAIN] = "training", [DFT_SET_VALIDATION] = "validation"};
   for (int s = 0; s < DFT_SETS; s++) {

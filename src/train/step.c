@@ -18,7 +18,7 @@ void dft_defer(dft_run *run, dft_status status) {
 
 dft_status dft_agree_pending(dft_run *run) {
   if (run->pending != DFT_OK) dft_fail(run->pending, "%s", run->pending_text);
-  return dft_comm_agree(run->comm, run->pending);
+  return dft_comm_agree_hosts(run->comm, run->pending);
 }
 
 void dft_set_activity(dft_run *run, const char *what, int ahead) {

@@ -20,6 +20,25 @@ for hosts_and_ranks in "h1:2,h2:2 4" "h1,h2,h3,h4 4" "h1:2,h3:1 3"; do
   same "$whole/history.csv" "$dir/history.csv" "$list"
 done
 
+# a host that lacks the data is named, from whichever rank on
+photos() { # DIRECTORY CLASS...
+  for class in "${@:2}"; do
+    mkdir -p "$1/$class"
+    printf 'BM>\0\0\0\0\0\0\0\066\0\0\0\050\0\0\0\002\0\0\0\001\0\0\0\001\0\030\0\0\0\0\0\010\0\0\0%24s' '' | tr ' ' '\0' >"$1/$class/1.bmp"
+  done
+}
+mkdir -p "$work/own" "$work/own.h1" "$work/own.h2"
+printf '%s\n' "model: {alpha: 0.1, input_shape: [32, 32, 3], classes: 2}" "data: {format: image_folder, batch_size: 4, train: {path: $work/own/photos}}" \
+  "phases: [{epochs: 2}]" "run_dir: $work/photos" >"$work/photos.yaml"
+for lacking in h1 h2; do
+  rm -rf "$work/own.h1/photos" "$work/own.h2/photos"
+  [ $lacking = h1 ] || photos "$work/own.h1/photos" ant bee
+  [ $lacking = h2 ] || photos "$work/own.h2/photos" ant bee
+  on_host h1 timeout 120 mpirun -np 4 --host h1:2,h2:2 "$DFT" "$work/photos.yaml" >"$work/out" 2>&1
+  [ $? = 65 ] || broken "$lacking lacks the data: exit code"
+  says "error: host $lacking: $work/own/photos: cannot read the directory: No such file" "$lacking lacks the data"
+done
+
 # Open MPI's own processes notice a dead link by keepalive; dft-run asks for it by default, here it is sooner
 export OMPI_MCA_oob_tcp_keepalive_time=2 OMPI_MCA_oob_tcp_keepalive_intvl=2 OMPI_MCA_oob_tcp_keepalive_probes=3
 dir=$work/cut

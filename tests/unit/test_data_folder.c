@@ -220,6 +220,33 @@ static void forbidden_samples_are_told(void **state) {
   dft_dataset_free(d);
 }
 
+/* A photo that is gone is one bad sample; so is not a class folder: its file system is, or the right to it.
+ */
+static void vanished_folders_are_no_bad_samples(void **state) {
+  (void)state;
+  static float out[3 * 32 * 32];
+  save_bmp("mount/a/1.bmp", 1);
+  save_bmp("mount/a/more/2.bmp", 1);
+  save_bmp("mount/b/1.bmp", 2);
+  dft_config c = folder_config(DFT_DATA_IMAGE_FOLDER, "mount", 2);
+  dft_dataset *d = open_train_only(&c);
+  assert_int_equal(rename("mount/a/more", "mount/a/less"), 0);
+  assert_int_equal(dft_dataset_image(d, 1, out), DFT_EDATA);
+  assert_non_null(strstr(dft_error(), "mount/a/more/2.bmp: cannot open: No such file"));
+  assert_int_equal(rename("mount", "unmounted"), 0);
+  assert_int_equal(dft_dataset_image(d, 0, out), DFT_EIO);
+  assert_string_equal(dft_error(), "mount/a: cannot be read any more: No such file or directory");
+  assert_int_equal(rename("unmounted", "mount"), 0);
+  assert_int_equal(dft_dataset_image(d, 0, out), DFT_OK);
+  dft_dataset_free(d);
+  /* somebody's list of files promises nothing */
+  static const char *const paths[] = {"nowhere/1.bmp"};
+  if (dft_data_open_files(paths, 1, 32, 32, DFT_PREPROCESS_UNIT, DFT_RESIZE_STRETCH, dft_share_alone(), &d))
+    fail_msg("%s", dft_error());
+  assert_int_equal(dft_dataset_image(d, 0, out), DFT_EDATA);
+  dft_dataset_free(d);
+}
+
 static int ticks;
 static void count_tick(void *context) {
   (void)context;
@@ -270,6 +297,7 @@ int main(void) {
       cmocka_unit_test(folders_that_do_not_fit_are_refused),
       cmocka_unit_test(unreadable_samples_are_told),
       cmocka_unit_test(forbidden_samples_are_told),
+      cmocka_unit_test(vanished_folders_are_no_bad_samples),
       cmocka_unit_test(listing_ticks),
       cmocka_unit_test(fingerprint_is_of_names_labels_and_sizes),
   };

@@ -430,7 +430,7 @@ static void many_shards_are_read(void **state) {
   dft_dataset_free(d);
 }
 
-static void files_that_shrink_later_are_told(void **state) {
+static void files_that_shrink_or_vanish_later_are_told(void **state) {
   (void)state;
   static float out[3 * 32 * 32];
   bytes b = {0};
@@ -442,6 +442,16 @@ static void files_that_shrink_later_are_told(void **state) {
   cut("shrinks.tar", BLOCK + 10);
   assert_int_equal(dft_dataset_image(d, 0, out), DFT_EDATA);
   assert_non_null(strstr(dft_error(), "shrinks.tar: 1.bmp: ends after 10 of 62 bytes"));
+  dft_dataset_free(d);
+  b = (bytes){0};
+  put_image(&b);
+  put_end(&b);
+  save("gone.tar", b);
+  c.data.train.path = "gone.tar";
+  d = open_train_only(&c);
+  assert_int_equal(unlink("gone.tar"), 0);
+  assert_int_equal(dft_dataset_image(d, 0, out), DFT_EIO); /* all its samples would be missing */
+  assert_string_equal(dft_error(), "gone.tar: cannot be read any more: No such file or directory");
   dft_dataset_free(d);
 }
 
@@ -459,7 +469,7 @@ int main(void) {
       cmocka_unit_test(signed_checksums_are_read),
       cmocka_unit_test(truncated_archives_are_refused),
       cmocka_unit_test(many_shards_are_read),
-      cmocka_unit_test(files_that_shrink_later_are_told),
+      cmocka_unit_test(files_that_shrink_or_vanish_later_are_told),
   };
   return cmocka_run_group_tests(tests, enter_directory, leave_directory);
 }

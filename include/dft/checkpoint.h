@@ -105,9 +105,9 @@ typedef struct dft_path {
   char text[PATH_MAX];
 } dft_path;
 dft_path dft_store_path(const dft_store *s, const char *name);
-/* Newest good state of final.pb and ckpt-*.pb; damaged ones are warned about by name and passed over. *found
- * false when there is no file to read; DFT_EDATA when there are some and none is good (starting over would
- * lose work). *path is a fresh string. */
+/* Newest good state of final.pb and ckpt-*.pb, or best.pb; damaged ones are warned about by name and passed
+ * over. *found false when there is no file to read; DFT_EDATA when there are some and none is good (starting
+ * over would lose work). *path is a fresh string. */
 dft_status dft_store_latest(dft_store *s, dft_state *state, char **path, bool *found);
 /* Whether there is any checkpoint, good or not. */
 dft_status dft_store_has_checkpoints(const dft_store *s, bool *has);

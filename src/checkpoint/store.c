@@ -200,7 +200,8 @@ static dft_status try_read(const char *path, dft_state *state, bool *good) {
   return DFT_OK;
 }
 
-/* final.pb is the newest unless epochs were added since: then checkpoints beyond it come first. */
+/* final.pb is the newest unless epochs were added since: then checkpoints beyond it come first. best.pb,
+ * which may be far behind, is better than nothing. */
 static dft_status find_latest(dft_store *s, const listing *l, dft_state *state, const char **name,
                               int *damaged) {
   dft_state final = {0};
@@ -216,6 +217,11 @@ static dft_status find_latest(dft_store *s, const listing *l, dft_state *state, 
     status = try_read(dft_store_path(s, l->entries[i].name).text, state, &good);
     *damaged += status == DFT_OK && !good;
     if (good) *name = l->entries[i].name;
+  }
+  if (!good && !have_final && status == DFT_OK && access(dft_store_path(s, "best.pb").text, F_OK) == 0) {
+    status = try_read(dft_store_path(s, "best.pb").text, state, &good);
+    *damaged += status == DFT_OK && !good;
+    if (good) *name = "best.pb";
   }
   s->has_final = have_final && !good; /* else it is of fewer epochs than the run has done */
   if (have_final && status == DFT_OK && !good) {

@@ -98,10 +98,11 @@ dft_status dft_config_compatible(const dft_config *config, const char *checkpoin
   if (fclose(out) != 0)
     status = dft_fail_memory("config text", bytes);
   else if (bytes > 0)
-    status = dft_fail(DFT_EUSAGE,
-                      "the config differs from the checkpoint's in what decides the result: %.1200s; "
-                      "set it back, or start anew in another run_dir",
-                      differences);
+    status =
+        dft_fail(DFT_EUSAGE,
+                 "the config differs from the checkpoint's in what decides the result: %.1200s; "
+                 "set it back, or start anew in another run_dir (its model.weights may be this checkpoint)",
+                 differences);
   free(differences);
   free(ours);
   return status;

@@ -274,8 +274,8 @@ const dft_key dft_keys[] = {
      .help = "Number of newest checkpoints to keep, best and final apart."},
     {"checkpoint.resume", DFT_KEY_PATH, AT(checkpoint.resume), .words = "auto none", .preset = "auto",
      .keras = "BackupAndRestore",
-     .help = "auto: go on from the newest checkpoint in run_dir; none: refuse a run_dir that has any; or a "
-             "checkpoint's path, also where run_dir has newer ones."},
+     .help = "auto: go on from the newest checkpoint in run_dir; none: refuse a run_dir that has any; or the "
+             "path of a checkpoint to begin from, where run_dir has none of its own."},
     {"checkpoint.monitor", DFT_KEY_WORD, AT(checkpoint.monitor), .words = "val_loss val_accuracy",
      .preset = "val_loss", DECIDES, .keras = "ModelCheckpoint(monitor)",
      .help = "What best.pb is best in; val_loss means loss where there is no validation."},

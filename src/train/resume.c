@@ -132,7 +132,12 @@ static dft_status find_state(const dft_run *run, dft_state *state, char **path, 
     return DFT_OK;
   }
   DFT_TRY(dft_store_latest(run->store, state, path, found));
-  if (*found || strcmp(resume, "auto") == 0) return DFT_OK;
+  const bool named = strcmp(resume, "auto") != 0;
+  if (*found && named) /* so that the same command goes on after a stop */
+    dft_note("checkpoint.resume: %s is left alone, for %s has checkpoints of its own; another run_dir begins "
+             "from it",
+             resume, run->config->run_dir);
+  if (*found || !named) return DFT_OK;
   *path = strdup(resume);
   if (*path == NULL) return dft_fail_memory("path", 0);
   *found = true;

@@ -70,6 +70,14 @@ same "$work/long/final.pb" "$dir/final.pb" "after a damaged checkpoint"
 # elsewhere the best epoch so far has no file: said, for best.pb comes only with a better one
 expect 0 "no best.pb in $work/elsewhere: epoch" np_quiet 2 "$work/config.yaml" phases.2.epochs=2 run_dir="$work/elsewhere" \
   checkpoint.resume="$work/whole/final.pb"
+# a checkpoint that is named begins a run, but leaves one alone that has begun; best.pb alone is a checkpoint too
+expect 0 "checkpoint.resume: $work/whole/final.pb is left alone, for $work/elsewhere has checkpoints of its own" np_quiet 2 \
+  "$work/config.yaml" phases.2.epochs=2 run_dir="$work/elsewhere" checkpoint.resume="$work/whole/final.pb"
+mkdir "$work/best"
+cp "$work/long/best.pb" "$work/best/"
+ok "best.pb alone" np 2 "$work/config.yaml" run_dir="$work/best" phases.2.epochs=2
+grep -q "resuming from $work/best/best.pb" "$work/out" || fail "best.pb alone is not gone on from"
+same "$work/long/final.pb" "$work/best/final.pb" "after best.pb alone"
 # what cannot go on is refused, by name
 expect 2 "optimizer.learning_rate" np_quiet 2 "$work/config.yaml" phases.2.epochs=2 phases.0.optimizer.learning_rate=0.1
 expect 2 "data" np_quiet 2 "$work/config.yaml" phases.2.epochs=3 data.train.samples=25

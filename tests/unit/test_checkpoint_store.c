@@ -74,11 +74,11 @@ static void save(dft_store *store, int epoch, int64_t step, int keep) {
   dft_state_free(&s);
 }
 
-static void save_final(dft_store *store, int64_t step) {
+static void save_as(dft_store *store, unsigned names, int64_t step) {
   dft_state s;
   sample_state(&s);
   s.at.step = step;
-  assert_int_equal(dft_store_save(store, &s, DFT_SAVE_FINAL, 0), DFT_OK);
+  assert_int_equal(dft_store_save(store, &s, names, 0), DFT_OK);
   dft_state_free(&s);
 }
 
@@ -237,7 +237,7 @@ static void test_final(void **state) {
   (void)state;
   dft_store *s = open_store();
   save(s, 1, 10, 3);
-  save_final(s, 20);
+  save_as(s, DFT_SAVE_FINAL, 20);
   assert_latest(s, "final.pb", 20, NULL);
   save(s, 2, 20, 3);
   assert_latest(s, "final.pb", 20, NULL);
@@ -248,6 +248,20 @@ static void test_final(void **state) {
   assert_true(dft_store_has_final(s));
   damage(s, "final.pb");
   assert_latest(s, "ckpt-e0002-s00000020.pb", 20, "final.pb: truncated");
+  assert_false(dft_store_has_final(s));
+  dft_store_close(s);
+}
+
+/* What people keep of a run, or copy elsewhere, is often just this. */
+static void test_best_alone(void **state) {
+  (void)state;
+  dft_store *s = open_store();
+  save_as(s, DFT_SAVE_BEST, 10);
+  assert_latest(s, "best.pb", 10, NULL);
+  save(s, 2, 20, 3);
+  assert_latest(s, "ckpt-e0002-s00000020.pb", 20, NULL);
+  damage(s, "ckpt-e0002-s00000020.pb");
+  assert_latest(s, "best.pb", 10, "passed over");
   assert_false(dft_store_has_final(s));
   dft_store_close(s);
 }
@@ -407,6 +421,7 @@ int main(void) {
       cmocka_unit_test(test_names_share_bytes),
       IN_DIRECTORY(test_fallback),
       IN_DIRECTORY(test_final),
+      IN_DIRECTORY(test_best_alone),
       IN_DIRECTORY(test_lock),
       IN_DIRECTORY(test_lock_of_the_dead),
       IN_DIRECTORY(test_open_errors),

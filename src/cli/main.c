@@ -132,7 +132,11 @@ static bool asks_for_help(const char *word) {
 }
 
 int main(int argc, char **argv) {
-  const char *first = argc > 1 ? argv[1] : "--help";
+  if (argc < 2) { /* in a batch script, an empty variable */
+    dft_print_error("no config and no command named; dft --help lists the commands");
+    return DFT_EUSAGE;
+  }
+  const char *first = argv[1];
   if (asks_for_help(first) || strcmp(first, "help") == 0)
     return told(argc > 2 && !asks_for_help(argv[2]) ? print_help_on(argv[2]) : print_help());
   if (strcmp(first, "--version") == 0) return told(print_version());

@@ -152,7 +152,7 @@ static dft_status read_list(const place *p, void *field, int *count) {
   const dft_node *node = p->node;
   dft_node star = {.kind = DFT_NODE_SCALAR, .text = (char[]){"*"}};
   dft_node all = {.kind = DFT_NODE_SEQUENCE, .line = node->line, .first = &star};
-  if (texts && is_plain(node) && dft_word_index(p->key->words, node->text) == 0) node = &all;
+  if (texts && node->kind == DFT_NODE_SCALAR && dft_word_index(p->key->words, node->text) == 0) node = &all;
   if (node->kind != DFT_NODE_SEQUENCE) return ill_typed(p, node);
   int n = dft_node_count(node), i = 0;
   size_t bytes = (size_t)n * (texts ? sizeof(char *) : sizeof(int64_t));
@@ -173,7 +173,7 @@ static dft_status read_list(const place *p, void *field, int *count) {
 
 static dft_status read_number(const place *p, void *field) {
   const dft_key *k = p->key;
-  if (k->words != NULL && is_plain(p->node) && strcmp(p->node->text, k->words) == 0) {
+  if (k->words != NULL && p->node->kind == DFT_NODE_SCALAR && strcmp(p->node->text, k->words) == 0) {
     *(int *)field = k->word_value;
     return DFT_OK;
   }

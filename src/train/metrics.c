@@ -134,6 +134,11 @@ static dft_status measure_all(dft_run *run, dft_set set, evaluation *e) {
   return leave ? dft_fail(DFT_ESTOPPED, "stopped by a signal while evaluating") : DFT_OK;
 }
 
+double dft_mean(double sum, double count) {
+  const double mean = count > 0 ? sum / count : NAN;
+  return isnan(mean) ? NAN : mean;
+}
+
 dft_status dft_measure(dft_run *run, dft_set set, dft_metrics *metrics) {
   evaluation e = {0};
   const columns k = columns_of(metrics, run->model->classes);
@@ -150,8 +155,8 @@ dft_status dft_measure(dft_run *run, dft_set set, dft_metrics *metrics) {
     double count = e.sums[DFT_STEP_COUNT];
     metrics->count = (int64_t)count;
     metrics->left_out = dft_dataset_count(run->data[set]) - metrics->count;
-    metrics->loss = count > 0 ? e.sums[DFT_STEP_LOSS] / count : NAN;
-    metrics->accuracy = count > 0 ? e.sums[DFT_STEP_CORRECT] / count : NAN;
+    metrics->loss = dft_mean(e.sums[DFT_STEP_LOSS], count);
+    metrics->accuracy = dft_mean(e.sums[DFT_STEP_CORRECT], count);
     for (size_t i = k.by_class; i < k.confusion; i++) metrics->by_class[i - k.by_class] = (int64_t)e.sums[i];
     for (size_t i = k.confusion; i < k.width; i++) metrics->confusion[i - k.confusion] = (int64_t)e.sums[i];
   }

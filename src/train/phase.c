@@ -132,11 +132,6 @@ void dft_phase_close(dft_run *run) {
   *ph = (dft_phase){0};
 }
 
-/* Without samples: not a number, and one without a sign. */
-static double mean(double sum, double count) {
-  return count > 0 ? sum / count : NAN;
-}
-
 static void report_step(dft_run *run, const dft_step_result *s, int steps, double seconds) {
   if (run->report == NULL) return;
   const double traced_s = dft_trace_begin();
@@ -148,10 +143,10 @@ static void report_step(dft_run *run, const dft_step_result *s, int steps, doubl
                                      .step = at->step,
                                      .step_in_epoch = (int)((at->position + b - 1) / b),
                                      .steps_per_epoch = steps,
-                                     .loss = mean(s->loss, s->count),
-                                     .accuracy = mean(s->correct, s->count),
-                                     .running_loss = mean(at->loss_sum, at->count_sum),
-                                     .running_accuracy = mean(at->correct_sum, at->count_sum),
+                                     .loss = dft_mean(s->loss, s->count),
+                                     .accuracy = dft_mean(s->correct, s->count),
+                                     .running_loss = dft_mean(at->loss_sum, at->count_sum),
+                                     .running_accuracy = dft_mean(at->correct_sum, at->count_sum),
                                      .learning_rate = run->config->phases[at->phase].optimizer.learning_rate,
                                      .images_per_s = s->count / seconds,
                                      .data_s = s->data_s,
@@ -266,8 +261,8 @@ static dft_status end_epoch(dft_run *run, int steps, double start_s) {
                     (long long)at->left_out);
   dft_epoch e = {.epoch = at->epoch + 1,
                  .phase = phase->name,
-                 .accuracy = mean(at->correct_sum, at->count_sum),
-                 .loss = mean(at->loss_sum, at->count_sum),
+                 .accuracy = dft_mean(at->correct_sum, at->count_sum),
+                 .loss = dft_mean(at->loss_sum, at->count_sum),
                  .val_accuracy = NAN,
                  .val_loss = NAN,
                  .learning_rate = phase->optimizer.learning_rate};

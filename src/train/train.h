@@ -98,9 +98,9 @@ typedef struct dft_run {
   dft_fetch *fetch; /* NULL on one host */
   dft_ahead ahead;
   dft_position at;
-  bool has_final; /* a good final.pb was there when the run started */
-  bool told_left_out[DFT_SETS];
-  dft_epoch_work work; /* of this rank, of this epoch since the start */
+  bool has_final;                  /* a good final.pb was there when the run started */
+  int64_t told_left_out[DFT_SETS]; /* samples; told again when there are more */
+  dft_epoch_work work;             /* of this rank, of this epoch since the start */
   dft_phase phase;
   int trace_left;     /* steps still to be traced; 0: nothing is */
   dft_status pending; /* this rank's error, not yet known to the others; its words are in pending_text */
@@ -278,6 +278,9 @@ typedef struct dft_metrics {
   int64_t *confusion;      /* [classes][classes] true x predicted; NULL: not wanted */
 } dft_metrics;
 dft_status dft_measure(dft_run *run, dft_set set, dft_metrics *metrics);
+/* sum/count. Without samples, and where the sum is no number, NaN without a sign: as a checkpoint gives it
+ * back. */
+double dft_mean(double sum, double count);
 
 /* overwrite.c: DFT_EUSAGE if a command that writes `output` would write over what it reads, or over a
  * checkpoint from which a run can go on. Asked before the work. */

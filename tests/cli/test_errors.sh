@@ -27,6 +27,7 @@ DFT_KERNELS=portable both 2 "compute.precision: tf32 is for GPUs" "$config" comp
 DFT_CUDA_MODULE="$work/none.so" DFT_KERNELS=cuda both 2 "none.so: no such file" "$config"
 both 2 "fits no layer" "$config" "phases.1={name: tail, epochs: 1, unfreeze: [nolayer*]}"
 expect 2 "dft --help lists the commands" "$DFT" trian
+expect 2 "no config and no command named; dft --help lists the commands" "$DFT"
 both 2 "log.trace_steps: " "$config" log.trace_steps=1001
 expect 2 "did you mean 'phases.0.optimizer.learning_rate'?" "$DFT" "$config" phases.0.optimizer.lr=3
 expect 2 "'trian' is neither a command nor a config" "$DFT" trian "$config"
@@ -80,6 +81,13 @@ grep -q "nan.npy\[" "$work/out" || { cat "$work/out" >&2; fail "the samples of t
 [ -e "$work/nan/final.pb" ] && fail "a diverged run is called final"
 { npy_header '<f4' '(24, 33, 40, 3)' && head -c $((23 * 33 * 40 * 3 * 4 + 48)) /dev/zero && head -c 4 /dev/zero | tr '\0' '\377' &&
   head -c $((33 * 40 * 3 * 4 - 52)) /dev/zero; } >"$work/one_nan.npy"
+# the same words when a finished run is started again
+{ npy_header '<f4' '(24, 33, 40, 3)' && head -c $((24 * 33 * 40 * 3 * 4)) /dev/zero; } >"$work/flat.npy"
+for start in first second; do
+  expect 0 "val_loss nan" "$DFT" "$config" run_dir="$work/nan_validation" data.format=npy \
+    "data.train={images: $work/flat.npy, labels: $work/zeros.npy}" "data.validation={images: $work/one_nan.npy, labels: $work/zeros.npy}"
+  ! grep -q -- -nan "$work/out" || fail "a NaN with a sign at the $start start"
+done
 expect 65 "unreadable: one_nan.npy[23]: not finite at row 0, column 4, channel 0" "$DFT" check "$config" data.format=npy \
   "data.train={images: $work/one_nan.npy, labels: $work/zeros.npy}" data.validation=null
 grep -q "^training: 24 samples, 1 unreadable" "$work/out" || fail "check: the value that is not finite is not counted"

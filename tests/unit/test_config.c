@@ -382,6 +382,19 @@ static void test_read(void **state) {
   assert_null(text);
 }
 
+/* JSON can only quote. */
+static void test_quoted_words(void **state) {
+  (void)state;
+  const char *const overrides[] = {"compute.threads=\"auto\"", "phases.0.unfreeze=\"all\"",
+                                   "model.pooling=\"max\""};
+  dft_config *c = must_parse(DATA PHASE, overrides, 3);
+  assert_int_equal(c->compute.threads, 0);
+  assert_int_equal(c->phases[0].unfreeze_count, 1);
+  assert_string_equal(c->phases[0].unfreeze[0], "*");
+  assert_int_equal(c->model.pooling, DFT_POOL_MAX);
+  dft_config_free(c);
+}
+
 /* The words that checkpoints and messages have are those of the table. */
 static void test_words(void **state) {
   (void)state;
@@ -398,9 +411,9 @@ static void test_words(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_defaults), cmocka_unit_test(test_values),  cmocka_unit_test(test_overrides),
-      cmocka_unit_test(test_wrong),    cmocka_unit_test(test_hostile), cmocka_unit_test(test_read),
-      cmocka_unit_test(test_words),
+      cmocka_unit_test(test_defaults),     cmocka_unit_test(test_values),  cmocka_unit_test(test_overrides),
+      cmocka_unit_test(test_wrong),        cmocka_unit_test(test_hostile), cmocka_unit_test(test_read),
+      cmocka_unit_test(test_quoted_words), cmocka_unit_test(test_words),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

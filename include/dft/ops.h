@@ -266,4 +266,10 @@ bool dft_ops_bfloat16_pays(dft_kernels kernels);
 void dft_ops_set_threads(int threads);
 int dft_ops_threads(void);
 
+/* Kernels keep what they work on in automatic arrays, up to 0.74 MB in one function; a smaller stack's guard
+ * page would not be met by all of them. DFT_EUSAGE when the caller, which must be the process' first thread,
+ * or one of the threads has less than DFT_OPS_STACK_BYTES. Starts the threads. */
+enum { DFT_OPS_STACK_BYTES = 1 << 20 };
+dft_status dft_ops_check_stacks(void);
+
 #endif

@@ -4,8 +4,11 @@
 #include "cpu/kernels.h"
 #include "cpu/train_composed.h"
 #include <omp.h>
+#include <pthread.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #ifdef DFT_HAVE_SIMD
 #include <cpuid.h>
 #include <sys/syscall.h>
@@ -137,4 +140,29 @@ void dft_ops_set_threads(int threads) {
 
 int dft_ops_threads(void) {
   return thread_count > 0 ? thread_count : omp_get_max_threads();
+}
+
+/* Of an OpenMP thread. */
+static size_t own_stack_bytes(void) {
+  pthread_attr_t attributes;
+  size_t bytes = SIZE_MAX; /* unknown is no reason to refuse */
+  if (pthread_getattr_np(pthread_self(), &attributes) != 0) return bytes;
+  (void)pthread_attr_getstacksize(&attributes, &bytes);
+  (void)pthread_attr_destroy(&attributes);
+  return bytes;
+}
+
+dft_status dft_ops_check_stacks(void) {
+  struct rlimit first = {.rlim_cur = RLIM_INFINITY};
+  (void)getrlimit(RLIMIT_STACK, &first);
+  if (first.rlim_cur < DFT_OPS_STACK_BYTES)
+    return dft_fail(DFT_EUSAGE, "the stack is limited to %zu kB, but the kernels need %d: ulimit -s 8192",
+                    (size_t)first.rlim_cur / 1024, DFT_OPS_STACK_BYTES / 1024);
+  size_t least = SIZE_MAX;
+#pragma omp parallel num_threads(dft_ops_threads()) reduction(min : least)
+  if (omp_get_thread_num() > 0) least = own_stack_bytes();
+  if (least >= DFT_OPS_STACK_BYTES) return DFT_OK;
+  return dft_fail(DFT_EUSAGE, "threads have stacks of %zu kB, but the kernels need %d: %s", least / 1024,
+                  DFT_OPS_STACK_BYTES / 1024,
+                  getenv("OMP_STACKSIZE") != NULL ? "unset OMP_STACKSIZE" : "OMP_STACKSIZE=8M");
 }

@@ -172,7 +172,7 @@ dft_status dft_setup_compute(dft_comm *comm, const dft_config *config, bool trai
              compute->ops->name);
   DFT_TRY(choose_threads(comm, config, &compute->threads));
   dft_ops_set_threads(compute->threads);
-  return DFT_OK;
+  return dft_comm_agree_hosts(comm, dft_ops_check_stacks());
 }
 
 dft_status dft_setup_decoding(dft_comm *comm, const dft_config *config, const dft_dataset *data,

@@ -31,6 +31,9 @@ expect 2 "no config and no command named; dft --help lists the commands" "$DFT"
 both 2 "log.trace_steps: " "$config" log.trace_steps=1001
 expect 2 "did you mean 'phases.0.optimizer.learning_rate'?" "$DFT" "$config" phases.0.optimizer.lr=3
 expect 2 "'trian' is neither a command nor a config" "$DFT" trian "$config"
+# stacks that kernels would run over, into each other's memory
+OMP_STACKSIZE=256k both 2 "threads have stacks of 256 kB, but the kernels need 1024: unset OMP_STACKSIZE" "$config" compute.threads=2
+expect 2 "the stack is limited to 512 kB, but the kernels need 1024: ulimit -s 8192" sh -c 'ulimit -s 512; exec "$@"' sh "$DFT" "$config"
 # weights
 : >"$work/x.keras"
 both 65 "absent.h5" "$config" model.weights="$work/absent.h5"

@@ -14,6 +14,7 @@ CASES = {
     "adam_betas": keras.optimizers.Adam(0.02, beta_1=0.8, beta_2=0.95, epsilon=1e-4),
     "adamw": keras.optimizers.AdamW(0.01, weight_decay=0.1),
     "sgd": keras.optimizers.SGD(0.05),
+    "sgd_decay": keras.optimizers.SGD(0.05, weight_decay=0.3),
     "sgd_momentum": keras.optimizers.SGD(0.05, momentum=0.9),
     "sgd_nesterov": keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True, weight_decay=0.02),
 }

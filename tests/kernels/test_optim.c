@@ -17,6 +17,7 @@ static const config configs[] = {
     {"adam_betas", golden_adam_betas, 0.02, 0.8, 0.95, 1e-4, 0, 0, true, false},
     {"adamw", golden_adamw, 0.01, 0.9, 0.999, 1e-7, 0, 0.1, true, false},
     {"sgd", golden_sgd, 0.05, 0, 0, 0, 0, 0, false, false},
+    {"sgd_decay", golden_sgd_decay, 0.05, 0, 0, 0, 0, 0.3, false, false},
     {"sgd_momentum", golden_sgd_momentum, 0.05, 0, 0, 0, 0.9, 0, false, false},
     {"sgd_nesterov", golden_sgd_nesterov, 0.05, 0, 0, 0, 0.9, 0.02, false, true},
 };

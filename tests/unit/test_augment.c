@@ -302,6 +302,30 @@ static void steps_are_apart(void **state) {
   }
 }
 
+/* Each change alone makes an image another one, and is known to: a config of it has views. */
+static void each_change_counts(void **state) {
+  (void)state;
+  static const char *const changes[] = {
+      "flip: horizontal",       "flip: vertical",           "crop: {scale: [0.3, 0.5]}",
+      "rotation: 0.2",          "zoom: [-0.4, -0.3]",       "translation: [0.1, 0.3]",
+      "brightness: [0.1, 0.2]", "contrast: [0.2, 0.3]",     "rand_augment: {num_ops: 2}",
+      "saturation: [0.2, 0.3]", "erasing: {probability: 1}"};
+  for (size_t k = 0; k < sizeof changes / sizeof *changes; k++) {
+    char text[128];
+    float plain[VALUES], image[VALUES];
+    int changed = 0;
+    snprintf(text, sizeof text, "data.augment={%s}", changes[k]);
+    const dft_config_augment a = parse_augment(text);
+    if (!dft_config_augments(&a)) fail_msg("%s is no change", changes[k]);
+    for (int64_t sample = 0; sample < 20; sample++) { /* half of them stay, where the change is a flip */
+      for (int i = 0; i < VALUES; i++) plain[i] = image[i] = pixel((size_t)i);
+      assert_int_equal(dft_augment(&a, 1, sample, 3, H, W, image), DFT_OK);
+      changed += memcmp(image, plain, sizeof plain) != 0;
+    }
+    if (changed == 0) fail_msg("%s changes nothing", changes[k]);
+  }
+}
+
 /* Maps far outside, and images of one row, column or pixel: every value comes from the image or the fill. */
 static void resamples_anything(void **state) {
   (void)state;
@@ -370,6 +394,7 @@ int main(void) {
       cmocka_unit_test(crops),
       cmocka_unit_test(erases),
       cmocka_unit_test(steps_are_apart),
+      cmocka_unit_test(each_change_counts),
       cmocka_unit_test(resamples_anything),
       cmocka_unit_test(views),
   };

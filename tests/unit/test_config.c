@@ -154,7 +154,8 @@ static void test_overrides(void **state) {
                                    "data.validation={split: 0.25}",
                                    "checkpoint.monitor=val_loss",
                                    "model.class_names=",
-                                   "phases.2.name=late"};
+                                   "phases.2.name=late",
+                                   "log.tensorboard=TRUE"};
   dft_config *c = must_parse(full, overrides, sizeof overrides / sizeof overrides[0]);
   assert_int_equal(c->seed, 10);
   assert_int_equal(c->phases[1].epochs, 50);
@@ -170,6 +171,7 @@ static void test_overrides(void **state) {
   assert_null(c->data.validation.images);
   assert_null(c->model.class_names);
   assert_string_equal(c->phases[2].name, "late");
+  assert_true(c->log.tensorboard);
   dft_config_free(c);
 
   const char *const whole[] = {"data.format=random", "data.train.samples=4",
@@ -206,6 +208,7 @@ static const wrong wrongs[] = {
      "command line: unknown key 'phases.0.epocs', did you mean 'phases.0.epochs'?"},
     {DATA PHASE, "phases.0.optimizer.beta2_=0.9", /* swapped letters are one mistake, not two as for beta_1 */
      "command line: unknown key 'phases.0.optimizer.beta2_', did you mean 'phases.0.optimizer.beta_2'?"},
+    {DATA PHASE, "phases.0x.epochs=3", "command line: phases.0x.epochs: no element '0x', there are 1"},
     {DATA PHASE, "optimiser=adam",
      "command line: unknown key 'optimiser', did you mean 'phases.N.optimizer'?"},
     {DATA "seed: 1\nseed: 2\n" PHASE, NULL, "runs.d/a.yaml:3: duplicate key 'seed' (first on line 2)"},

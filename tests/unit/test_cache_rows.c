@@ -181,25 +181,6 @@ static void pooling_matters_where_it_is_done(void **state) {
   assert_int_equal(each_file(nothing), FILES + DFT_SETS);
 }
 
-/* Another seed gives other views of the same images, and the same images as they are. */
-static void the_seed_matters_to_views(void **state) {
-  (void)state;
-  dft_config config = {.data = {.augment = {.flip = DFT_FLIP_HORIZONTAL}}};
-  dft_model *m = NULL;
-  dft_kernels best;
-  assert_int_equal(dft_model_new(0.35, 32, 33, DFT_POOL_AVG, 3, &m), DFT_OK);
-  assert_int_equal(dft_ops_best(&best), DFT_OK);
-  for (int augmented = 0; augmented < 2; augmented++) {
-    dft_rows_key keys[2];
-    for (int k = 0; k < 2; k++) {
-      config.seed = 7 + k;
-      keys[k] = dft_rows_key_of(&config, m, dft_ops_get(best), &m->unit_count, 0, 1, IMAGES, augmented != 0);
-    }
-    for (int h = 0; h < 2; h++) assert_int_equal(keys[0].hash[h] != keys[1].hash[h], augmented);
-  }
-  dft_model_free(m);
-}
-
 /* Bytes from `offset` on overwritten. */
 static void overwrite(const char *path, off_t offset, const char *text) {
   int fd = open(path, O_WRONLY);
@@ -369,7 +350,6 @@ int main(void) {
       cmocka_unit_test_teardown(changes_give_other_files, fresh),
       cmocka_unit_test_teardown(later_layers_do_not_matter, fresh),
       cmocka_unit_test_teardown(pooling_matters_where_it_is_done, fresh),
-      cmocka_unit_test(the_seed_matters_to_views),
       cmocka_unit_test_teardown(damage_is_computed_again, fresh),
       cmocka_unit_test_teardown(made_and_tidied, fresh),
       cmocka_unit_test_teardown(without_the_directory, fresh),

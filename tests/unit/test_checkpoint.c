@@ -172,7 +172,7 @@ static void test_empty_state(void **state) {
                  .height = 32,
                  .width = 32,
                  .at.best = NAN,
-                 .at.skipped = 4,
+                 .at.skipped = 1,
                  .at.left_out = 5},
             b;
   unsigned char *bytes;
@@ -181,7 +181,7 @@ static void test_empty_state(void **state) {
   assert_int_equal(dft_state_decode("x", bytes, count, &b), DFT_OK);
   assert_string_equal(b.model_name, "");
   assert_true(isnan(b.at.best));
-  assert_int_equal(b.at.skipped, 4);
+  assert_int_equal(b.at.skipped, 1);
   assert_int_equal(b.at.left_out, 5);
   assert_null(b.weights.class_names);
   assert_int_equal(b.weights.count + b.slots.count + b.history_count, 0);
@@ -265,6 +265,15 @@ static void test_wrong_numbers(void **state) {
     *cases[i].value = cases[i].wrong;
     assert_int_equal(dft_state_encode(&s, &bytes, &count), DFT_OK);
     assert_refused(bytes, count, cases[i].why);
+    dft_state_free(&s);
+    free(bytes);
+  }
+  static const double alphas[] = {0, -1, 8.5, NAN, INFINITY};
+  for (size_t i = 0; i < sizeof alphas / sizeof *alphas; i++) {
+    sample_state(&s);
+    s.alpha = alphas[i];
+    assert_int_equal(dft_state_encode(&s, &bytes, &count), DFT_OK);
+    assert_refused(bytes, count, "impossible model");
     dft_state_free(&s);
     free(bytes);
   }

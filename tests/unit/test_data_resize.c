@@ -106,11 +106,49 @@ static void copies_without_resize(void **state) {
   }
 }
 
+/* Grey images are those of three equal channels, also where they are padded, whatever their type. */
+static void grey_is_three_channels(void **state) {
+  (void)state;
+  static const int sizes[][4] = {{5, 9, 33, 35}, {40, 7, 33, 36}, {60, 90, 32, 32}, {1, 30, 34, 33}};
+  for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
+    for (int mode = 0; mode < 3; mode++) {
+      struct golden g = {.height = sizes[k][0],
+                         .width = sizes[k][1],
+                         .out_height = sizes[k][2],
+                         .out_width = sizes[k][3],
+                         .channels = 1,
+                         .mode = (dft_resize)mode};
+      const size_t n = (size_t)(g.height * g.width), out = 3 * (size_t)(g.out_height * g.out_width);
+      float *bytes = make_image(&g, DFT_TYPE_U8, DFT_PREPROCESS_NONE);
+      float *floats = make_image(&g, DFT_TYPE_F32, DFT_PREPROCESS_NONE), *wide = malloc(out * sizeof *wide);
+      uint8_t *rgb = malloc(3 * n);
+      assert_true(wide != NULL && rgb != NULL);
+      for (size_t i = 0; i < 3 * n; i++) rgb[i] = pixel(i / 3);
+      g.channels = 3;
+      dft_loader l = make_loader(&g, DFT_TYPE_U8, DFT_PREPROCESS_NONE);
+      dft_loader_image(&l, rgb, wide);
+      assert_memory_equal(bytes, wide, out * sizeof *wide);
+      assert_memory_equal(floats, wide, out * sizeof *wide);
+      dft_loader_free(&l);
+      free(bytes), free(floats), free(wide), free(rgb);
+    }
+}
+
+/* A part of which nothing would be left has a pixel. */
+static void a_crop_keeps_a_pixel(void **state) {
+  (void)state;
+  const struct golden g = {
+      .height = 201, .width = 1, .channels = 3, .out_height = 32, .out_width = 96, .mode = DFT_RESIZE_CROP};
+  float *out = make_image(&g, DFT_TYPE_U8, DFT_PREPROCESS_NONE);
+  for (int i = 0; i < 3 * 32 * 96; i++) assert_true(out[i] == (float)pixel((size_t)(3 * 100 + i % 3)));
+  free(out);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(agrees_with_keras),
-      cmocka_unit_test(preprocesses_the_resized_values),
-      cmocka_unit_test(copies_without_resize),
+      cmocka_unit_test(agrees_with_keras),     cmocka_unit_test(preprocesses_the_resized_values),
+      cmocka_unit_test(copies_without_resize), cmocka_unit_test(grey_is_three_channels),
+      cmocka_unit_test(a_crop_keeps_a_pixel),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
 /* Which samples a dataset has: subset, split, limits; the random source; the sampler. */
+#include "../../src/data/source.h"
 #include "data_files.h"
 
 enum { SAMPLES = 103, SIDE = 32, VALUES = 3 * SIDE * SIDE };
@@ -127,6 +128,20 @@ static void split_keeps_a_sample_to_train_on(void **state) {
   REFUSED(&c, DFT_EDATA, "labels.idx", "data.validation.split selects no samples");
 }
 
+/* Of two samples of a class one goes, whatever the share; a lone one goes by rounding. */
+static void small_classes_are_split(void **state) {
+  (void)state;
+  dft_config c = make_config(DFT_DATA_RANDOM, NULL, NULL, 3);
+  dft_selection train, validation;
+  assert_int_equal(dft_select_classes(&c, "here", (int64_t[]){1, 0, 1, 0, 2}, 5, false, &train), DFT_OK);
+  assert_int_equal(dft_select_split(42, 3, 0.9, &train, &validation), DFT_OK);
+  assert_int_equal(train.count, 2);
+  assert_int_equal(train.label[0] + train.label[1], 1);
+  assert_int_equal(validation.count, 3);
+  dft_selection_free(&train);
+  dft_selection_free(&validation);
+}
+
 /* Opens with these limits; returns the number of samples, which it marks. */
 static int64_t limited(int64_t per_class, int64_t limit, int counts[7], bool seen[SAMPLES]) {
   dft_config c = small_config();
@@ -242,6 +257,7 @@ int main(void) {
       cmocka_unit_test(impossible_subsets_are_refused),
       cmocka_unit_test(split_is_stratified_and_disjoint),
       cmocka_unit_test(split_keeps_a_sample_to_train_on),
+      cmocka_unit_test(small_classes_are_split),
       cmocka_unit_test(limits_choose_the_promised_number),
       cmocka_unit_test(random_source_is_uniform_and_its_parts_differ),
       cmocka_unit_test(sampler_is_a_permutation_of_each_epoch),

@@ -210,6 +210,41 @@ static void unsupported_bitmaps_are_named(void **state) {
   free(bmp.data);
 }
 
+/* OS/2's bitmaps have three bytes for a colour, and no count of them. */
+static void core_bitmaps_have_short_palettes(void **state) {
+  (void)state;
+  uint8_t bmp[26 + 3 * 256 + 4] = {
+      'B', 'M', [10] = 26 + 3 * 256 % 256, [11] = 3, [14] = 12, [18] = 3, [20] = 1, [22] = 1, [24] = 8};
+  for (int i = 0; i < 256; i++)
+    memcpy(bmp + 26 + 3 * i, (uint8_t[]){(uint8_t)i, (uint8_t)(i / 2), (uint8_t)(255 - i)}, 3);
+  memcpy(bmp + 26 + 3 * 256, (uint8_t[]){0, 7, 200}, 3);
+  static const uint8_t pixels[] = {255, 0, 0, 248, 3, 7, 55, 100, 200};
+  dft_bitmap b = {0};
+  if (dft_decode(bmp, sizeof bmp, "core.bmp", DFT_RESIZE_STRETCH, 500, 500, &b) != DFT_OK)
+    fail_msg("%s", dft_error());
+  assert_true(b.height == 1 && b.width == 3);
+  assert_memory_equal(b.rgb, pixels, sizeof pixels);
+  dft_bitmap_free(&b);
+}
+
+/* The orientation is one number of 1, 2 or 4 bytes, in either order of bytes. */
+static void orientations_of_every_type(void **state) {
+  (void)state;
+  static const char *const good[] = {
+      "II*\0\10\0\0\0\1\0\22\1\1\0\1\0\0\0\6\0\0\0", "II*\0\10\0\0\0\1\0\22\1\3\0\1\0\0\0\6\0\0\0",
+      "II*\0\10\0\0\0\1\0\22\1\4\0\1\0\0\0\6\0\0\0", "MM\0*\0\0\0\10\0\1\1\22\0\1\0\0\0\1\6\0\0\0",
+      "MM\0*\0\0\0\10\0\1\1\22\0\3\0\0\0\1\0\6\0\0", "MM\0*\0\0\0\10\0\1\1\22\0\4\0\0\0\1\0\0\0\6"};
+  static const char *const bad[] = {"II*\0\10\0\0\0\1\0\22\1\3\0\2\0\0\0\6\0\0\0", /* two of them */
+                                    "II*\0\10\0\0\0\1\0\22\1\2\0\1\0\0\0\6\0\0\0", /* a text */
+                                    "MM\0*\0\0\0\10\0\1\1\22\0\4\0\0\0\1\0\6\0\6", /* too large */
+                                    "II*\0\10\0\0\0\1\0\22\1\3\0\1\0\0\0\11\0\0\0"};
+  enum { BYTES = 22 };
+  for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+    assert_int_equal(dft_exif_orientation((const uint8_t *)good[i], BYTES), 6);
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+    assert_int_equal(dft_exif_orientation((const uint8_t *)bad[i], BYTES), 1);
+}
+
 /* A directory that says: LZW, YCbCr. */
 static void raw_ycbcr_is_refused(void **state) {
   (void)state;
@@ -314,11 +349,18 @@ static void nothing_was_printed(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(pixels_are_pillows),       cmocka_unit_test(cut_files_are_errors),
-      cmocka_unit_test(damaged_files_do_no_harm), cmocka_unit_test(foreign_files_are_refused),
-      cmocka_unit_test(bombs_are_refused),        cmocka_unit_test(unsupported_bitmaps_are_named),
-      cmocka_unit_test(raw_ycbcr_is_refused),     cmocka_unit_test(same_as_an_array),
-      cmocka_unit_test(threads_decode_at_once),   cmocka_unit_test(nothing_was_printed),
+      cmocka_unit_test(pixels_are_pillows),
+      cmocka_unit_test(cut_files_are_errors),
+      cmocka_unit_test(damaged_files_do_no_harm),
+      cmocka_unit_test(foreign_files_are_refused),
+      cmocka_unit_test(bombs_are_refused),
+      cmocka_unit_test(unsupported_bitmaps_are_named),
+      cmocka_unit_test(raw_ycbcr_is_refused),
+      cmocka_unit_test(same_as_an_array),
+      cmocka_unit_test(core_bitmaps_have_short_palettes),
+      cmocka_unit_test(orientations_of_every_type),
+      cmocka_unit_test(threads_decode_at_once),
+      cmocka_unit_test(nothing_was_printed),
   };
   return cmocka_run_group_tests(tests, silence, NULL);
 }

@@ -324,6 +324,7 @@ static void malformed_npy_is_refused(void **state) {
       {"{", "not a dict"},
       {"{}", "missing"},
       {"{'descr': '|u1', 'shape': (0, 2, 2)}", "missing"},
+      {"{'descr': '|f4', 'fortran_order': False, 'shape': (0, 2, 2)}", "type '|f4'"},
       {"{'descr': '|u1', 'fortran_order': False, 'shape': (0, 2, 2)", "not a dict"},
       {"{'descr': '|u1', 'fortran_order': False, 'shape': (0, 2, 2)} x", "text after"},
       {"{'descr': '|u1', 'descr': '|u1', 'fortran_order': False, 'shape': (0, 2, 2)}", "twice"},

@@ -54,9 +54,31 @@ static void shards_are_within_their_limit(void **state) {
   }
 }
 
+/* A member's name is its number, a dot, and the kind of file in small letters, by which WebDataset knows it.
+ */
+static void members_are_named_in_small_letters(void **state) {
+  (void)state;
+  char name[32];
+  dft_packed packed;
+  save_bytes("capitals/a/Photo.One.JPG", "x", 1);
+  save_bytes("capitals/b/2.jPeG", "x", 1);
+  const dft_pack_options options = {.shard_bytes = 1000000};
+  assert_int_equal(dft_pack("capitals", "small", &options, &packed), DFT_OK);
+  FILE *f = fopen("small/shard-000000.tar", "rb");
+  assert_non_null(f);
+  static const char *const names[] = {"00000000.jpg", "00000000.cls", "00000001.jpeg", "00000001.cls"};
+  for (int i = 0; i < 4; i++) {
+    assert_int_equal(fseek(f, 2L * BLOCK * i, SEEK_SET), 0);
+    assert_int_equal(fread(name, 1, sizeof name, f), sizeof name);
+    assert_string_equal(name, names[i]);
+  }
+  (void)fclose(f);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(shards_are_within_their_limit),
+      cmocka_unit_test(members_are_named_in_small_letters),
   };
   return cmocka_run_group_tests(tests, enter_directory, leave_directory);
 }

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -30,7 +31,7 @@ typedef struct run {
   dft_share *share;
   int change; /* 0; else 1 + the unit whose moving mean another start of weights has; -1: the head */
   /* results */
-  int64_t decoded, there;
+  int64_t decoded, there, there_then; /* there_then: when the tail's phase begins */
   bool files;
   float *rows;
 } run;
@@ -69,6 +70,7 @@ static void train(run *r) {
   unsigned char bad[CHECKED];
   for (int p = 0; p < 2; p++) {
     assert_int_equal(dft_cache_phase(c, p), DFT_OK);
+    if (p == 1) r->there_then = dft_cache_describe(c).there;
     if (p == 0) {
       r->there = dft_cache_describe(c).there;
       r->files = dft_cache_describe(c).files;
@@ -129,6 +131,7 @@ static void second_run_finds_all(void **state) {
   run first = done((run){0}), second = done((run){0});
   assert_true(first.files);
   assert_int_equal(first.there, 0);
+  assert_int_equal(first.there_then, CHECKED);
   assert_int_equal(first.decoded, CHECKED);
   assert_int_equal(each_file(nothing), FILES);
   assert_int_equal(second.there, CHECKED);
@@ -233,8 +236,11 @@ static void made_and_tidied(void **state) {
   snprintf(young, sizeof young, "%s/2.rows-2-2.rows.dft-tmp", directory);
   int old_fd = open(path, O_CREAT | O_WRONLY, 0666), young_fd = open(young, O_CREAT | O_WRONLY, 0666);
   assert_true(old_fd >= 0 && young_fd >= 0);
-  const struct timespec long_ago[2] = {{.tv_sec = 1000000}, {.tv_sec = 1000000}};
+  const time_t now = time(NULL), hour = 3600;
+  const struct timespec long_ago[2] = {{.tv_sec = now - 25 * hour}, {.tv_sec = now - 25 * hour}};
+  const struct timespec today[2] = {{.tv_sec = now - 23 * hour}, {.tv_sec = now - 23 * hour}};
   assert_int_equal(futimens(old_fd, long_ago), 0);
+  assert_int_equal(futimens(young_fd, today), 0);
   close(old_fd);
   close(young_fd);
   (void)done((run){0});

@@ -27,7 +27,7 @@ static dft_mixing mixing(double mixup, double cutmix) {
 static void partners(void **state) {
   (void)state;
   const dft_mixing m = mixing(0.4, 0);
-  int alone = 0, same = 0;
+  int alone = 0, same = 0, shifted = 0;
   for (int64_t epoch = 0; epoch < 50; epoch++) {
     int taken[SAMPLES] = {0};
     for (int64_t p = 0; p < SAMPLES; p++) {
@@ -39,11 +39,16 @@ static void partners(void **state) {
       assert_true(mix.partner >= 0 || mix.weight == 1);
       assert_true(mix.bottom == 0 && mix.weight >= 0 && mix.weight <= 1);
       same += dft_mix_of(&m, epoch + 1, p).partner == mix.partner;
+      if (p < BATCH) continue;
+      const dft_mix before =
+          dft_mix_of(&m, epoch + 1, p - BATCH); /* the batch before this one, in the next epoch */
+      shifted += before.weight == mix.weight && before.weight < 1;
     }
     for (int p = 0; p < SAMPLES; p++) assert_int_equal(taken[p], 1);
   }
   assert_in_range(alone, 120, 280); /* one fixed point per batch on average */
   assert_in_range(same, 100, 400);
+  assert_int_equal(shifted, 0);
   const dft_mixing off = mixing(0, 0);
   assert_int_equal(dft_mix_of(&off, 0, 3).partner, -1);
 }

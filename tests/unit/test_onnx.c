@@ -131,27 +131,45 @@ static void grouped(Onnx__ModelProto *m) {
   for (size_t i = 0; i < n->n_attribute; i++)
     if (strcmp(n->attribute[i]->name, "group") == 0) n->attribute[i]->i = 3;
 }
+static void grouped_by_outputs(Onnx__ModelProto *m) { /* each from all inputs */
+  Onnx__NodeProto *n = node_named(m, "Conv1");
+  for (size_t i = 0; i < n->n_attribute; i++)
+    if (strcmp(n->attribute[i]->name, "group") == 0)
+      n->attribute[i]->i = tensor_named(m, "Conv1/kernel")->dims[0];
+}
 static void twins(Onnx__ModelProto *m) {
   rename_to(&node_named(m, "expanded_conv_project")->name, "Conv1");
 }
 static void no_convolutions(Onnx__ModelProto *m) {
   for (size_t i = 0; i < m->graph->n_node; i++) rename_to(&m->graph->node[i]->op_type, "Relu");
 }
-static void biased(Onnx__ModelProto *m) { /* by a gamma, which is not zero */
+static void biased(Onnx__ModelProto *m) { /* by a gamma, whose first value is not zero */
+  const ProtobufCBinaryData *gamma = &tensor_named(m, "bn_Conv1/gamma")->raw_data;
+  memset(gamma->data + gamma->len - sizeof(float), 0, sizeof(float));
   Onnx__NodeProto *n = node_named(m, "Conv1");
   n->input = realloc(n->input, 3 * sizeof *n->input);
   assert_non_null(n->input);
   n->input[n->n_input++] = strdup("bn_Conv1/gamma");
 }
-static void scaled_product(Onnx__ModelProto *m) {
+static void product_with(Onnx__ModelProto *m, const char *attribute) {
   Onnx__NodeProto *n = node_named(m, "predictions");
   n->attribute = calloc(1, sizeof *n->attribute);
   n->attribute[0] = malloc(sizeof **n->attribute);
   onnx__attribute_proto__init(n->attribute[0]);
-  n->attribute[0]->name = strdup("alpha");
-  n->attribute[0]->has_f = true;
+  n->attribute[0]->name = strdup(attribute);
+  n->attribute[0]->has_f = n->attribute[0]->has_i = true;
   n->attribute[0]->f = 0.5F;
+  n->attribute[0]->i = 1;
   n->n_attribute = 1;
+}
+static void scaled_product(Onnx__ModelProto *m) {
+  product_with(m, "alpha");
+}
+static void scaled_bias(Onnx__ModelProto *m) {
+  product_with(m, "beta");
+}
+static void transposed_product(Onnx__ModelProto *m) {
+  product_with(m, "transA");
 }
 static void strange_names(Onnx__ModelProto *m) {
   for (size_t i = 0; i < m->n_metadata_props; i++) rename_to(&m->metadata_props[i]->key, "dft_class_names");
@@ -197,10 +215,13 @@ static void bad_files_are_refused(void **state) {
       {no_kernel, "Conv1: its kernel is not among the graph's initializers"},
       {no_statistics, "bn_Conv1: a BatchNormalization whose weights are not"},
       {grouped, "Conv1: a grouped convolution that is no depthwise one"},
+      {grouped_by_outputs, "Conv1: a grouped convolution that is no depthwise one"},
       {twins, "Conv1: two such nodes have this name"},
       {no_convolutions, "x.onnx: an ONNX graph without convolutions"},
       {biased, "Conv1: a convolution with a bias"},
       {scaled_product, "predictions: a Gemm with alpha, beta or transA"},
+      {scaled_bias, "predictions: a Gemm with alpha, beta or transA"},
+      {transposed_product, "predictions: a Gemm with alpha, beta or transA"},
       {strange_names, "x.onnx: dft_class_names is no list of 1 to 100000 names"},
   };
   dft_weights w;
@@ -265,6 +286,37 @@ static void others_files_are_understood(void **state) {
   dft_weights_free(&w);
 }
 
+/* 1 and -2 in the lower halves of whole numbers. */
+static void in_halves(Onnx__ModelProto *m, int32_t type, int32_t one, int32_t minus_two) {
+  Onnx__TensorProto *t = tensor_named(m, "bn_Conv1/gamma");
+  t->data_type = type;
+  t->has_raw_data = false;
+  t->n_int32_data = 2;
+  t->int32_data = malloc(2 * sizeof *t->int32_data);
+  assert_non_null(t->int32_data);
+  t->int32_data[0] = one;
+  t->int32_data[1] = minus_two;
+}
+static void as_float16(Onnx__ModelProto *m) {
+  in_halves(m, ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16, 0x3c00, 0xc000);
+}
+static void as_bfloat16(Onnx__ModelProto *m) {
+  in_halves(m, ONNX__TENSOR_PROTO__DATA_TYPE__BFLOAT16, 0x3f80, 0xc000);
+}
+
+static void both_kinds_of_halves_are_read(void **state) {
+  (void)state;
+  static void (*const kinds[])(Onnx__ModelProto *) = {as_float16, as_bfloat16};
+  for (int i = 0; i < 2; i++) {
+    dft_weights w;
+    if (decode_changed(kinds[i], &w) != DFT_OK) fail_msg("%s", dft_error());
+    const dft_tensor *gamma = dft_weights_find(&w, "bn_Conv1", "gamma");
+    assert_non_null(gamma);
+    assert_true(gamma->data[0] == 1 && gamma->data[1] == -2);
+    dft_weights_free(&w);
+  }
+}
+
 /* By tests/fuzz/corpus/make_export_seeds.py, with ONNX' own library. The sample's values are whole 512ths,
  * which float16 has too. */
 static void files_of_the_library_give_the_sample(void **state) {
@@ -283,10 +335,9 @@ static void files_of_the_library_give_the_sample(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(written_files_read_back),
-      cmocka_unit_test(files_of_the_library_give_the_sample),
-      cmocka_unit_test(bad_files_are_refused),
-      cmocka_unit_test(others_files_are_understood),
+      cmocka_unit_test(written_files_read_back),       cmocka_unit_test(files_of_the_library_give_the_sample),
+      cmocka_unit_test(bad_files_are_refused),         cmocka_unit_test(others_files_are_understood),
+      cmocka_unit_test(both_kinds_of_halves_are_read),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -124,6 +124,24 @@ static void other_types_become_float32(void **state) {
   }
 }
 
+/* Whole numbers and truths are no weights, whatever their size. */
+static void whole_numbers_are_passed_over(void **state) {
+  (void)state;
+  static const char *const dtypes[] = {"BOOL", "I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64"};
+  const float values[3] = {5};
+  for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++) {
+    char header[256];
+    dft_weights w;
+    snprintf(header, sizeof header,
+             "{\"a/b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
+             "\"step\":{\"dtype\":\"%s\",\"shape\":[1],\"data_offsets\":[4,12]}}",
+             dtypes[i]);
+    if (decode(header, values, sizeof values, &w) != DFT_OK) fail_msg("%s", dft_error());
+    assert_int_equal(w.count, 1);
+    dft_weights_free(&w);
+  }
+}
+
 #define ENTRY(dtype, shape, begin, end)                                                                      \
   "{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" begin "," end "]}"
 
@@ -218,9 +236,13 @@ static void files_of_the_library_give_the_sample(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(written_files_read_back),    cmocka_unit_test(names_end_in_layer_and_variable),
-      cmocka_unit_test(other_types_become_float32), cmocka_unit_test(files_of_the_library_give_the_sample),
-      cmocka_unit_test(bad_files_are_refused),      cmocka_unit_test(too_many_weights_are_refused),
+      cmocka_unit_test(written_files_read_back),
+      cmocka_unit_test(names_end_in_layer_and_variable),
+      cmocka_unit_test(whole_numbers_are_passed_over),
+      cmocka_unit_test(other_types_become_float32),
+      cmocka_unit_test(files_of_the_library_give_the_sample),
+      cmocka_unit_test(bad_files_are_refused),
+      cmocka_unit_test(too_many_weights_are_refused),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -82,6 +82,11 @@ static void test_bar(void **state) {
   check_bar((dft_bar){1, 100000, 10, 10, first, 2, false}, &width, 0,
             "\r\x1b[1m     1/100000\x1b[0m \x1b[37m" B20 "\x1b[0m \x1b[1m277:46:30\x1b[0m 10s/step"
             " - accuracy: 0.1000 - loss: 2.0000");
+  int other = 0;
+  const dft_metric small[] = {{"below", -1.5}, {"tiny", 1e-3}};
+  check_bar((dft_bar){1, 2, 1, 1, small, 2, false}, &other, 0,
+            "\r\x1b[1m1/2\x1b[0m \x1b[32m" B10 "\x1b[0m\x1b[37m" B10 "\x1b[0m \x1b[1m1s\x1b[0m 1s/step"
+            " - below: -1.5000 - tiny: 1.0000e-03");
   int wider = width; /* a shorter line wipes out what is left of the longer one */
   check_bar((dft_bar){1, 2, 1, 1, NULL, 0, true}, &width, wider,
             "\r\x1b[1m1/2\x1b[0m \x1b[32m" B10 "\x1b[0m\x1b[37m" B10 "\x1b[0m \x1b[1m1s\x1b[0m 1s/step"
@@ -230,6 +235,25 @@ static void test_console(void **state) {
                                         "10/10 - 0s - 22ms/step - accuracy: 0.2000 - loss: 1.7041\n");
 }
 
+/* The bar's time per step leaves the first one out, which is not like the others. */
+static void test_time_per_step(void **state) {
+  (void)state;
+  const int saved = to_console_file();
+  dft_report *r = NULL;
+  const dft_status status = dft_report_open(NULL, 1, false, NULL, 0, 0, &r);
+  const dft_epoch epoch = {1, (char[]){"head"}, .2, 1.7041, NAN, NAN, 1e-3};
+  if (status == DFT_OK) {
+    dft_report_epoch_begin(r, 1, 1);
+    for (int i = 1; i <= 3; i++)
+      dft_report_step(r, &(dft_step_report){.epoch = 1, .step = i, .step_in_epoch = i, .steps_per_epoch = 3});
+    dft_report_epoch_end(r, &epoch, 3, 3000); /* of which the first step took next to nothing */
+    dft_report_close(r);
+  }
+  back_to_stdout(saved);
+  assert_int_equal(status, DFT_OK);
+  assert_non_null(strstr(slurp("console"), " 1500s/step - accuracy: 0.2000"));
+}
+
 /* What follows a bar that was cut short, an error perhaps, begins on a line of its own. */
 static void test_cut_bar(void **state) {
   (void)state;
@@ -276,7 +300,8 @@ int main(int argc, char **argv) {
   }
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_epoch_line), cmocka_unit_test(test_bar),     cmocka_unit_test(test_files),
-      cmocka_unit_test(test_console),    cmocka_unit_test(test_cut_bar), cmocka_unit_test(test_errors),
+      cmocka_unit_test(test_console),    cmocka_unit_test(test_cut_bar), cmocka_unit_test(test_time_per_step),
+      cmocka_unit_test(test_errors),
   };
   return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

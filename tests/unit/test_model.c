@@ -33,6 +33,15 @@ static void layer_counts(void **state) {
   }
 }
 
+/* Keras takes whole filters of a block before it rounds them, but not of the first convolution. */
+static void channels_are_rounded_as_keras(void **state) {
+  (void)state;
+  dft_model *m = new_model(0.55625);
+  assert_int_equal(dft_model_layer(m, "Conv1")->out_c, 24);                /* of 17.8 */
+  assert_int_equal(dft_model_layer(m, "expanded_conv_project")->out_c, 8); /* of 8, not 8.9 */
+  dft_model_free(m);
+}
+
 static void too_small_is_refused(void **state) {
   (void)state;
   dft_model *m = NULL;
@@ -329,6 +338,7 @@ static void bfloat16_is_near_float32(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(layer_counts),
+      cmocka_unit_test(channels_are_rounded_as_keras),
       cmocka_unit_test(too_small_is_refused),
       cmocka_unit_test(unfreeze_last_counts_as_keras),
       cmocka_unit_test(unfreeze_last_ends_at_the_first_layer),

@@ -1,6 +1,8 @@
 /* Which samples a dataset has: subset, split, limits; the random source; the sampler. */
 #include "../../src/data/source.h"
 #include "data_files.h"
+#include <fcntl.h>
+#include <sys/stat.h>
 
 enum { SAMPLES = 103, SIDE = 32, VALUES = 3 * SIDE * SIDE };
 
@@ -228,6 +230,25 @@ static void random_source_is_uniform_and_its_parts_differ(void **state) {
   dft_dataset_free(scaled);
 }
 
+/* Arrays may be too large to be read through: what may be in them goes by their time of change, to its last
+ * digit. */
+static void contents_go_by_the_time_of_change(void **state) {
+  (void)state;
+  dft_config c = make_config(DFT_DATA_IDX, "images.idx", "labels.idx", 7);
+  static const struct timespec times[][2] = {
+      {{1000, 5}, {1000, 5}}, {{1000, 6}, {1000, 6}}, {{1001, 5}, {1001, 5}}, {{2000, 5}, {1000, 5}}};
+  uint64_t prints[4], contents[4];
+  for (int i = 0; i < 4; i++) {
+    assert_int_equal(utimensat(AT_FDCWD, "images.idx", times[i], 0), 0);
+    dft_dataset *d = open_train_only(&c);
+    prints[i] = dft_dataset_fingerprint(d);
+    contents[i] = dft_dataset_contents(d, dft_share_alone());
+    dft_dataset_free(d);
+    assert_int_equal(prints[i], prints[0]);
+    if (i > 0) assert_int_equal(contents[i] == contents[0], i == 3); /* when it was read does not matter */
+  }
+}
+
 static void sampler_is_a_permutation_of_each_epoch(void **state) {
   (void)state;
   static const int64_t sizes[] = {1, 2, 3, 5, 64, 100, 1000, 4097};
@@ -260,6 +281,7 @@ int main(void) {
       cmocka_unit_test(small_classes_are_split),
       cmocka_unit_test(limits_choose_the_promised_number),
       cmocka_unit_test(random_source_is_uniform_and_its_parts_differ),
+      cmocka_unit_test(contents_go_by_the_time_of_change),
       cmocka_unit_test(sampler_is_a_permutation_of_each_epoch),
   };
   return cmocka_run_group_tests(tests, setup, leave_directory);

@@ -288,6 +288,24 @@ static void fingerprint_is_of_names_labels_and_sizes(void **state) {
   for (int i = 2; i < 5; i++) assert_int_not_equal(prints[i], prints[0]);
 }
 
+/* A sample whose partner cannot be read is itself alone, or the end of the run, as people want it. */
+static void partners_that_cannot_be_read(void **state) {
+  (void)state;
+  static float image[3 * 32 * 32];
+  save_bmp("partners/a/1.bmp", 1);
+  save_bytes("partners/b/1.bmp", "no image", 8);
+  dft_config c = folder_config(DFT_DATA_IMAGE_FOLDER, "partners", 2);
+  for (int k = 0; k < 2; k++) {
+    c.data.on_corrupt = k == 0 ? DFT_CORRUPT_SKIP : DFT_CORRUPT_FAIL;
+    dft_dataset *d = open_train_only(&c);
+    dft_mix mix = {.partner = 1, .weight = 0.25F};
+    assert_int_equal(dft_dataset_view(d, 0, DFT_VIEW_PLAIN, &mix, image), k == 0 ? DFT_OK : DFT_EDATA);
+    if (k == 0) assert_true(mix.partner < 0 && mix.weight == 1 && image[0] == 1);
+    if (k == 1) assert_non_null(strstr(dft_error(), "partners/b/1.bmp"));
+    dft_dataset_free(d);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(order_is_that_of_keras),
@@ -299,6 +317,7 @@ int main(void) {
       cmocka_unit_test(forbidden_samples_are_told),
       cmocka_unit_test(vanished_folders_are_no_bad_samples),
       cmocka_unit_test(listing_ticks),
+      cmocka_unit_test(partners_that_cannot_be_read),
       cmocka_unit_test(fingerprint_is_of_names_labels_and_sizes),
   };
   return cmocka_run_group_tests(tests, enter_directory, leave_directory);

@@ -84,6 +84,48 @@ static void both_layouts_read_back(void **state) {
   }
 }
 
+/* Keras 2.13 has another name for a model's layers. */
+static void layers_of_keras_2_13_are_read(void **state) {
+  (void)state;
+  dft_weights w, again;
+  dft_file_kind kind;
+  sample_weights(&w);
+  assert_int_equal(dft_keras_write(path, kinds[1], &w, sample_layers, SAMPLE_LAYERS), DFT_OK);
+  const hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+  assert_true(H5Lmove(file, "layers", file, "_layer_checkpoint_dependencies", H5P_DEFAULT, H5P_DEFAULT) >= 0);
+  H5Fclose(file);
+  assert_int_equal(dft_file_sniff(path, &kind), DFT_OK);
+  assert_int_equal(kind, kinds[1]);
+  if (dft_keras_read(path, &again) != DFT_OK) fail_msg("%s", dft_error());
+  assert_sample(&again);
+  dft_weights_free(&again);
+  dft_weights_free(&w);
+}
+
+/* A layer of two matrices is no Dense: its variables have no names of ours. */
+static void two_matrices_are_no_kernel_and_bias(void **state) {
+  (void)state;
+  const hsize_t shape[] = {2, 3};
+  static const float values[6] = {1, 2, 3};
+  dft_weights w;
+  hid_t links = H5Pcreate(H5P_LINK_CREATE), file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+  H5Pset_create_intermediate_group(links, 1);
+  hid_t space = H5Screate_simple(2, shape, NULL);
+  for (int i = 0; i < 2; i++) {
+    const hid_t set = H5Dcreate2(file, i == 0 ? "layers/other/vars/0" : "layers/other/vars/1", H5T_IEEE_F32LE,
+                                 space, links, H5P_DEFAULT, H5P_DEFAULT);
+    assert_true(set >= 0 && H5Dwrite(set, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) >= 0);
+    H5Dclose(set);
+  }
+  H5Sclose(space);
+  H5Pclose(links);
+  H5Fclose(file);
+  if (dft_keras_read(path, &w) != DFT_OK) fail_msg("%s", dft_error());
+  assert_int_equal(w.count, 2);
+  for (int i = 0; i < 2; i++) assert_string_equal(w.tensors[i].variable, "");
+  dft_weights_free(&w);
+}
+
 static void a_model_without_head_can_be_written(void **state) {
   (void)state;
   for (int k = 0; k < 2; k++) {
@@ -242,6 +284,8 @@ int main(void) {
       cmocka_unit_test(the_container_keeps_what_it_is_given),
       cmocka_unit_test(the_container_refuses_what_is_no_shape),
       cmocka_unit_test_setup_teardown(both_layouts_read_back, setup, teardown),
+      cmocka_unit_test_setup_teardown(layers_of_keras_2_13_are_read, setup, teardown),
+      cmocka_unit_test_setup_teardown(two_matrices_are_no_kernel_and_bias, setup, teardown),
       cmocka_unit_test_setup_teardown(a_model_without_head_can_be_written, setup, teardown),
       cmocka_unit_test_setup_teardown(class_names_are_kept_however_many, setup, teardown),
       cmocka_unit_test_setup_teardown(objects_are_where_keras_looks, setup, teardown),

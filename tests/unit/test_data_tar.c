@@ -308,6 +308,7 @@ static void hostile_sizes_are_refused(void **state) {
   bytes b = {0};
   uint8_t bmp[BLOCK] = {0};
   make_bmp(0, bmp);
+  put_header(&b, "a.pipe", '6', "00000000001\0", 12); /* one that says a size has no contents all the same */
   put_header(&b, "0.bmp", '0', "\x80\0\0\0\0\0\0\0\0\0\0\x3e", 12);
   append(&b, bmp, sizeof bmp);
   put_file(&b, "0.cls", '0', " 0 ", 3);

@@ -84,5 +84,8 @@ expect 2 "data" np_quiet 2 "$work/config.yaml" phases.2.epochs=3 data.train.samp
 expect 2 "was trained with distributed.shards 8, the config says 4: set it back" np_quiet 2 "$work/config.yaml" phases.2.epochs=3 \
   distributed.shards=4
 expect 2 "resume: none" np_quiet 2 "$work/config.yaml" checkpoint.resume=none
+mkdir "$work/best"
+cp "$work/whole/best.pb" "$work/best/"
+expect 2 "resume: none" np_quiet 1 "$work/config.yaml" run_dir="$work/best" checkpoint.resume=none
 expect 2 "8 shards" np_quiet 9 "$work/config.yaml" phases.2.epochs=3
 echo "resumed from $i checkpoints"

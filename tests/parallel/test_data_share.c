@@ -123,20 +123,19 @@ static void folders_are_listed_once(void) {
 }
 
 /* The last rank is to train another layer: its buckets would be others, and a step would wait for what never
- * comes. */
-static void other_keys_are_refused(void) {
+ * comes. So would one that saves, traces or keeps rows where the others do not. */
+static void other_keys_are_refused(const char *override) {
   static const char text[] = "model: {alpha: 0.35, input_shape: [32, 32, 3], classes: 2}\n"
                              "data: {format: random, batch_size: 8, train: {samples: 8}}\n"
                              "phases: [{epochs: 1, unfreeze: [block_16_project]}]\n"
                              "log: {verbose: 0}\nrun_dir: run\ndistributed: {timeout_s: 5}\n";
-  static const char *const overrides[] = {"phases.0.unfreeze=[block_16_project_BN]"};
   const bool another = size > 1 && rank == size - 1;
   const dft_config_source source = {
-      .path = "plan.yaml", .overrides = overrides, .override_count = another ? 1 : 0};
+      .path = "plan.yaml", .overrides = &override, .override_count = another ? 1 : 0};
   char expected[96];
   if (rank == 0) put("plan.yaml", (const unsigned char *)text, sizeof text - 1);
   const dft_status status = dft_train(world, &source);
-  CHECK(status == (size > 1 ? DFT_EUSAGE : DFT_OK), "status %d", (int)status);
+  CHECK(status == (size > 1 ? DFT_EUSAGE : DFT_OK), "%s: status %d", override, (int)status);
   snprintf(expected, sizeof expected, "rank %d (host %s) was started with other key=value", size - 1,
            dft_comm_host(world, size - 1));
   CHECK(size == 1 || strstr(dft_error(), expected) != NULL, " ");
@@ -159,7 +158,15 @@ int main(void) {
   if (rank == 0) write_folder();
   OK(dft_comm_barrier(world));
   folders_are_listed_once();
-  other_keys_are_refused();
+  static const char *const others[] = {"phases.0.unfreeze=[block_16_project_BN]",
+                                       "cache.mode=off",
+                                       "log.trace_steps=1",
+                                       "checkpoint.every_steps=1",
+                                       "checkpoint.every_epochs=2",
+                                       "distributed.backend=mpi",
+                                       "distributed.shards=8"};
+  for (size_t i = 0; i < (size > 1 ? sizeof others / sizeof *others : 1); i++)
+    other_keys_are_refused(others[i]);
   OK(dft_comm_barrier(world));
   if (rank == 0) CHECK(system("rm -rf folder extra run plan.yaml") == 0, " ");
   static const char *const names[] = {"images.idx", "images.idx.gz", "short.idx.gz", "labels.idx"};

@@ -70,6 +70,6 @@ paste -d' ' <(sed -n 3p both.csv | cut -d, -f4- | tr , '\n') <(head -1 both.csv 
 [ "$(awk -F, 'NR == 2 {for (i = 2; i < NF; i += 2) print $(i + 1), $i}' top.csv)" = "$(cat sorted)" ] ||
   { cat top.csv sorted >&2; fail "--top is not the sorted probabilities"; }
 expect 2 "--top 4" "$DFT" predict "$final" tree/a/2.png --top 4
-expect 2 "number from 1" "$DFT" predict "$final" tree/a/2.png --top x
+for top in x 0 -1; do expect 2 "number from 1" "$DFT" predict "$final" tree/a/2.png --top $top; done
 expect 2 "has all probabilities" "$DFT" predict "$final" tree/a/2.png --top 2 --output x.npy
 echo "images, folders, lists and arrays are predicted alike"

@@ -6,7 +6,8 @@ small_config "$work/run" >"$work/config.yaml"
 config=$work/config.yaml
 ok "train" np 2 "$config" checkpoint.every_epochs=2
 final=$work/run/final.pb
-ls "$work/run/"ckpt-e0003-*.pb >"$work/out" || fail "the last epoch has no numbered checkpoint"
+for epoch in 2 3; do ls "$work/run/ckpt-e000$epoch-"*.pb >"$work/out" || fail "epoch $epoch has no numbered checkpoint"; done
+! ls "$work/run/"ckpt-e0001-*.pb 2>"$work/out" || fail "every second epoch is numbered, over all phases"
 [ "$(cut -d, -f7 "$work/run/history.csv" | tr '\n' ' ')" = "learning_rate 0.001 0.0001 0.001 " ] || fail "history: not each phase's rate"
 # emulated, bfloat16 costs time
 expect 0 "bfloat16 is no faster than float32 with kernels portable" env DFT_KERNELS=portable "$DFT" "$config" run_dir="$work/bfloat16" \

@@ -145,6 +145,9 @@ grep -q "kernels_0.35_224_no_top.h5: 260 tensors by name; head: starts fresh" "$
   { cat "$work/out" >&2; fail "imagenet: not the file for other sizes"; }
 ok "imagenet 96" np 1 "$config" run_dir="$work/imagenet96" model.weights=imagenet model.input_shape="[96, 96, 3]" phases.2.epochs=1
 grep -q "kernels_0.35_96_no_top.h5: 260 tensors" "$work/out" || fail "imagenet: not the file for 96"
+for shape in 96,128 128,96; do
+  expect 0 "kernels_0.35_224_no_top.h5: 260 tensors" "$DFT" check "$config" model.weights=imagenet model.input_shape="[$shape,3]"
+done
 unset KERAS_HOME
 mv "$work/keras/models/"*_224_* "$work/home/.keras/models/"
 HOME=$work/home ok "imagenet at home" np 1 "$config" run_dir="$work/home.run" model.weights=imagenet

@@ -44,6 +44,9 @@ both 65 "truncated.h5" "$config" model.weights="$work/truncated.h5"
 export KERAS_HOME=$work
 both 65 "keras.applications.MobileNetV2" "$config" model.weights=imagenet
 both 2 "not for 0.4" "$config" model.weights=imagenet model.alpha=0.4
+for alpha in 0.35 0.5 0.75 1 1.3 1.4; do # those that there are
+  expect 65 "alpha=$alpha, include_top=False" env HOME="$work" KERAS_HOME= "$DFT" check "$config" model.weights=imagenet model.alpha=$alpha
+done
 unset KERAS_HOME
 chmod 000 "$work/foreign.h5"
 [ -r "$work/foreign.h5" ] || both 74 "foreign.h5: Permission denied" "$config" model.weights="$work/foreign.h5"
@@ -141,6 +144,12 @@ for words in "eval $work/heard/final.pb $config --json" "predict $work/heard/fin
   expect 74 "dir.csv: cannot write: Is a directory" "$DFT" $words "$work/dir.csv"
   ! grep -qE "samples|not finite" "$work/out" || fail "the work was done first: $words"
 done
+expect 65 "absent.npy" "$DFT" eval "$work/heard/final.pb" "$config" --json "$work/never.json" data.format=npy \
+  data.train="{images: absent.npy, labels: absent.npy}" data.validation="{images: absent.npy, labels: absent.npy}"
+! ls "$work/never.json"* 2>"$work/out" || fail "a command that failed leaves the beginning of its result"
+echo before >"$work/appended"
+expect 0 "" bash -c '"$@" 3>>"$0"' "$work/appended" "$DFT" eval "$work/heard/final.pb" "$config" --json /dev/fd/3
+[ "$(head -1 "$work/appended")" = before ] && grep -q '"samples": 11' "$work/appended" || fail "--json /dev/fd/3: not appended to the file"
 expect 0 "" "$DFT" eval "$work/heard/final.pb" "$config" --json -
 [ "$(head -c 1 "$work/out")" = "{" ] && grep -q '"samples": 11' "$work/out" && ! grep -q "confusion matrix" "$work/out" ||
   { cat "$work/out" >&2; fail "--json - prints something else"; }

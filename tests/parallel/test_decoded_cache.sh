@@ -78,7 +78,8 @@ train foreign 3 "${kept[@]}"
 equal "a foreign file" none foreign
 
 # A photo that has changed; another size; two runs at once.
-bmp 4321 "$work/photos/c/3.bmp"
+bmp 1234 "$work/photos/c/3.bmp" # of the same length, so that it has its place in the same file
+[ "$(stat -c %s "$work/photos/c/3.bmp")" = "$(stat -c %s "$work/originals/c/3.bmp")" ] || fail "the changed photo has another length"
 train changed 2
 train seen 2 "${kept[@]}"
 equal "a changed photo" changed seen
@@ -86,6 +87,9 @@ cmp -s "$work/none/final.pb" "$work/seen/final.pb" && fail "a changed photo chan
 train pad 1 data.resize=pad
 train pad_kept 2 data.resize=pad "${kept[@]}"
 equal "another way of resizing" pad pad_kept
+train turned 1 "model.input_shape=[40, 32, 3]" # of as many pixels
+train turned_kept 2 "model.input_shape=[40, 32, 3]" "${kept[@]}"
+equal "another size" turned turned_kept
 rm "$work"/deep/decoded/*
 timeout 120 "$DFT" "$work/config.yaml" run_dir="$work/beside" "${kept[@]}" >"$work/beside.out" 2>&1 &
 train together 2 "${kept[@]}"

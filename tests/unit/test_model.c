@@ -42,6 +42,18 @@ static void channels_are_rounded_as_keras(void **state) {
   dft_model_free(m);
 }
 
+static void pooling_is_named_as_keras(void **state) {
+  (void)state;
+  static const char *const names[] = {
+      [DFT_POOL_AVG] = "global_average_pooling2d", [DFT_POOL_MAX] = "global_max_pooling2d"};
+  for (int p = 0; p < 2; p++) {
+    dft_model *m = NULL;
+    assert_int_equal(dft_model_new(0.35, 32, 32, (dft_pooling)p, 5, &m), DFT_OK);
+    assert_string_equal(m->layers[m->base_layers - 1].name, names[p]);
+    dft_model_free(m);
+  }
+}
+
 static void too_small_is_refused(void **state) {
   (void)state;
   dft_model *m = NULL;
@@ -339,6 +351,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(layer_counts),
       cmocka_unit_test(channels_are_rounded_as_keras),
+      cmocka_unit_test(pooling_is_named_as_keras),
       cmocka_unit_test(too_small_is_refused),
       cmocka_unit_test(unfreeze_last_counts_as_keras),
       cmocka_unit_test(unfreeze_last_ends_at_the_first_layer),

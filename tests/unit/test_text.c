@@ -111,6 +111,13 @@ static void left_6(FILE *out, const char *text) {
   dft_text_columns(out, text, 0, -6);
 }
 
+/* A name that is an ending alone has none. */
+static void test_endings(void **state) {
+  (void)state;
+  assert_true(dft_ends_in("a.csv", ".csv") && dft_ends_in(".a.csv", ".csv"));
+  assert_false(dft_ends_in(".csv", ".csv") || dft_ends_in("csv", ".csv") || dft_ends_in("a.csv.gz", ".csv"));
+}
+
 static void test_columns(void **state) {
   (void)state;
   assert_written(right_8, "Shirt", "   Shirt");
@@ -129,7 +136,7 @@ static void test_columns(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_utf8), cmocka_unit_test(test_lines),   cmocka_unit_test(test_json),
-      cmocka_unit_test(test_csv),  cmocka_unit_test(test_columns),
+      cmocka_unit_test(test_csv),  cmocka_unit_test(test_columns), cmocka_unit_test(test_endings),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

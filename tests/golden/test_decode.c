@@ -238,7 +238,10 @@ static void orientations_of_every_type(void **state) {
                                     "II*\0\10\0\0\0\1\0\22\1\2\0\1\0\0\0\6\0\0\0", /* a text */
                                     "MM\0*\0\0\0\10\0\1\1\22\0\4\0\0\0\1\0\6\0\6", /* too large */
                                     "II*\0\10\0\0\0\1\0\22\1\3\0\1\0\0\0\11\0\0\0"};
+  static const uint8_t big[] =
+      "II+\0\10\0\0\0\20\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\22\1\3\0\1\0\0\0\0\0\0\0\6\0\0\0\0\0\0\0";
   enum { BYTES = 22 };
+  assert_int_equal(dft_exif_orientation(big, sizeof big - 1), 6); /* BigTIFF */
   for (size_t i = 0; i < sizeof good / sizeof *good; i++)
     assert_int_equal(dft_exif_orientation((const uint8_t *)good[i], BYTES), 6);
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)

@@ -53,6 +53,7 @@ same "$work/before.pb" "$work/whole/final.pb" "final.pb that was damaged"
 # more epochs in the last phase: as if they had been there from the start
 ok "longer, from the start" np 2 "$work/config.yaml" run_dir="$work/long" phases.2.epochs=2
 ok "longer, appended" np 3 "$work/config.yaml" phases.2.epochs=2
+grep -q "3 ranks share 8 shards unequally: 88 % of them will be busy" "$work/out" || fail "unequal ranks are not told"
 same "$work/long/final.pb" "$work/whole/final.pb" "appended epoch"
 same "$work/long/history.csv" "$work/whole/history.csv" "history with an appended epoch"
 # killed between the last numbered checkpoint and final.pb, which is still the shorter run's

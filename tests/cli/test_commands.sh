@@ -6,7 +6,9 @@ small_config "$work/run" >"$work/config.yaml"
 config=$work/config.yaml
 ok "train" np 2 "$config" checkpoint.every_epochs=2
 final=$work/run/final.pb
-for epoch in 2 3; do ls "$work/run/ckpt-e000$epoch-"*.pb >"$work/out" || fail "epoch $epoch has no numbered checkpoint"; done
+for epoch in 2 3; do
+  ls "$work/run/ckpt-e000$epoch-"*.pb >"$work/out" || fail "epoch $epoch has no numbered checkpoint"
+done
 ! ls "$work/run/"ckpt-e0001-*.pb 2>"$work/out" || fail "every second epoch is numbered, over all phases"
 [ "$(cut -d, -f7 "$work/run/history.csv" | tr '\n' ' ')" = "learning_rate 0.001 0.0001 0.001 " ] || fail "history: not each phase's rate"
 # emulated, bfloat16 costs time
@@ -146,7 +148,8 @@ grep -q "kernels_0.35_224_no_top.h5: 260 tensors by name; head: starts fresh" "$
 ok "imagenet 96" np 1 "$config" run_dir="$work/imagenet96" model.weights=imagenet model.input_shape="[96, 96, 3]" phases.2.epochs=1
 grep -q "kernels_0.35_96_no_top.h5: 260 tensors" "$work/out" || fail "imagenet: not the file for 96"
 for shape in 96,128 128,96; do
-  expect 0 "kernels_0.35_224_no_top.h5: 260 tensors" "$DFT" check "$config" model.weights=imagenet model.input_shape="[$shape,3]"
+  expect 0 "kernels_0.35_224_no_top.h5: 260 tensors" "$DFT" check "$config" model.weights=imagenet \
+    model.input_shape="[$shape,3]"
 done
 unset KERAS_HOME
 mv "$work/keras/models/"*_224_* "$work/home/.keras/models/"

@@ -45,7 +45,8 @@ export KERAS_HOME=$work
 both 65 "keras.applications.MobileNetV2" "$config" model.weights=imagenet
 both 2 "not for 0.4" "$config" model.weights=imagenet model.alpha=0.4
 for alpha in 0.35 0.5 0.75 1 1.3 1.4; do # those that there are
-  expect 65 "alpha=$alpha, include_top=False" env HOME="$work" KERAS_HOME= "$DFT" check "$config" model.weights=imagenet model.alpha=$alpha
+  expect 65 "alpha=$alpha, include_top=False" env HOME="$work" KERAS_HOME= "$DFT" check "$config" model.weights=imagenet \
+    model.alpha=$alpha
 done
 unset KERAS_HOME
 chmod 000 "$work/foreign.h5"
@@ -100,8 +101,8 @@ grep -q "^training: 24 samples, 1 unreadable" "$work/out" || fail "check: the va
 grep -qE "^  0 +24 +1\$" "$work/out" || fail "check: it is not counted for its class"
 { head -c -4 "$work/one_nan.npy" && printf '\377\377\377\377'; } |
   sed 's/\xff\xff\xff\xff\x00/\x00\x00\x00\x00\x00/' >"$work/last_nan.npy"
-expect 65 "unreadable: last_nan.npy[23]: not finite at row 32, column 39, channel 2" "$DFT" check "$config" data.format=npy \
-  "data.train={images: $work/last_nan.npy, labels: $work/zeros.npy}" data.validation=null
+expect 65 "unreadable: last_nan.npy[23]: not finite at row 32, column 39, channel 2" "$DFT" check "$config" \
+  data.format=npy "data.train={images: $work/last_nan.npy, labels: $work/zeros.npy}" data.validation=null
 # arrays that numpy or PyTorch users have at hand
 npy=(data.format=npy "data.train={images: $work/ones.npy, labels: $work/zeros.npy}" data.validation=null)
 { npy_header '<f4' '(24, 33, 40, 3)' && head -c $((24 * 33 * 40 * 3 * 4)) /dev/zero | sed 's/\x00\x00\x00\x00/\x00\x00\x80\x3f/g'; } >"$work/ones.npy"
@@ -153,8 +154,10 @@ expect 65 "absent.npy" "$DFT" eval "$work/heard/final.pb" "$config" --json "$wor
 ! ls "$work/never.json"* 2>"$work/out" || fail "a command that failed leaves the beginning of its result"
 echo before >"$work/appended"
 expect 0 "" bash -c '"$@" 3>>"$0"' "$work/appended" "$DFT" eval "$work/heard/final.pb" "$config" --json /dev/fd/3
-[ "$(head -1 "$work/appended")" = before ] && grep -q '"samples": 11' "$work/appended" || fail "--json /dev/fd/3: not appended to the file"
-expect 2 "data.resize: pad, but $work/heard/final.pb was trained with stretch" "$DFT" eval "$work/heard/final.pb" "$config" data.resize=pad
+[ "$(head -1 "$work/appended")" = before ] && grep -q '"samples": 11' "$work/appended" ||
+  fail "--json /dev/fd/3: not appended to the file"
+expect 2 "data.resize: pad, but $work/heard/final.pb was trained with stretch" "$DFT" eval "$work/heard/final.pb" \
+  "$config" data.resize=pad
 expect 0 "" "$DFT" eval "$work/heard/final.pb" "$config" --json -
 [ "$(head -c 1 "$work/out")" = "{" ] && grep -q '"samples": 11' "$work/out" && ! grep -q "confusion matrix" "$work/out" ||
   { cat "$work/out" >&2; fail "--json - prints something else"; }

@@ -40,7 +40,8 @@ same "$work/abort1/ckpt-e0000-s00000001.pb" "$work/abort3/ckpt-e0000-s00000001.p
 images "$work/late.npy" 24 22
 expect 70 "step 3 (epoch 1): the loss is not finite" "$DFT" "${run[@]}" run_dir="$work/late" \
   data.train="{images: $work/late.npy, labels: $work/labels.npy}"
-grep -q ": late.npy\[20\], late.npy\[21\], late.npy\[22\], late.npy\[23\]$" "$work/out" || broken "not the samples of the last batch"
+grep -q ": late.npy\[20\], late.npy\[21\], late.npy\[22\], late.npy\[23\]$" "$work/out" ||
+  broken "not the samples of the last batch"
 # skipped: once per epoch, and more than ten times in all, for it is those in a row that end a run
 for ranks in 1 3; do
   dir=$work/skip$ranks

@@ -79,7 +79,8 @@ equal "a foreign file" none foreign
 
 # A photo that has changed; another size; two runs at once.
 bmp 1234 "$work/photos/c/3.bmp" # of the same length, so that it has its place in the same file
-[ "$(stat -c %s "$work/photos/c/3.bmp")" = "$(stat -c %s "$work/originals/c/3.bmp")" ] || fail "the changed photo has another length"
+[ "$(stat -c %s "$work/photos/c/3.bmp")" = "$(stat -c %s "$work/originals/c/3.bmp")" ] ||
+  fail "the changed photo has another length"
 train changed 2
 train seen 2 "${kept[@]}"
 equal "a changed photo" changed seen

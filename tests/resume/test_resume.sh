@@ -20,8 +20,8 @@ for every in every_steps=2 every_epochs=100; do # the latter: best.pb and final.
     done
   done
 done
-# every checkpoint of the undisturbed run is a place to go on from: the first in the middle of the head's phase, where each
-# rank has slots of its own
+# every checkpoint of the undisturbed run is a place to go on from: the first in the middle of the head's phase, where
+# each rank has slots of its own
 ranks=(3 1 4 2 5 8)
 i=0
 for state in "$work"/whole/ckpt-*.pb; do

@@ -88,7 +88,7 @@ static void wraps_as_tensorflow(void **state) {
   for (size_t k = 0; k < sizeof at / sizeof *at; k++) {
     float row[3 * N];
     _Alignas(16) float spare[4 * N];
-    for (int i = 0; i < 3 * N; i++) row[i] = (float)(i / 3);
+    for (int i = 0; i < N; i++) row[3 * i] = row[3 * i + 1] = row[3 * i + 2] = (float)i;
     dft_resample(row, 1, N, (dft_affine){{0, 0, at[k], 0, 1, 0}}, DFT_FILL_WRAP, 0, spare);
     for (int i = 0; i < 3 * N; i++)
       if (row[i] != want[k]) fail_msg("%g: %g, not %g", at[k], (double)row[i], (double)want[k]);

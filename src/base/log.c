@@ -23,9 +23,19 @@ void dft_log_verbose(int verbose) {
 static const double progress_pause_s = 0.2;
 static double progress_s; /* when the last line was shown */
 static bool progress_shown;
+static bool bar_drawn; /* on standard output */
 
 void dft_progress_end(void) {
   if (__atomic_exchange_n(&progress_shown, false, __ATOMIC_RELAXED)) fprintf(stderr, "\r\033[K");
+}
+
+void dft_log_over_bar(bool drawn) {
+  __atomic_store_n(&bar_drawn, drawn, __ATOMIC_RELAXED);
+}
+
+/* The flag stays: the bar may be drawn again at any moment, and clearing an empty line does nothing. */
+static const char *bar_cleared(void) {
+  return __atomic_load_n(&bar_drawn, __ATOMIC_RELAXED) && isatty(STDERR_FILENO) == 1 ? "\r\033[K" : "";
 }
 
 /* One write per line, so that the lines of several ranks do not mix. */
@@ -35,9 +45,9 @@ static void print(const char *kind, const char *format, va_list args) {
   dft_no_controls(text); /* of a file's name */
   dft_progress_end();
   if (all_ranks > 1 && own_rank != 0)
-    fprintf(stderr, "dft: rank %d: %s%s\n", own_rank, kind, text);
+    fprintf(stderr, "dft: rank %d: %s%s\n", own_rank, kind, text); /* no bar is a further rank's */
   else
-    fprintf(stderr, "dft: %s%s\n", kind, text);
+    fprintf(stderr, "%sdft: %s%s\n", bar_cleared(), kind, text);
 }
 
 void dft_note(const char *format, ...) {

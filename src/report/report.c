@@ -1,5 +1,6 @@
 #include "dft/report.h"
 #include "dft/clock.h"
+#include "dft/log.h"
 #include "lines.h"
 #include "logs.h"
 #include "page.h"
@@ -75,6 +76,7 @@ void dft_report_close(dft_report *r) {
   if (r == NULL) return;
   if (r->width > 0) printf("\n"); /* a bar that was cut short */
   fflush(stdout);
+  dft_log_over_bar(false);
   if (r->history != NULL) fclose(r->history);
   if (r->log != NULL) fclose(r->log);
   dft_page_close(r->page);
@@ -130,6 +132,13 @@ static double per_step(const dft_report *r, double elapsed_s) {
   return r->seen == 1 ? elapsed_s : 0;
 }
 
+static void draw(dft_report *r, const dft_bar *bar) {
+  if (r->terminal) dft_log_over_bar(true);
+  dft_print_bar(stdout, bar, &r->width);
+  fflush(stdout);
+  if (bar->final) dft_log_over_bar(false);
+}
+
 dft_status dft_report_step(dft_report *r, const dft_step_report *s) {
   double elapsed = dft_now_s() - r->begin_s;
   if (++r->seen == 1) r->first_step_s = elapsed;
@@ -141,8 +150,7 @@ dft_status dft_report_step(dft_report *r, const dft_step_report *s) {
                          .per_step_s = per_step(r, elapsed),
                          .metrics = metrics,
                          .metric_count = 2};
-    dft_print_bar(stdout, &bar, &r->width);
-    fflush(stdout);
+    draw(r, &bar);
     r->redrawn_s = elapsed;
   }
   if (r->log == NULL) return DFT_OK;
@@ -165,13 +173,13 @@ static void print_epoch(dft_report *r, const dft_epoch *e, int steps, double sec
                  .final = true};
   if (r->verbose == 1) {
     bar.per_step_s = per_step(r, seconds);
-    dft_print_bar(stdout, &bar, &r->width);
+    draw(r, &bar);
   } else {
     bar.per_step_s =
         seconds / (double)(r->seen > 0 ? r->seen : steps); /* after a resume: the steps it took */
     dft_print_line(stdout, &bar);
+    fflush(stdout);
   }
-  fflush(stdout);
 }
 
 void dft_report_epoch_work(dft_report *r, dft_epoch_work work) {

@@ -2,6 +2,7 @@
  * two log files. */
 #include "../../src/report/lines.h"
 #include "../../src/report/logs.h"
+#include "dft/log.h"
 #include "dft/report.h"
 #include <fcntl.h>
 #include <math.h>
@@ -293,11 +294,28 @@ static int remove_directory(void **state) {
   return rmdir(directory);
 }
 
+/* A warning in the middle of an epoch, and one after it. */
+static int warn_beside_bar(void) {
+  dft_report *r = NULL;
+  const dft_step_report step = {.epoch = 1, .step = 1, .step_in_epoch = 1, .steps_per_epoch = 2};
+  const dft_epoch epoch = {.epoch = 1, .val_loss = NAN, .val_accuracy = NAN};
+  if (dft_report_open(NULL, 1, false, NULL, 0, 0, &r) != DFT_OK) return 1;
+  dft_report_epoch_begin(r, 1, 1);
+  dft_report_step(r, &step);
+  dft_warn("beside");
+  dft_report_epoch_end(r, &epoch, 2, .22);
+  dft_warn("after");
+  dft_report_close(r);
+  return 0;
+}
+
 int main(int argc, char **argv) {
-  if (argc == 2 && strcmp(argv[1], "--terminal") == 0) { /* for test_report_terminal.sh */
+  /* for test_report_terminal.sh */
+  if (argc == 2 && strcmp(argv[1], "--terminal") == 0) {
     printf("terminal: %s\n", dft_stdout_is_terminal() ? "yes" : "no");
     return 0;
   }
+  if (argc == 2 && strcmp(argv[1], "--bar") == 0) return warn_beside_bar();
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_epoch_line), cmocka_unit_test(test_bar),     cmocka_unit_test(test_files),
       cmocka_unit_test(test_console),    cmocka_unit_test(test_cut_bar), cmocka_unit_test(test_time_per_step),

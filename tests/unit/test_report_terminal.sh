@@ -19,4 +19,19 @@ expect yes "mpirun on a terminal" "$(in_terminal "mpirun -np 1 $program --termin
 expect no "mpirun into a file, on a terminal" "$(in_terminal "mpirun -np 1 $program --terminal | cat")"
 expect yes "a script under mpirun on a terminal" \
   "$(in_terminal "mpirun -np 1 sh -c '$program --terminal; true'")"
+
+# a warning takes the place of the bar that is under way, if it comes to the same terminal; the bar is drawn again
+expect_lines() { # DESCRIPTION OUTPUT WANTED, a pattern: | between lines, <clear> where one is cleared, no colours
+  local lines
+  lines=$(tr -d '\b' <<<"$2" | sed 's/\r\x1b\[K/<clear>/g; s/\x1b\[[0-9]*m//g' | tr -d '\r' | tr '\n' '|')
+  [[ $lines == $3 ]] || { echo "$1: got: $lines"; failures=$((failures + 1)); }
+}
+errors=$(mktemp)
+trap 'rm "$errors"' EXIT
+expect_lines "a bar and a warning on a terminal" "$(in_terminal "$program --bar")" \
+  "1/2 *loss: *<clear>dft: warning: beside|2/2 *loss: *|dft: warning: after|"
+expect_lines "a bar on a terminal" "$(in_terminal "$program --bar 2>$errors")" "1/2 *loss: *2/2 *loss: *|"
+expect_lines "a warning in a file" "$(cat "$errors")" "dft: warning: beside|dft: warning: after|"
+expect_lines "a bar in a pipe, a warning on a terminal" "$(in_terminal "$program --bar | cat >$errors")" \
+  "dft: warning: beside|dft: warning: after|"
 exit $((failures > 0))

@@ -31,9 +31,8 @@ typedef struct checking {
 } checking;
 
 static void show_progress(const checking *k, int64_t done) {
-  double left_s = (dft_now_s() - k->start_s) * (double)(k->samples - done) / (double)done;
   dft_progress("%s: %lld of %lld samples, %lld unreadable, %.0f s left", k->what, (long long)done,
-               (long long)k->samples, (long long)k->unreadable, left_s);
+               (long long)k->samples, (long long)k->unreadable, dft_left_s(k->start_s, done, k->samples));
 }
 
 /* ---- reading ---- */

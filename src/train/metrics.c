@@ -1,4 +1,6 @@
 /* Evaluation: every sample once, over the ranks by shards, summed in the tree's order. */
+#include "dft/clock.h"
+#include "dft/log.h"
 #include "dft/loss.h"
 #include "train.h"
 #include <math.h>
@@ -111,25 +113,37 @@ static void sum_up(evaluation *e, const columns *k) {
   }
 }
 
+/* Of this rank's samples so many are done: the other ranks have come as far with theirs, more or less. */
+static void show_progress(const dft_run *run, dft_set set, const evaluation *e, int done, double start_s) {
+  const int64_t all = dft_dataset_count(run->data[set]), mine = e->map.samples;
+  if (run->report != NULL) return; /* training, whose bar is on the terminal */
+  dft_progress("validation: %lld of %lld samples, %.0f s left", (long long)(all * done / mine),
+               (long long)all, dft_left_s(start_s, done, mine));
+}
+
 /* This rank's samples. Now and then all ranks ask whether one of them failed or was told to stop: then all
  * leave together. */
 static dft_status measure_all(dft_run *run, dft_set set, evaluation *e) {
   int64_t most = e->map.samples, leave = 0;
   DFT_TRY(dft_comm_max(run->comm, &most));
   dft_status status = DFT_OK;
+  const double start_s = dft_now_s();
   for (int64_t first = 0; first < most && !leave; first += TILE) {
     dft_ahead_move_to(run, set, first);
     dft_ahead_fill(run);
     dft_save_poll(run);
-    int left = e->map.samples - (int)first;
+    const int left = e->map.samples - (int)first, n = left < TILE ? left : TILE;
     if (first % (TILE * TILES_PER_QUESTION) == 0) {
       leave = status != DFT_OK || dft_stop_requested();
       DFT_TRY(dft_comm_max(run->comm, &leave));
     }
-    if (!leave && left > 0 && status == DFT_OK)
-      status = measure_tile(run, set, e, (int)first, left < TILE ? left : TILE);
+    if (!leave && left > 0 && status == DFT_OK) {
+      status = measure_tile(run, set, e, (int)first, n);
+      show_progress(run, set, e, (int)first + n, start_s);
+    }
     dft_comm_tick(run->comm);
   }
+  dft_progress_end();
   DFT_TRY(dft_comm_agree(run->comm, status));
   return leave ? dft_fail(DFT_ESTOPPED, "stopped by a signal while evaluating") : DFT_OK;
 }

@@ -1,5 +1,6 @@
 /* `dft predict`: probabilities for images, each once, whatever the number of ranks. */
 #include "predict.h"
+#include "dft/clock.h"
 #include "dft/file.h"
 #include "dft/log.h"
 #include "dft/loss.h"
@@ -81,6 +82,13 @@ static dft_status note_unreadable(const prediction *p, const tile *t, int n, flo
   return DFT_OK;
 }
 
+/* Of `mine` images of a rank so many are done: the other ranks have come as far with theirs, more or less. */
+static void show_progress(const dft_dataset *data, int64_t done, int64_t mine, double start_s) {
+  const int64_t all = dft_dataset_count(data);
+  dft_progress("%lld of %lld images, %.0f s left", (long long)(all * done / mine), (long long)all,
+               dft_left_s(start_s, done, mine));
+}
+
 /* Images [begin, end) of a dataset into out[end-begin][classes]. */
 static dft_status predict_range(prediction *p, const dft_dataset *data, int64_t begin, int64_t end,
                                 float *out) {
@@ -94,6 +102,7 @@ static dft_status predict_range(prediction *p, const dft_dataset *data, int64_t 
   float *packed = dft_arena_floats(arena, dft_model_head_packed_floats(m, p->host_ops));
   float *logits = dft_arena_floats(arena, TILE * classes);
   dft_status status = !t || !x || !features || !packed || !logits ? dft_fail_memory("prediction", 0) : DFT_OK;
+  const double start_s = dft_now_s();
   for (int64_t first = begin; first < end && status == DFT_OK; first += TILE) {
     int n = (int)(end - first < TILE ? end - first : TILE);
     float *rows = out + (size_t)(first - begin) * classes;
@@ -104,7 +113,9 @@ static dft_status predict_range(prediction *p, const dft_dataset *data, int64_t 
     refuse_nonfinite(p, data, first, n, rows, t);
     status = note_unreadable(p, t, n, rows);
     dft_comm_tick(p->comm);
+    show_progress(data, first + n - begin, end - begin, start_s);
   }
+  dft_progress_end();
   free(t);
   dft_arena_free(arena);
   return status;

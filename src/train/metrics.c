@@ -144,7 +144,7 @@ static dft_status measure_all(dft_run *run, dft_set set, evaluation *e) {
     dft_comm_tick(run->comm);
   }
   dft_progress_end();
-  DFT_TRY(dft_comm_agree(run->comm, status));
+  DFT_TRY(dft_comm_agree_hosts(run->comm, status));
   return leave ? dft_fail(DFT_ESTOPPED, "stopped by a signal while evaluating") : DFT_OK;
 }
 

@@ -123,8 +123,9 @@ typedef struct dft_inputs {
 /* Adds what a path stands for: a folder for the image files in it and below (directories by path, in each the
  * files by name, byte by byte; hidden ones are left out), a file for itself: an array if it is named .npy or
  * its content is npy, idx or gzip, else an image, readable or not. "-" stands for the paths that standard
- * input has, one a line. `share`: ticks while it reads, and is not used otherwise. DFT_EDATA: a folder or
- * standard input without images. Not collective. */
+ * input has, one a line, or if a NUL byte comes before any newline, each ended by one. `share`: ticks while
+ * it reads, and is not used otherwise. DFT_EDATA: a folder or standard input without images. Not collective.
+ */
 dft_status dft_inputs_add(dft_inputs *inputs, const char *path, const dft_share *share);
 void dft_inputs_free(dft_inputs *inputs); /* the text; zeros are fine */
 

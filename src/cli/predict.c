@@ -58,10 +58,11 @@ const dft_command dft_command_predict = {
     .summary = "class probabilities of images",
     .help =
         "INPUT: image files (JPEG, PNG, WebP, GIF, TIFF, BMP), folders of them (with all below, by name), "
-        ".npy or IDX\nfiles of images, or - for paths on standard input, one a line. The checkpoint carries "
-        "input size, resize,\npreprocessing and class names. Without --output a CSV table goes to standard "
-        "output: input, predicted class,\nits probability, and those of all classes, or with --top K the K "
-        "most probable classes. An image that cannot be\nread is named on standard error and has an empty "
-        "row; the others are predicted, and the exit code is 65.",
+        ".npy or IDX\nfiles of images, or - for paths on standard input, one a line or ended by NUL bytes "
+        "(find -print0). The\ncheckpoint carries input size, resize, preprocessing and class names. Without "
+        "--output a CSV table goes to\nstandard output: input, predicted class, its probability, and those "
+        "of "
+        "all classes, or with --top K the K most\nprobable classes. An image that cannot be read is named on "
+        "standard error and has an empty row; the others are\npredicted, and the exit code is 65.",
     .mpi = true,
     .run = run};

@@ -78,28 +78,50 @@ static void await_input(const dft_share *share) {
   while (poll(&input, 1, TICK_MS) == 0);
 }
 
-/* Adds the whole lines of text[bytes], or with `end` all of it; returns the bytes that it has taken. */
-static size_t add_text(dft_inputs *inputs, char *text, size_t bytes, bool end, const dft_share *share,
-                       dft_status *status) {
+/* What separates the paths on standard input: newlines, or NUL bytes (find -print0) if one comes first. */
+typedef enum separator { NOT_SEEN, NEWLINE, NUL } separator;
+
+static separator first_separator(const char *text, size_t bytes) {
+  const char *nul = memchr(text, '\0', bytes), *newline = memchr(text, '\n', bytes);
+  if (nul == NULL && newline == NULL) return NOT_SEEN;
+  return newline == NULL || (nul != NULL && nul < newline) ? NUL : NEWLINE;
+}
+
+/* A line of bytes [line, stop), which is followed by room for its end. */
+static dft_status add_line(dft_inputs *inputs, char *line, char *stop, const dft_share *share) {
+  if (memchr(line, '\0', (size_t)(stop - line)) != NULL)
+    return dft_fail(DFT_EDATA, "standard input: a NUL byte in a list of lines; where NUL bytes separate the "
+                               "paths, the first must be one without a newline");
+  while (stop > line && stop[-1] == '\r') stop--;
+  *stop = '\0';
+  return stop > line ? add_path(inputs, line, share) : DFT_OK;
+}
+
+/* Adds the whole paths of text[bytes], or with `end` all of it; returns the bytes that it has taken. */
+static size_t add_text(dft_inputs *inputs, char *text, size_t bytes, separator by, bool end,
+                       const dft_share *share, dft_status *status) {
   size_t done = 0;
   while (*status == DFT_OK && done < bytes) {
-    char *line = text + done, *stop = memchr(line, '\n', bytes - done);
+    char *path = text + done, *stop = memchr(path, by == NUL ? '\0' : '\n', bytes - done);
     if (stop == NULL && !end) break;
     if (stop == NULL) stop = text + bytes;
     done = (size_t)(stop - text) + 1;
-    while (stop > line && stop[-1] == '\r') stop--;
     *stop = '\0';
-    if (stop > line) *status = add_path(inputs, line, share);
+    if (by != NUL)
+      *status = add_line(inputs, path, stop, share);
+    else if (stop > path) /* all that stands there is the name */
+      *status = add_path(inputs, path, share);
   }
   return done < bytes ? done : bytes;
 }
 
-static dft_status add_lines(dft_inputs *inputs, const dft_share *share) {
+static dft_status add_listed(dft_inputs *inputs, const dft_share *share) {
   enum { ROOM = 1 << 16 }; /* longer than any path */
   const int64_t before = inputs->count;
   char *text = malloc(ROOM + 1);
   if (text == NULL) return dft_fail_memory("standard input", ROOM);
   dft_status status = DFT_OK;
+  separator by = NOT_SEEN;
   size_t have = 0;
   for (ssize_t n = 1; status == DFT_OK && n != 0;) {
     await_input(share);
@@ -108,11 +130,13 @@ static dft_status add_lines(dft_inputs *inputs, const dft_share *share) {
       status = dft_fail(DFT_EIO, "standard input: cannot be read: %s", strerror(errno));
     if (n < 0) continue;
     have += (size_t)n;
-    const size_t done = add_text(inputs, text, have, n == 0, share, &status);
+    if (by == NOT_SEEN) by = first_separator(text, have);
+    const size_t done = add_text(inputs, text, have, by, n == 0, share, &status);
     memmove(text, text + done, have - done);
     have -= done;
     if (have == ROOM && status == DFT_OK)
-      status = dft_fail(DFT_EDATA, "standard input: a line of more than %d bytes is no path", ROOM);
+      status = dft_fail(DFT_EDATA, "standard input: more than %d bytes without the end of %s are no path",
+                        ROOM, by == NUL ? "a name (NUL)" : "a line");
   }
   free(text);
   if (status == DFT_OK && inputs->count == before)
@@ -121,5 +145,5 @@ static dft_status add_lines(dft_inputs *inputs, const dft_share *share) {
 }
 
 dft_status dft_inputs_add(dft_inputs *inputs, const char *path, const dft_share *share) {
-  return strcmp(path, "-") == 0 ? add_lines(inputs, share) : add_path(inputs, path, share);
+  return strcmp(path, "-") == 0 ? add_listed(inputs, share) : add_path(inputs, path, share);
 }

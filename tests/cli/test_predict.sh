@@ -57,6 +57,29 @@ rc=$?
 timeout 60 mpirun --oversubscribe --bind-to none -np 3 "$DFT" predict "$final" - --output listed3.csv <list >/dev/null 2>&1
 same listed.csv listed3.csv "standard input at np 3"
 expect 65 "standard input: no paths" "$DFT" predict "$final" - </dev/null
+
+# NUL bytes separate them when one comes first: then names may have newlines, and a carriage return is part of one
+mkdir odd && cp tree/a/2.png $'odd/new\nline.png' && cp tree/b/x.webp $'odd/return.webp\r' && cp tree/a/cut.jpg $'odd/cut\n.jpg'
+listed() { # the names in a table of one line each, newlines and carriage returns as !
+  awk 'NR > 1 {n += gsub(/"/, "\""); printf "%s%s", $0, n % 2 ? "!" : "\n"}' "$1" | tr '\r' '!' | sed 's/",.*/"/; t; s/,.*//' | tr '\n' ' '
+}
+{ printf 'tree/a/2.p' && sleep 0.3 && printf 'ng\0odd/new\nline.png\0\0odd/return.webp\r\0tree/b/deep'; } |
+  "$DFT" predict "$final" - --output nul.csv 2>err || { cat err >&2; fail "NUL-separated: exit code $?"; }
+[ "$(listed nul.csv)" = 'tree/a/2.png "odd/new!line.png" "odd/return.webp!" tree/b/deep/y.gif ' ] || { cat -A nul.csv >&2; fail "listed: $(listed nul.csv)"; }
+[ "$(sed -n 2p nul.csv | cut -d, -f2-)" = "$(sed -n 4p nul.csv | cut -d, -f2-)" ] || fail "a name with a newline is another image"
+printf 'odd/cut.jpg\0odd/cut\n.jpg\0tree/a/2.png' >nul_list
+expect 65 "2 of 3 images could not be read" "$DFT" predict "$final" - <nul_list
+printf 'tree/a/2.png\ntree/a/10.JPG\0tree/a/2.png\0' >mixed_list
+expect 65 "standard input: a NUL byte in a list of lines" "$DFT" predict "$final" - <mixed_list
+long=tree/$(printf './%.0s' {1..500})a/2.png # 100 of them are more than what is read at once
+for i in {1..100}; do printf '%s\0' "$long"; done >long_list
+expect 0 "" "$DFT" predict "$final" - --output long.csv <long_list
+[ "$(tail -n +2 long.csv | uniq -c | awk '{print $1}')" = 100 ] || fail "of 100 paths: $(wc -l <long.csv) lines"
+tr '\0' '\n' <long_list >long_lines
+expect 0 "" "$DFT" predict "$final" - --output long_lines.csv <long_lines
+same long.csv long_lines.csv "by NUL and by line"
+expect 65 "standard input: more than 65536 bytes without the end of a line" "$DFT" predict "$final" - < <(tr -d '\0' <long_list)
+expect 65 "standard input: more than 65536 bytes without the end of a name (NUL)" "$DFT" predict "$final" - < <(printf 'a\0' && tr '\0' '\n' <long_list)
 mkdir nothing
 touch nothing/IMG_1.HEIC nothing/IMG_2.HEIC
 expect 65 "nothing: 2 files were passed over, named like no image, as IMG_1.HEIC" "$DFT" predict "$final" nothing

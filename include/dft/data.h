@@ -9,11 +9,11 @@
  *               preprocessing of the values, whatever their type
  *
  * Images: idx u8, npy u8 or f32 (little endian, C order, versions 1 to 3), [N,H,W] or [N,H,W,1] (grey) or
- * [N,H,W,3]. Labels: idx u8; npy integers [N] or [N,1], or one-hot [N,C] of any number type. Images without
- * finite values are passed on. image_folder: order as Keras' image_dataset_from_directory, see
- * src/data/manifest.h; tar: order of the shards and of their members. random: images of the model's size,
- * uniform in [0,1) before preprocessing, and labels uniform over the classes; training and validation draw
- * different numbers.
+ * [N,H,W,3]; [H,W,3] is taken for one image, and refused. Labels: idx u8; npy integers [N] or [N,1], or
+ * one-hot [N,C] of any number type. Images without finite values are passed on. image_folder: order as Keras'
+ * image_dataset_from_directory, see src/data/manifest.h; tar: order of the shards and of their members.
+ * random: images of the model's size, uniform in [0,1) before preprocessing, and labels uniform over the
+ * classes; training and validation draw different numbers.
  *
  * Samples are numbered 0..n-1 within a dft_dataset, after selection, in the order of the file; the number is
  * the sample's identity for the sampler, the cache and random numbers. Selection chooses by counter-based

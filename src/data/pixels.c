@@ -26,6 +26,10 @@ static dft_status check_shape(const char *path, const dft_array *a) {
   if (a->dims < 3)
     return dft_fail(DFT_EDATA, "%s: %d dimensions; images are [N,H,W], [N,H,W,1] or [N,H,W,3]", path,
                     a->dims);
+  if (a->dims == 3 && a->shape[2] == 3) /* grey images three pixels wide are nobody's */
+    return dft_fail(
+        DFT_EDATA, "%s: shape (%lld, %lld, 3): is this one image? save image[None], shape (1, %lld, %lld, 3)",
+        path, (long long)a->shape[0], (long long)a->shape[1], (long long)a->shape[0], (long long)a->shape[1]);
   int64_t channels = a->dims == 4 ? a->shape[3] : 1;
   if (channels != 1 && channels != 3)
     return dft_fail(DFT_EDATA, "%s: images with %lld channels; 1 (grey) or 3 (RGB) are supported", path,

@@ -18,6 +18,10 @@ expect 0 "" "$DFT" predict "$final" one.npy "$images/rgb.png" --output both.csv
 [ "$(sed -n 3p both.csv | cut -d, -f1)" = "$images/rgb.png" ] || fail "an image's name is not its path"
 [ "$(head -1 both.csv)" = 'input,predicted,probability,ant,"bee, wild",cat' ] || fail "header: $(head -1 both.csv)"
 
+printf '\x93NUMPY\x01\x00\x76\x00%-117s\n' "{'descr': '|u1', 'fortran_order': False, 'shape': (23, 31, 3), }" >hwc.npy
+tail -c $((23 * 31 * 3)) one.npy >>hwc.npy
+expect 65 "hwc.npy: shape (23, 31, 3): is this one image? save image[None], shape (1, 23, 31, 3)" np_quiet 2 predict "$final" hwc.npy
+
 # a folder: all below, by name, whatever the ending says; hidden and other files left out
 mkdir -p tree/b/deep tree/a tree/.hidden
 cp "$images/rgb.png" tree/a/2.png && cp "$images/422.jpg" tree/a/10.JPG && cp "$images/lossy.webp" tree/b/x.webp

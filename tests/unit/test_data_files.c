@@ -339,6 +339,7 @@ static void malformed_npy_is_refused(void **state) {
       {"{'descr': '|u1', 'fortran_order': False, 'shape': (1, 1, 1, 1, 1)}", "more than 4"},
       {"{'descr': '|u1', 'fortran_order': False, 'shape': (0, 2)}", "2 dimensions"},
       {"{'descr': '|u1', 'fortran_order': False, 'shape': (0, 2, 2, 4)}", "4 channels"},
+      {"{'descr': '|u1', 'fortran_order': False, 'shape': (0, 2, 3)}", "shape (0, 2, 3): is this one image?"},
       {"{'descr': '>f4', 'fortran_order': False, 'shape': (0, 2, 2)}", "big-endian"},
       {"{'descr': '<f8', 'fortran_order': False, 'shape': (0, 2, 2)}", "float64"},
       {"{'descr': '<f2', 'fortran_order': False, 'shape': (0, 2, 2)}", "'<f2'"},
@@ -361,6 +362,25 @@ static void malformed_npy_is_refused(void **state) {
     save("header.npy", npy_header("|u1", "(12, 32, 32)"));
     cut("header.npy", n);
     REFUSED(&c, DFT_EDATA, "header.npy", n < 10 ? "not an npy file" : "truncated");
+  }
+}
+
+/* [H,W,3] would be H grey images three pixels wide; other narrow ones are what they say. */
+static void one_image_is_not_many_grey_ones(void **state) {
+  (void)state;
+  for (uint32_t width = 1; width <= 4; width++) {
+    dft_dataset *d;
+    save_idx_images("narrow.idx.gz", IMAGES, SIDE, width);
+    dft_config c = make_config(DFT_DATA_IDX, "narrow.idx.gz", "labels.idx", 3); /* a label for each row */
+    dft_status alone = dft_data_open_images("narrow.idx.gz", SIDE, SIDE, DFT_PREPROCESS_NONE,
+                                            DFT_RESIZE_STRETCH, dft_share_alone(), &d);
+    assert_int_equal(alone, width == 3 ? DFT_EDATA : DFT_OK);
+    dft_dataset_free(d);
+    if (width == 3)
+      REFUSED(&c, DFT_EDATA,
+              "narrow.idx.gz: shape (12, 32, 3): is this one image? save image[None], shape (1, 12, 32, 3)");
+    else
+      dft_dataset_free(open_train_only(&c));
   }
 }
 
@@ -413,6 +433,7 @@ int main(void) {
       cmocka_unit_test(damaged_gzip_is_refused),
       cmocka_unit_test(hostile_sizes_are_refused),
       cmocka_unit_test(malformed_npy_is_refused),
+      cmocka_unit_test(one_image_is_not_many_grey_ones),
       cmocka_unit_test(images_alone),
   };
   return cmocka_run_group_tests(tests, setup, leave_directory);

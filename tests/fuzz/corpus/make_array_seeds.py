@@ -17,7 +17,7 @@ def put(name, data):
     (here / name).write_bytes(data)
 
 
-grey = np.arange(6 * 2 * 3, dtype=np.uint8).reshape(6, 2, 3)
+grey = np.arange(6 * 2 * 3, dtype=np.uint8).reshape(6, 3, 2)
 labels = np.arange(6, dtype=np.uint8)
 put("idx/grey.idx", idx(grey))
 put("idx/rgb.idx", idx(grey.reshape(2, 2, 3, 3)))
@@ -30,6 +30,7 @@ put("idx/huge.idx", bytes([0, 0, 8, 4]) + b"\xff" * 16)
 for name, array in {
     "grey_u1": grey,
     "rgb_f4": grey.reshape(2, 2, 3, 3).astype("<f4") / 4,
+    "one_image": grey.reshape(6, 2, 3),
     "one_channel_u1": grey[..., None],
     "labels_i8": labels.astype("<i8"),
     "labels_column_u2": labels.astype("<u2")[:, None],

@@ -29,9 +29,8 @@
  * decoded, which dft_dataset_image alone returns and which keeps its place (data.on_corrupt); DFT_EIO: there
  * but not readable; DFT_EUSAGE: a config that cannot be. Ownership: a dataset owns what it hands out pointers
  * to. Threads: dft_dataset_image and the other readers may be called from several threads at once. Collective
- * on the ranks of a host through `share`: dft_data_open, dft_data_open_images, dft_data_open_files,
- * dft_dataset_free; all ranks of
- * the host return the same status.
+ * on the ranks of a host through `share`: dft_data_open, dft_data_open_validation, dft_data_open_images,
+ * dft_data_open_files, dft_dataset_free; all ranks of the host return the same status.
  */
 #ifndef DFT_DATA_H
 #define DFT_DATA_H
@@ -46,6 +45,11 @@ typedef struct dft_dataset dft_dataset;
 /* Opens training and validation data of a config. *validation is NULL when there is none. */
 dft_status dft_data_open(const dft_config *config, const dft_share *share, dft_dataset **train,
                          dft_dataset **validation);
+/* Opens validation data that are not split off from the training data, which are not looked at. `names` NULL,
+ * or the names of all model.classes classes, in the order that the data's (if these have names) must have;
+ * `from` says in messages whose they are. */
+dft_status dft_data_open_validation(const dft_config *config, const char *const *names, const char *from,
+                                    const dft_share *share, dft_dataset **validation);
 void dft_dataset_free(dft_dataset *d); /* NULL is fine; collective on the host */
 
 int64_t dft_dataset_count(const dft_dataset *d);

@@ -25,9 +25,16 @@ struct dft_dataset {
   dft_on_corrupt on_corrupt;
 };
 
-/* listing.c: the manifest of a folder or of shards, checked against the config. `like` NULL, or the manifest
- * of the training data, whose classes it must have. Labels: fresh array. Collective on the host. */
-dft_status dft_listed_open(const dft_config *config, const char *path, const dft_manifest *like,
+/* Classes that others have, in their order, and who that is, for messages. None: count 0. */
+typedef struct dft_known_classes {
+  const char *const *names;
+  int count;
+  const char *from;
+} dft_known_classes;
+
+/* listing.c: the manifest of a folder or of shards, checked against the config. `like`: the classes that it
+ * must have, or NULL. Labels: fresh array. Collective on the host. */
+dft_status dft_listed_open(const dft_config *config, const char *path, const dft_known_classes *like,
                            const dft_share *share, dft_manifest **manifest, int64_t **labels);
 /* Names of the classes of a dataset, renumbered by classes_subset; fresh array or NULL where none are known.
  */

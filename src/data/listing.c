@@ -69,18 +69,17 @@ static dft_status check_names(const dft_config *config, const char *path, const 
 }
 
 /* Shards may have a list of names or none. */
-static dft_status check_like(const char *path, const dft_listing *l, const dft_manifest *like) {
-  int classes = like != NULL ? dft_manifest_classes(like) : 0;
+static dft_status check_like(const char *path, const dft_listing *l, const dft_known_classes *like) {
+  int classes = like != NULL ? like->count : 0;
   if (classes == 0 || l->class_count == 0) return DFT_OK;
   for (int i = 0; i < classes && i < l->class_count; i++) {
-    const char *mine = l->text + l->classes[i], *theirs = dft_manifest_class_names(like)[i];
+    const char *mine = l->text + l->classes[i], *theirs = like->names[i];
     if (strcmp(mine, theirs) != 0)
-      return dft_fail(DFT_EDATA, "%s: class %d is '%s', but '%s' in the training data", path, i, mine,
-                      theirs);
+      return dft_fail(DFT_EDATA, "%s: class %d is '%s', but '%s' in %s", path, i, mine, theirs, like->from);
   }
   if (classes == l->class_count) return DFT_OK;
-  return dft_fail(DFT_EDATA, "%s: %lld classes, but %d in the training data", path, (long long)l->class_count,
-                  classes);
+  return dft_fail(DFT_EDATA, "%s: %lld classes, but %d in %s", path, (long long)l->class_count, classes,
+                  like->from);
 }
 
 /* Folders are classes: what a run writes among them would be classes the next time. */
@@ -97,23 +96,21 @@ static dft_status check_outputs(const dft_config *config, const char *path) {
   return DFT_OK;
 }
 
-static dft_status list(const dft_config *config, const char *path, const dft_manifest *like,
+static dft_status list(const dft_config *config, const char *path, const dft_known_classes *like,
                        const dft_share *share, dft_listing *l) {
   if (config->data.format == DFT_DATA_TAR) {
     DFT_TRY(dft_list_shards(path, share, l));
     return check_like(path, l, like);
   }
   DFT_TRY(check_outputs(config, path));
-  if (like != NULL)
-    return dft_list_folder(path, dft_manifest_class_names(like), dft_manifest_classes(like),
-                           "data.train.path", share, l);
+  if (like != NULL) return dft_list_folder(path, like->names, like->count, like->from, share, l);
   if (config->model.class_names != NULL && config->data.classes_subset_count == 0)
     return dft_list_folder(path, (const char *const *)config->model.class_names, config->model.classes,
                            "model.class_names", share, l);
   return dft_list_folder(path, NULL, 0, NULL, share, l);
 }
 
-static dft_status list_and_check(const dft_config *config, const char *path, const dft_manifest *like,
+static dft_status list_and_check(const dft_config *config, const char *path, const dft_known_classes *like,
                                  const dft_share *share, dft_listing *l) {
   dft_status status = list(config, path, like, share, l);
   if (status == DFT_OK) status = check_class_count(config, path, l);
@@ -123,7 +120,7 @@ static dft_status list_and_check(const dft_config *config, const char *path, con
   return status;
 }
 
-dft_status dft_listed_open(const dft_config *config, const char *path, const dft_manifest *like,
+dft_status dft_listed_open(const dft_config *config, const char *path, const dft_known_classes *like,
                            const dft_share *share, dft_manifest **manifest, int64_t **labels) {
   dft_listing l = {0};
   *manifest = NULL;

@@ -61,9 +61,9 @@ static void close_source(source *s) {
   free(s->labels);
 }
 
-/* Collective. `train`: validation must have its classes; or NULL. */
+/* Collective. `like`: classes that it must have, or NULL. */
 static dft_status open_source(const dft_config *config, const dft_config_split *split, uint32_t part,
-                              const dft_dataset *train, const dft_share *share, source *s) {
+                              const dft_known_classes *like, const dft_share *share, source *s) {
   const char *key = part == 0 ? "train" : "validation";
   *s = (source){.part = part};
   if (config->data.format == DFT_DATA_RANDOM) {
@@ -75,8 +75,7 @@ static dft_status open_source(const dft_config *config, const dft_config_split *
   if (config->data.format == DFT_DATA_IMAGE_FOLDER || config->data.format == DFT_DATA_TAR) {
     s->where = split->path;
     if (split->path == NULL) return dft_fail(DFT_EUSAGE, "data.%s.path is not set", key);
-    DFT_TRY(dft_listed_open(config, split->path, train != NULL ? train->manifest : NULL, share, &s->manifest,
-                            &s->labels));
+    DFT_TRY(dft_listed_open(config, split->path, like, share, &s->manifest, &s->labels));
     s->count = dft_manifest_count(s->manifest);
     return DFT_OK;
   }
@@ -190,11 +189,11 @@ static dft_status select_validation(const dft_config *config, const source *s, d
   return a->count == 0 ? fail_empty(s->where, "validation") : DFT_OK;
 }
 
-static dft_status open_validation(const dft_config *config, const dft_dataset *train, const dft_share *share,
-                                  dft_dataset **validation) {
+static dft_status open_validation(const dft_config *config, const dft_known_classes *like,
+                                  const dft_share *share, dft_dataset **validation) {
   source s;
   dft_selection a = {0};
-  dft_status status = open_source(config, &config->data.validation, 1, train, share, &s);
+  dft_status status = open_source(config, &config->data.validation, 1, like, share, &s);
   if (status == DFT_OK) status = share->fence(share->context, select_validation(config, &s, &a));
   if (status == DFT_OK) status = finish(config, &s, share, &a, NULL, validation, NULL);
   dft_selection_free(&a);
@@ -214,14 +213,32 @@ dft_status dft_data_open(const dft_config *config, const dft_share *share, dft_d
   const dft_config_split *v = &config->data.validation;
   *train = *validation = NULL;
   dft_status status = open_train(config, share, train, validation);
-  if (status == DFT_OK && v->present && v->split <= 0)
-    status = open_validation(config, *train, share, validation);
+  if (status == DFT_OK && v->present && v->split <= 0) {
+    const dft_manifest *m = (*train)->manifest;
+    dft_known_classes like = {.from = "data.train.path"};
+    if (m != NULL) like.names = dft_manifest_class_names(m);
+    if (m != NULL) like.count = dft_manifest_classes(m);
+    status = open_validation(config, m != NULL ? &like : NULL, share, validation);
+  }
   if (status == DFT_OK) status = keep_decoded(config, share, *train);
   if (status == DFT_OK) status = keep_decoded(config, share, *validation);
   if (status != DFT_OK) {
     dft_dataset_free(*train);
     dft_dataset_free(*validation);
     *train = *validation = NULL;
+  }
+  return status;
+}
+
+dft_status dft_data_open_validation(const dft_config *config, const char *const *names, const char *from,
+                                    const dft_share *share, dft_dataset **validation) {
+  const dft_known_classes like = {names, config->model.classes, from};
+  *validation = NULL;
+  dft_status status = open_validation(config, names != NULL ? &like : NULL, share, validation);
+  if (status == DFT_OK) status = keep_decoded(config, share, *validation);
+  if (status != DFT_OK) {
+    dft_dataset_free(*validation);
+    *validation = NULL;
   }
   return status;
 }

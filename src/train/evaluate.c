@@ -178,18 +178,60 @@ static dft_status check_fit(const dft_config *c, const dft_state *s, const char 
   return DFT_OK;
 }
 
+static bool is_number(const char *name, int number) {
+  char text[16];
+  snprintf(text, sizeof text, "%d", number);
+  return strcmp(name, text) == 0;
+}
+
+/* The checkpoint has no name for a class but its number, as where the training data had none. */
+static bool is_numbered(const dft_state *s, int class) {
+  return s->weights.class_names == NULL || is_number(s->weights.class_names[class], class);
+}
+
 /* Where both know names, class i must be the same class: folders sort otherwise when one is added. */
 static dft_status check_names(const dft_state *s, const dft_dataset *data, const char *checkpoint) {
   const char *const *names = dft_dataset_class_names(data);
   char *const *trained = s->weights.class_names;
-  char number[16];
-  for (int i = 0; i < s->classes && names != NULL && trained != NULL; i++) {
-    snprintf(number, sizeof number, "%d", i);
-    if (strcmp(trained[i], number) != 0 && strcmp(trained[i], names[i]) != 0)
+  for (int i = 0; i < s->classes && names != NULL; i++) {
+    if (!is_numbered(s, i) && strcmp(trained[i], names[i]) != 0)
       return dft_fail(DFT_EDATA, "data.validation: class %d is '%s', but '%s' in %s", i, names[i], trained[i],
                       checkpoint);
   }
   return DFT_OK;
+}
+
+/* The names that the data's classes must have; NULL where the checkpoint does not know them all. */
+static const char *const *names_of_all(const dft_config *c, const dft_state *s) {
+  for (int i = 0; i < s->classes; i++)
+    if (is_numbered(s, i)) return NULL;
+  return c->data.classes_subset_count == 0 ? (const char *const *)s->weights.class_names : NULL;
+}
+
+/* Whether the data name a class for which the checkpoint has a number: which it is, the training data say. */
+static bool is_unknown(const dft_state *s, const dft_dataset *data) {
+  const char *const *names = dft_dataset_class_names(data);
+  for (int i = 0; i < s->classes && names != NULL; i++)
+    if (is_numbered(s, i) && !is_number(names[i], i)) return true;
+  return false;
+}
+
+/* A machine may have the test set alone: the training data are opened only where data.validation is split off
+ * from them, or to compare classes whose names the checkpoint does not know. */
+static dft_status open_data(dft_run *run, const dft_state *state, const char *checkpoint) {
+  const dft_share *share = dft_comm_share(run->comm);
+  dft_dataset **train = &run->data[DFT_SET_TRAIN], **validation = &run->data[DFT_SET_VALIDATION];
+  bool alone = run->config->data.validation.split <= 0;
+  if (alone) {
+    DFT_TRY(dft_comm_agree_hosts(run->comm,
+                                 dft_data_open_validation(run->config, names_of_all(run->config, state),
+                                                          checkpoint, share, validation)));
+    alone = !is_unknown(state, *validation);
+    DFT_TRY(dft_comm_bcast(run->comm, 0, &alone, sizeof alone)); /* files may be others on other hosts */
+    if (!alone) dft_dataset_free(*validation);
+  }
+  if (!alone) DFT_TRY(dft_comm_agree_hosts(run->comm, dft_data_open(run->config, share, train, validation)));
+  return dft_same_data(run->comm, *validation, "validation", &run->fingerprint[DFT_SET_VALIDATION]);
 }
 
 /* Evaluation starts at the image: a cache without levels. */
@@ -228,11 +270,7 @@ static dft_status evaluate(dft_run *run, dft_state *state, const char *checkpoin
   DFT_TRY(dft_setup_compute(run->comm, run->config, false, &run->compute));
   run->ops = run->compute.ops;
   run->host_ops = run->compute.host_ops;
-  DFT_TRY(dft_comm_agree_hosts(run->comm,
-                               dft_data_open(run->config, dft_comm_share(run->comm),
-                                             &run->data[DFT_SET_TRAIN], &run->data[DFT_SET_VALIDATION])));
-  DFT_TRY(dft_same_data(run->comm, run->data[DFT_SET_VALIDATION], "validation",
-                        &run->fingerprint[DFT_SET_VALIDATION]));
+  DFT_TRY(open_data(run, state, checkpoint));
   if (dft_comm_rank(run->comm) == 0) dft_tell_data(run->data[DFT_SET_VALIDATION], false);
   DFT_TRY(dft_comm_agree(run->comm, check_names(state, run->data[DFT_SET_VALIDATION], checkpoint)));
   DFT_TRY(warn_of_split(run, state, checkpoint));

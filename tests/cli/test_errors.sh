@@ -241,7 +241,7 @@ both 2 "run_dir: $work/alias is inside $work/pairs" "${pairs[@]}" run_dir="$work
 for _ in 1 2; do expect 0 "Results in" "$DFT" "${pairs[@]}" run_dir="$work/pairs/.run"; done # hidden: no class
 expect 0 "2 samples" "$DFT" check "${pairs[@]}"
 expect 0 "samples 2" "$DFT" eval "$work/pairs/.run/final.pb" "${pairs[@]}" data.validation.path="$work/pairs" run_dir="$work/pairs/new"
-expect 65 "data.validation: class 0 is 'ginger', but 'a' in $work/pairs/.run/final.pb" "$DFT" eval "$work/pairs/.run/final.pb" "${pairs[@]}" \
+expect 65 "cats: the class folder 'a' is missing, which $work/pairs/.run/final.pb has" "$DFT" eval "$work/pairs/.run/final.pb" "${pairs[@]}" \
   data.train.path="$work/photos/cats" data.validation.path="$work/photos/cats"
 touch "$work/pairs/a/photo.heic"
 expect 0 "1 file was passed over for its name or place, as a/photo.heic" "$DFT" "${pairs[@]}" run_dir="$work/pairs.run"

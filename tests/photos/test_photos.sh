@@ -138,7 +138,7 @@ expect 65 "3 class folders (Ankle boot, Trouser, bag), but model.classes is 5" n
 ok "eval" np 2 eval "$work/folder/final.pb" "$config" --json "$work/eval.json"
 grep -q '"samples": 30, "left_out": 0' "$work/eval.json" || { cat "$work/eval.json" >&2; fail "eval: not each sample once"; }
 mv "$work/train/bag" "$work/train/Bag" && mv "$work/validation/bag" "$work/validation/Bag"
-expect 65 "class 1 is 'Bag', but 'Trouser' in $work/folder/final.pb" np_quiet 3 eval "$work/folder/final.pb" "$config"
+expect 65 "validation: the class folder 'bag' is missing, which $work/folder/final.pb has" np_quiet 3 eval "$work/folder/final.pb" "$config"
 mv "$work/train/Bag" "$work/train/bag" && mv "$work/validation/Bag" "$work/validation/bag"
 rm -r "$work/validation/bag"
 expect 65 "the class folder 'bag' is missing" np_quiet 3 "$config" run_dir="$work/none"

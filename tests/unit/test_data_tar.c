@@ -223,7 +223,7 @@ static void class_names_lie_beside(void **state) {
   save_bytes("names/classes.txt", "ant\nbee\ncat\n", 12);
   c.model.classes = 3;
   c.data.validation = (dft_config_split){.present = true, .path = "other"};
-  REFUSED(&c, DFT_EDATA, "other: class 2 is 'cow', but 'cat' in the training data");
+  REFUSED(&c, DFT_EDATA, "other: class 2 is 'cow', but 'cat' in data.train.path");
 }
 
 static void packed_and_foreign_files_are_refused(void **state) {

@@ -9,8 +9,8 @@
  *
  * A phase starts with a fresh optimizer, as Keras' compile gives. Not collective: every rank has the same
  * reduced gradient, and applies it whole or, where ranks have weights and slots together, in part. One thread
- * calls; the work is shared among the kernels' threads. Errors: DFT_EDATA
- * of slots that do not fit, and memory that is not to be had.
+ * calls; the work is shared among the kernels' threads. Errors: DFT_EDATA of slots that do not fit, and
+ * memory that is not to be had.
  */
 #ifndef DFT_OPTIM_H
 #define DFT_OPTIM_H

@@ -147,12 +147,18 @@ static dft_status read_shape(const place *p, int *value) {
   return DFT_OK;
 }
 
+/* Which of the key's words a node is, or -1. Quoted too: PyYAML writes 'off' so, since to YAML 1.1 it is a
+ * boolean otherwise, and JSON can only quote. */
+static int word_of(const dft_key *key, const dft_node *node) {
+  return node->kind == DFT_NODE_SCALAR ? dft_word_index(key->words, node->text) : -1;
+}
+
 static dft_status read_list(const place *p, void *field, int *count) {
   bool texts = p->key->type == DFT_KEY_TEXTS;
   const dft_node *node = p->node;
   dft_node star = {.kind = DFT_NODE_SCALAR, .text = (char[]){"*"}};
   dft_node all = {.kind = DFT_NODE_SEQUENCE, .line = node->line, .first = &star};
-  if (texts && node->kind == DFT_NODE_SCALAR && dft_word_index(p->key->words, node->text) == 0) node = &all;
+  if (texts && word_of(p->key, node) == 0) node = &all;
   if (node->kind != DFT_NODE_SEQUENCE) return ill_typed(p, node);
   int n = dft_node_count(node), i = 0;
   size_t bytes = (size_t)n * (texts ? sizeof(char *) : sizeof(int64_t));
@@ -173,7 +179,7 @@ static dft_status read_list(const place *p, void *field, int *count) {
 
 static dft_status read_number(const place *p, void *field) {
   const dft_key *k = p->key;
-  if (k->words != NULL && p->node->kind == DFT_NODE_SCALAR && strcmp(p->node->text, k->words) == 0) {
+  if (word_of(k, p->node) == 0) {
     *(int *)field = k->word_value;
     return DFT_OK;
   }
@@ -213,8 +219,7 @@ dft_status dft_value_store(dft_arena *arena, const dft_key *key, const dft_node 
   case DFT_KEY_WORD:
     break;
   }
-  /* quoted too: PyYAML writes 'off' so, since to YAML 1.1 it is a boolean otherwise */
-  int word = node->kind == DFT_NODE_SCALAR ? dft_word_index(key->words, node->text) : -1;
+  int word = word_of(key, node);
   if (word < 0) return ill_typed(&p, node);
   memcpy(field, &word, sizeof word);
   return DFT_OK;

@@ -223,21 +223,25 @@ void dft_manifest_name(const dft_manifest *m, int64_t i, bool whole, char *text,
     snprintf(text, bytes, "%s", name);
 }
 
-/* Where listing found the sample: the tar file, or the class folder ("" for a path that somebody named). */
-static void name_place(const dft_manifest *m, int64_t i, char *place, size_t bytes) {
+/* DFT_EIO when the tar file or class folder where listing found the sample cannot be opened any more: its
+ * file system is lost, or the right to read it. A path that somebody named promised nothing. */
+static dft_status check_place(const dft_manifest *m, int64_t i) {
   const dft_entry *e = &m->entries[i];
   const char *name = m->text + e->name;
+  char place[2 * DFT_PATH_BYTES];
   if (e->shard >= 0)
-    snprintf(place, bytes, "%s", shard_path(m, i));
+    snprintf(place, sizeof place, "%s", shard_path(m, i));
   else if (m->n.root >= 0)
-    snprintf(place, bytes, "%s/%.*s", m->text + m->n.root, (int)strcspn(name, "/"), name);
+    snprintf(place, sizeof place, "%s/%.*s", m->text + m->n.root, (int)strcspn(name, "/"), name);
   else
-    place[0] = '\0';
+    return DFT_OK;
+  const int fd = open(place, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return dft_fail(DFT_EIO, "%s: cannot be read any more: %s", place, strerror(errno));
+  (void)close(fd);
+  return DFT_OK;
 }
 
-/* What is wrong with one file is wrong with a sample; the rest is wrong with the machine. So is a class
- * folder or a tar file that was there when it was listed: its file system is lost, or the right to read it.
- */
+/* What is wrong with one file is wrong with a sample; the rest is wrong with the machine. */
 static dft_status fail_sample(const dft_manifest *m, int64_t i, const char *doing) {
   static const int of_the_file[] = {ENOENT, ENOTDIR, EISDIR, EACCES, EPERM, ELOOP, ENXIO, ENAMETOOLONG};
   char name[2 * DFT_PATH_BYTES];
@@ -245,11 +249,7 @@ static dft_status fail_sample(const dft_manifest *m, int64_t i, const char *doin
   dft_status code = DFT_EIO;
   for (size_t k = 0; k < sizeof of_the_file / sizeof of_the_file[0]; k++)
     if (error == of_the_file[k]) code = DFT_EDATA;
-  name_place(m, i, name, sizeof name);
-  const int place = code == DFT_EDATA && name[0] != '\0' ? open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
-  if (code == DFT_EDATA && name[0] != '\0' && place < 0)
-    return dft_fail(DFT_EIO, "%s: cannot be read any more: %s", name, strerror(errno));
-  if (place >= 0) (void)close(place);
+  if (code == DFT_EDATA) DFT_TRY(check_place(m, i));
   dft_manifest_name(m, i, true, name, sizeof name);
   return dft_fail(code, "%s: cannot %s: %s", name, doing, strerror(error));
 }
